@@ -1,0 +1,158 @@
+//! Quantities, exactly: `1Gi` is not `1G`, and `100m` is a tenth.
+//!
+//! Upstream: `apimachinery/pkg/api/resource/quantity.go`.
+
+use crate::k8s::apimachinery::pkg::api::resource::Quantity;
+use std::cmp::Ordering;
+
+/// An exact amount in billionths (the finest that the API knows).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Exact(pub i128);
+
+const NANO: i128 = 1_000_000_000;
+
+impl Exact {
+    pub const ZERO: Exact = Exact(0);
+
+    pub fn from_units(units: i64) -> Exact {
+        Exact(i128::from(units) * NANO)
+    }
+
+    /// Reads a quantity; `None` if it is not one.
+    pub fn parse(text: &str) -> Option<Exact> {
+        let text = text.trim();
+        let end = text
+            .find(|it: char| !(it.is_ascii_digit() || it == '.' || it == '+' || it == '-'))
+            .unwrap_or(text.len());
+        let (number, suffix) = text.split_at(end);
+        let (negative, number) = match number.as_bytes().first()? {
+            b'-' => (true, &number[1..]),
+            b'+' => (false, &number[1..]),
+            _ => (false, number),
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if whole.is_empty() && fraction.is_empty() {
+            return None;
+        }
+        let digits = |it: &str| it.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole) || !digits(fraction) || whole.len() > 19 {
+            return None;
+        }
+        // (multiplier, divisor) on top of billionths.
+        let (times, over): (i128, i128) = match suffix {
+            "n" => (1, NANO),
+            "u" => (1_000, NANO),
+            "m" => (1_000_000, NANO),
+            "" => (1, 1),
+            "k" => (1_000, 1),
+            "M" => (1_000_000, 1),
+            "G" => (NANO, 1),
+            "T" => (1_000 * NANO, 1),
+            "P" => (1_000_000 * NANO, 1),
+            "E" => (NANO * NANO, 1),
+            "Ki" => (1 << 10, 1),
+            "Mi" => (1 << 20, 1),
+            "Gi" => (1 << 30, 1),
+            "Ti" => (1 << 40, 1),
+            "Pi" => (1 << 50, 1),
+            "Ei" => (1 << 60, 1),
+            exponent => {
+                let power: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
+                match power {
+                    0..=18 => (10i128.pow(power.unsigned_abs()), 1),
+                    -9..=-1 => (1, 10i128.pow(power.unsigned_abs())),
+                    _ => return None,
+                }
+            }
+        };
+        let mut amount =
+            whole.parse::<i128>().unwrap_or(0).checked_mul(NANO)?.checked_mul(times)?;
+        let mut scale = NANO;
+        for digit in fraction.bytes().take(27) {
+            scale = if scale >= 10 { scale / 10 } else { break };
+            amount = amount.checked_add(i128::from(digit - b'0') * scale * times)?;
+        }
+        // Finer than a billionth is rounded up, as upstream does.
+        amount = amount.div_euclid(over) + i128::from(amount.rem_euclid(over) != 0);
+        Some(Exact(if negative { -amount } else { amount }))
+    }
+
+    /// Reads what was admitted; what cannot be read counts as nothing.
+    pub fn of(quantity: &Quantity) -> Exact {
+        Exact::parse(&quantity.0).unwrap_or_default()
+    }
+
+    /// Whole units, rounded up: bytes for storage and memory.
+    pub fn units(self) -> i64 {
+        let up = self.0.div_euclid(NANO) + i128::from(self.0.rem_euclid(NANO) != 0);
+        i64::try_from(up).unwrap_or(if up < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    /// Thousandths, rounded up: millicores for cpu.
+    pub fn milli(self) -> i64 {
+        let milli = NANO / 1000;
+        let up = self.0.div_euclid(milli) + i128::from(self.0.rem_euclid(milli) != 0);
+        i64::try_from(up).unwrap_or(if up < 0 { i64::MIN } else { i64::MAX })
+    }
+}
+
+impl std::ops::Add for Exact {
+    type Output = Exact;
+    fn add(self, other: Exact) -> Exact {
+        Exact(self.0.saturating_add(other.0))
+    }
+}
+
+impl std::ops::Sub for Exact {
+    type Output = Exact;
+    fn sub(self, other: Exact) -> Exact {
+        Exact(self.0.saturating_sub(other.0))
+    }
+}
+
+/// Compares two quantities by amount.
+pub fn compare(a: &Quantity, b: &Quantity) -> Ordering {
+    Exact::of(a).cmp(&Exact::of(b))
+}
+
+/// Bytes as upstream would print them in binary form: `1Gi`, `1536Mi`, `1000`.
+pub fn binary(bytes: u64) -> Quantity {
+    let units = [("Ei", 60), ("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+    let fits = units.iter().find(|(_, bits)| bytes != 0 && bytes.trailing_zeros() >= *bits);
+    Quantity(match fits {
+        Some((suffix, bits)) => format!("{}{suffix}", bytes >> bits),
+        None => bytes.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binary_and_decimal_are_different_amounts() {
+        assert!(Exact::parse("1Gi") > Exact::parse("1G"));
+        assert_eq!(Exact::parse("1Gi").unwrap().units(), 1 << 30);
+        assert_eq!(Exact::parse("1024Mi"), Exact::parse("1Gi"));
+        assert_eq!(Exact::parse("0.5").unwrap().milli(), 500);
+        assert_eq!(Exact::parse("100m").unwrap().units(), 1);
+        assert_eq!(Exact::parse("1e3"), Exact::parse("1k"));
+        assert_eq!(Exact::parse("1.5Gi").unwrap().units(), 3 << 29);
+        assert_eq!(Exact::parse("-1").unwrap().units(), -1);
+    }
+
+    #[test]
+    fn what_is_not_a_quantity_is_refused() {
+        for text in ["", "Gi", "1gi", "1 Gi", "1.2.3", "--1", "1e99", "abc", "1GiB"] {
+            assert_eq!(Exact::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn prints_bytes_in_the_largest_unit_that_is_exact() {
+        assert_eq!(binary(1 << 30).0, "1Gi");
+        assert_eq!(binary(3 << 29).0, "1536Mi");
+        assert_eq!(binary(1000).0, "1000");
+        assert_eq!(binary(0).0, "0");
+    }
+}

@@ -1,0 +1,8 @@
+//! The kinds of the group `storage.k8s.io`, one file each.
+
+pub mod csi_driver;
+pub mod csi_node;
+pub mod storage_class;
+pub mod volume_attachment;
+
+pub use crate::k8s::api::storage::v1;

@@ -1,0 +1,133 @@
+//! One object as the world holds it: stored bytes, decoded metadata, and the typed object on demand.
+//!
+//! Typed objects cost many times their bytes, so a row only lends one: a bounded ring keeps the
+//! latest ones alive, a row remembers where its own is as long as somebody holds it.
+
+use api::{
+    AnyObject, Erased, KindRef, Object,
+    codec::{self, DecodeError},
+    meta::Meta,
+};
+use bytes::{Bytes, BytesMut};
+use std::{
+    any::Any,
+    collections::VecDeque,
+    fmt,
+    ops::Deref,
+    sync::{Arc, LazyLock, Mutex, Weak},
+};
+
+pub struct Row {
+    pub kind: KindRef,
+    /// The revision of the commit that wrote it: its resourceVersion.
+    pub revision: u64,
+    pub meta: Meta,
+    /// As stored: without resourceVersion.
+    pub bytes: Bytes,
+    splice_at: usize,
+    object: Mutex<Option<Weak<dyn Erased>>>,
+}
+
+/// Typed objects kept alive besides those that somebody holds. Pods are the largest at 6–40 KB, so
+/// this bounds the ring to some 20 MB at the very most, and to 2 MB with claims and volumes.
+const RING: usize = 512;
+
+static RECENT: LazyLock<Mutex<VecDeque<Arc<dyn Erased>>>> = LazyLock::new(Default::default);
+
+impl Row {
+    /// Reads the metadata of stored bytes.
+    pub fn new(kind: &KindRef, bytes: Bytes, revision: u64) -> Result<Row, DecodeError> {
+        let head = codec::head(&bytes)?;
+        Ok(Row {
+            kind: kind.clone(),
+            revision,
+            meta: head.meta,
+            bytes,
+            splice_at: head.splice_at,
+            object: Mutex::default(),
+        })
+    }
+
+    /// The object as clients see it.
+    pub fn json(&self) -> Bytes {
+        codec::spliced(&self.bytes, self.splice_at, self.revision)
+    }
+
+    /// Appends the object as clients see it.
+    pub fn json_into(&self, out: &mut BytesMut) {
+        codec::splice_into(out, &self.bytes, self.splice_at, self.revision);
+    }
+
+    /// The decoded object, its resourceVersion filled in.
+    pub fn object(&self) -> Result<Arc<dyn Erased>, DecodeError> {
+        let mut slot = self.object.lock().expect("no panic while held");
+        if let Some(object) = slot.as_ref().and_then(Weak::upgrade) {
+            return Ok(object);
+        }
+        let (mut object, _) = self.kind.rules.decode(&self.bytes)?;
+        object.metadata_mut().resource_version = Some(self.revision.to_string());
+        let object: Arc<dyn Erased> = Arc::from(object);
+        *slot = Some(Arc::downgrade(&object));
+        let mut recent = RECENT.lock().expect("no panic while held");
+        recent.push_back(object.clone());
+        let oldest = if recent.len() > RING { recent.pop_front() } else { None };
+        drop(recent);
+        drop(oldest);
+        Ok(object)
+    }
+
+    pub fn typed<T: Object>(&self) -> Option<Typed<T>> {
+        let object = self.object().ok()?.into_any_arc().downcast::<T>().ok()?;
+        Some(Typed(object))
+    }
+
+    /// A copy to change.
+    pub fn copy(&self) -> Result<AnyObject, DecodeError> {
+        Ok(self.object()?.clone_box())
+    }
+
+    pub fn key(&self) -> crate::ObjectKey {
+        crate::ObjectKey::new(&self.meta.namespace, &self.meta.name)
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {} at {}", self.kind, self.key(), self.revision)
+    }
+}
+
+/// A decoded object, shared with the world.
+pub struct Typed<T>(Arc<T>);
+
+impl<T> Deref for Typed<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> Clone for Typed<T> {
+    fn clone(&self) -> Typed<T> {
+        Typed(self.0.clone())
+    }
+}
+
+impl<T: Clone> Typed<T> {
+    /// A copy to change.
+    pub fn to_owned(&self) -> T {
+        (*self.0).clone()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Typed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T: Any> From<T> for Typed<T> {
+    fn from(object: T) -> Typed<T> {
+        Typed(Arc::new(object))
+    }
+}

@@ -1,0 +1,3 @@
+//! The promises, on every backend.
+
+mod memory;

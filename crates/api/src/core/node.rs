@@ -1,9 +1,13 @@
-//! `v1` Node.
+//! `v1` Node: a machine, and which selectors choose it.
+//!
+//! Upstream: `component-helpers/scheduling/corev1/nodeaffinity`.
 
 use crate::{
-    k8s::api::core::v1::Node,
-    kind::{Kind, Names, Scope, Subresource},
+    k8s::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm},
+    kind::{Kind, Names, Object, Scope, Subresource},
+    meta::Exact,
 };
+use std::collections::BTreeMap;
 
 impl Kind for Node {
     const NAMES: Names =
@@ -12,4 +16,82 @@ impl Kind for Node {
     const STORAGE: &'static str = "/registry/minions";
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
     const GENERATION: bool = false;
+}
+
+/// Whether the kubelet says so, and said so last.
+pub fn is_ready(node: &Node) -> bool {
+    condition(node, "Ready") == Some("True")
+}
+
+/// The status of a condition: `True`, `False` or `Unknown`.
+pub fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
+    let conditions = node.status.as_ref()?.conditions.as_ref()?;
+    Some(conditions.iter().find(|it| it.type_ == kind)?.status.as_str())
+}
+
+/// What pods may use, by resource name.
+pub fn allocatable(node: &Node) -> BTreeMap<String, Exact> {
+    let status = node.status.as_ref();
+    let listed = status.and_then(|it| it.allocatable.as_ref().or(it.capacity.as_ref()));
+    listed.into_iter().flatten().map(|(name, amount)| (name.clone(), Exact::of(amount))).collect()
+}
+
+/// Whether one of the terms chooses the node. An empty term chooses none, and so does an empty list.
+pub fn matches_selector_terms(node: &Node, terms: &[NodeSelectorTerm]) -> bool {
+    terms.iter().any(|it| matches_term(node, it))
+}
+
+/// Whether the node has everything that one term asks for. An empty term asks for the impossible.
+pub fn matches_term(node: &Node, term: &NodeSelectorTerm) -> bool {
+    let labels = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    let name = |it: &NodeSelectorRequirement| (it.key == "metadata.name").then(|| node.name());
+    !(labels.is_empty() && fields.is_empty())
+        && labels.iter().all(|it| matches_requirement(node.label(&it.key), it))
+        && fields.iter().all(|it| matches_requirement(name(it), it))
+}
+
+fn matches_requirement(value: Option<&str>, requirement: &NodeSelectorRequirement) -> bool {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let listed = value.is_some_and(|value| values.iter().any(|it| it == value));
+    let number = |text: &str| text.parse::<i64>().ok();
+    let both = value.and_then(number).zip(values.first().and_then(|it| number(it)));
+    match requirement.operator.as_str() {
+        "In" => listed,
+        "NotIn" => !listed,
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => both.is_some_and(|(value, limit)| value > limit),
+        "Lt" => both.is_some_and(|(value, limit)| value < limit),
+        // Validation lets no other operator in.
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::from_value;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn terms_choose_by_label_and_name_and_an_empty_term_chooses_nothing() {
+        let node: Node =
+            from_value(&json!({"metadata": {"name": "n1", "labels": {"zone": "a", "cores": "8"}}}))
+                .unwrap();
+        let chosen = |terms: Value| {
+            let terms: Vec<NodeSelectorTerm> = serde_json::from_value(terms).unwrap();
+            matches_selector_terms(&node, &terms)
+        };
+        let label = |key, operator, values: Value| json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]);
+        assert!(chosen(label("zone", "In", json!(["a", "b"]))));
+        assert!(!chosen(label("zone", "NotIn", json!(["a"]))));
+        assert!(chosen(label("other", "NotIn", json!(["a"]))));
+        assert!(chosen(label("cores", "Gt", json!(["4"]))));
+        assert!(!chosen(label("cores", "Lt", json!(["4"]))));
+        assert!(chosen(json!([{}, {"matchFields":
+            [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}])));
+        assert!(!chosen(json!([{}])));
+        assert!(!chosen(json!([])));
+    }
 }

@@ -1,9 +1,21 @@
-//! `v1` PersistentVolume.
+//! `v1` PersistentVolume: a piece of storage, and which claims it would satisfy.
+//!
+//! Upstream: `pkg/controller/volume/persistentvolume/pv_controller.go` (checkVolumeSatisfyClaim),
+//! `component-helpers/storage/volume`.
 
 use crate::{
-    k8s::api::core::v1::PersistentVolume,
-    kind::{Kind, Names, Scope, Subresource},
+    core::{node, persistent_volume_claim as claims},
+    k8s::api::core::v1::{Node, ObjectReference, PersistentVolume, PersistentVolumeClaim},
+    kind::{Kind, Names, Object, Scope, Subresource},
+    meta::{Exact, Selector},
 };
+use std::{collections::BTreeMap, fmt};
+
+pub const PENDING: &str = "Pending";
+pub const AVAILABLE: &str = "Available";
+pub const BOUND: &str = "Bound";
+pub const RELEASED: &str = "Released";
+pub const FAILED: &str = "Failed";
 
 impl Kind for PersistentVolume {
     const NAMES: Names = Names {
@@ -16,4 +28,175 @@ impl Kind for PersistentVolume {
     const STORAGE: &'static str = "/registry/persistentvolumes";
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
     const GENERATION: bool = false;
+
+    fn index_keys(&self) -> Vec<(&'static str, String)> {
+        let mut keys = vec![("class", class(self).to_owned())];
+        if let Some(claim) = claim_ref(self) {
+            let part = |it: &Option<String>| it.clone().unwrap_or_default();
+            keys.push(("claim", format!("{}/{}", part(&claim.namespace), part(&claim.name))));
+        }
+        keys
+    }
+}
+
+/// Why a volume does not satisfy a claim. In upstream's order, the selector last: a claim that names
+/// its volume is bound whatever its selector says, so the caller may forgive that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    Deleting,
+    Size,
+    Class,
+    AttributesClass,
+    VolumeMode,
+    AccessModes,
+    Selector,
+}
+
+/// Upstream's words, as they stand in the claim's `VolumeMismatch` event.
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mismatch::Deleting => "the volume is marked for deletion",
+            Mismatch::Size => "requested PV is too small",
+            Mismatch::Class => "storageClassName does not match",
+            Mismatch::AttributesClass => "volumeAttributesClassName does not match",
+            Mismatch::VolumeMode => "incompatible volumeMode",
+            Mismatch::AccessModes => "incompatible accessMode",
+            Mismatch::Selector => "selector does not match",
+        })
+    }
+}
+
+/// Whether the volume has everything that the claim asks for. Does not look at who holds the volume
+/// now ([`claim_ref`]) nor from where it can be reached ([`is_reachable_from`]).
+pub fn satisfies(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Result<(), Mismatch> {
+    let attributes_class = |it: &Option<String>| it.clone().unwrap_or_default();
+    let of_volume =
+        volume.spec.as_ref().map(|it| attributes_class(&it.volume_attributes_class_name));
+    let of_claim = claim.spec.as_ref().map(|it| attributes_class(&it.volume_attributes_class_name));
+    let offered = access_modes(volume);
+    let selector = claim.spec.as_ref().and_then(|it| it.selector.as_ref());
+    let none = BTreeMap::new();
+    let labels = volume.metadata.labels.as_ref().unwrap_or(&none);
+    if volume.is_deleting() {
+        Err(Mismatch::Deleting)
+    } else if capacity(volume).units() < claims::requested(claim).units() {
+        Err(Mismatch::Size)
+    } else if class(volume) != claims::class(claim).unwrap_or_default() {
+        Err(Mismatch::Class)
+    } else if of_volume.unwrap_or_default() != of_claim.unwrap_or_default() {
+        Err(Mismatch::AttributesClass)
+    } else if volume_mode(volume) != claims::volume_mode(claim) {
+        Err(Mismatch::VolumeMode)
+    } else if !claims::access_modes(claim).iter().all(|it| offered.contains(it)) {
+        Err(Mismatch::AccessModes)
+    } else if selector.is_some_and(|it| !Selector::of(Some(it)).matches(labels)) {
+        Err(Mismatch::Selector)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether the node affinity of the volume lets pods on this node use it.
+pub fn is_reachable_from(volume: &PersistentVolume, node: &Node) -> bool {
+    let affinity = volume.spec.as_ref().and_then(|it| it.node_affinity.as_ref());
+    let Some(required) = affinity.and_then(|it| it.required.as_ref()) else { return true };
+    node::matches_selector_terms(node, &required.node_selector_terms)
+}
+
+/// Whether the volume points at this claim: by name, and by uid once it has one.
+pub fn is_bound_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+    claim_ref(volume).is_some_and(|it| {
+        it.name.as_deref() == Some(claim.name())
+            && it.namespace.as_deref() == Some(claim.namespace())
+            && it.uid.as_deref().is_none_or(|uid| uid.is_empty() || uid == claim.uid())
+    })
+}
+
+/// Who holds the volume, or for whom it is reserved (no uid yet).
+pub fn claim_ref(volume: &PersistentVolume) -> Option<&ObjectReference> {
+    volume.spec.as_ref()?.claim_ref.as_ref()
+}
+
+/// The class; empty for none.
+pub fn class(volume: &PersistentVolume) -> &str {
+    let field = || volume.spec.as_ref()?.storage_class_name.as_deref();
+    volume.annotation(claims::CLASS_ANNOTATION).or_else(field).unwrap_or_default()
+}
+
+/// Bytes offered.
+pub fn capacity(volume: &PersistentVolume) -> Exact {
+    let storage = || volume.spec.as_ref()?.capacity.as_ref()?.get("storage");
+    storage().map(Exact::of).unwrap_or_default()
+}
+
+/// Access modes offered.
+pub fn access_modes(volume: &PersistentVolume) -> &[String] {
+    volume.spec.as_ref().and_then(|it| it.access_modes.as_deref()).unwrap_or_default()
+}
+
+/// `Filesystem` unless the volume says otherwise.
+pub fn volume_mode(volume: &PersistentVolume) -> &str {
+    volume.spec.as_ref().and_then(|it| it.volume_mode.as_deref()).unwrap_or("Filesystem")
+}
+
+/// `Retain` unless the volume says otherwise.
+pub fn reclaim_policy(volume: &PersistentVolume) -> &str {
+    let policy = || volume.spec.as_ref()?.persistent_volume_reclaim_policy.as_deref();
+    policy().unwrap_or("Retain")
+}
+
+/// The phase; empty on an object that was never stored.
+pub fn phase(volume: &PersistentVolume) -> &str {
+    volume.status.as_ref().and_then(|it| it.phase.as_deref()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::from_value;
+    use serde_json::{Value, json};
+
+    fn volume(spec: Value) -> PersistentVolume {
+        from_value(&json!({"metadata": {"name": "v", "labels": {"tier": "fast"}}, "spec": spec}))
+            .unwrap()
+    }
+
+    fn claim(spec: Value) -> PersistentVolumeClaim {
+        let metadata = json!({"name": "c", "namespace": "ns", "uid": "u1"});
+        from_value(&json!({"metadata": metadata, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn says_why_a_volume_does_not_satisfy_a_claim() {
+        let volume = volume(json!({"capacity": {"storage": "5Gi"}, "storageClassName": "s",
+            "accessModes": ["ReadWriteOnce", "ReadOnlyMany"]}));
+        let asks = |size: &str, class: &str, mode: &str, extra: Value| {
+            let mut spec = json!({"resources": {"requests": {"storage": size}},
+                "storageClassName": class, "accessModes": [mode]});
+            spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            satisfies(&volume, &claim(spec))
+        };
+        let one = "ReadWriteOnce";
+        assert_eq!(asks("5Gi", "s", one, json!({})), Ok(()));
+        assert_eq!(asks("6Gi", "t", one, json!({})), Err(Mismatch::Size));
+        assert_eq!(asks("1Gi", "t", one, json!({})), Err(Mismatch::Class));
+        assert_eq!(asks("1Gi", "s", "ReadWriteMany", json!({})), Err(Mismatch::AccessModes));
+        assert_eq!(
+            asks("1Gi", "s", one, json!({"volumeMode": "Block"})),
+            Err(Mismatch::VolumeMode)
+        );
+        let slow = json!({"selector": {"matchLabels": {"tier": "slow"}}});
+        assert_eq!(asks("1Gi", "s", one, slow), Err(Mismatch::Selector));
+    }
+
+    #[test]
+    fn a_volume_is_bound_by_name_until_it_knows_the_uid() {
+        let claim = claim(json!({}));
+        let bound = |claim_ref: Value| is_bound_to(&volume(json!({"claimRef": claim_ref})), &claim);
+        assert!(bound(json!({"namespace": "ns", "name": "c"})));
+        assert!(bound(json!({"namespace": "ns", "name": "c", "uid": "u1"})));
+        assert!(!bound(json!({"namespace": "ns", "name": "c", "uid": "u0"})));
+        assert!(!bound(json!({"namespace": "other", "name": "c"})));
+    }
 }

@@ -1,9 +1,20 @@
-//! `storage.k8s.io/v1` StorageClass.
+//! `storage.k8s.io/v1` StorageClass: how volumes are made when a claim asks for one.
+//!
+//! Upstream: `pkg/apis/storage/validation/validation.go`, `pkg/volume/util/storageclass.go`.
 
 use crate::{
     k8s::api::storage::v1::StorageClass,
-    kind::{Kind, Names, Scope, Subresource},
+    kind::{Kind, Names, Object, Scope, Subresource},
 };
+
+/// The annotations that make a class the default, the current one first.
+pub const DEFAULT_ANNOTATIONS: [&str; 2] = [
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+];
+
+/// The provisioner of classes whose volumes are made by hand.
+pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
 impl Kind for StorageClass {
     const NAMES: Names = Names {
@@ -16,4 +27,24 @@ impl Kind for StorageClass {
     const STORAGE: &'static str = "/registry/storageclasses";
     const SUBRESOURCES: &'static [Subresource] = &[];
     const GENERATION: bool = false;
+}
+
+/// Whether claims without a class get this one.
+pub fn is_default(class: &StorageClass) -> bool {
+    DEFAULT_ANNOTATIONS.iter().any(|it| class.annotation(it) == Some("true"))
+}
+
+/// Whether volumes are chosen or made only once a pod that uses the claim has a node.
+pub fn waits_for_consumer(class: &StorageClass) -> bool {
+    class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")
+}
+
+/// Whether claims of this class may grow.
+pub fn is_expandable(class: &StorageClass) -> bool {
+    class.allow_volume_expansion == Some(true)
+}
+
+/// `Delete` unless the class says otherwise.
+pub fn reclaim_policy(class: &StorageClass) -> &str {
+    class.reclaim_policy.as_deref().unwrap_or("Delete")
 }

@@ -1,0 +1,934 @@
+//! The images of one data dir: blobs, unpacked layers and an index that names them.
+//!
+//! The index is replaced as a whole, after everything it names is on disk; what it does not name is
+//! rubbish and is removed by whoever takes the lock next. So a crash at any moment costs nothing.
+
+use super::{
+    Attempt, Digest, Image, ImageError, Reference, Result,
+    archive::Archive,
+    compression::Plain,
+    digest::Hashing,
+    manifest::{self, Candidate, Layer, mismatch},
+    unpack::{self, Unpacked},
+};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, DirBuilder, File},
+    io::{Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// Up to so many files a layer's files are synced one by one; beyond it the whole filesystem is.
+const SYNC_EACH_MAX: u64 = 64;
+
+/// Images and layers below one directory: `images.json`, `blobs/sha256/<hex>` (configs and
+/// manifests), `layers/<diff id>` (unpacked), `tmp/`. Cheap to clone. Other processes may use the
+/// same directory at the same time.
+#[derive(Clone, Debug)]
+pub struct ImageStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    loaded: Mutex<Loaded>,
+}
+
+/// The index as it was last read, and which file that was.
+#[derive(Debug, Default)]
+struct Loaded {
+    file: Option<(u64, i64, i64, u64)>,
+    images: Arc<Vec<Image>>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Index {
+    images: Vec<Record>,
+    /// Bytes of content by diff id.
+    layers: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Record {
+    id: String,
+    references: Vec<String>,
+    digests: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    manifest: Option<String>,
+}
+
+/// What a removal did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    pub untagged: Vec<String>,
+    /// The id, if the image itself went.
+    pub deleted: Option<String>,
+}
+
+impl ImageStore {
+    /// Opens the store below `directory`, and makes it if it is not there.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<ImageStore> {
+        let directory = directory.into();
+        // Layers hold other people's set-uid programs: nobody but root may walk in.
+        for (part, mode) in
+            [("", 0o700), ("blobs/sha256", 0o700), ("layers", 0o700), ("tmp", 0o700)]
+        {
+            let path = directory.join(part);
+            DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(&path)
+                .attempt(|| format!("make the image directory {}", path.display()))?;
+        }
+        let store = ImageStore(Arc::new(Inner { directory, loaded: Mutex::default() }));
+        if let Some(lock) =
+            Lock::take(&store.path("lock"), FlockOperation::NonBlockingLockExclusive)?
+        {
+            let index = store.read_index()?;
+            store.sweep(&index, &lock);
+        }
+        store.images()?;
+        Ok(store)
+    }
+
+    /// The image of a reference in any form, or of an id, whole or as a prefix of at least 12 digits
+    /// that fits one image only.
+    pub fn resolve(&self, name: &str) -> Option<Image> {
+        let images = match self.images() {
+            Ok(images) => images,
+            Err(error) => {
+                tracing::error!("{}", stdx::one_line(&error));
+                return None;
+            }
+        };
+        find(&images, name).cloned()
+    }
+
+    /// All images, by reference.
+    pub fn list(&self) -> Result<Vec<Image>> {
+        let mut images = self.images()?.to_vec();
+        images.sort_by(|a, b| a.references.cmp(&b.references).then_with(|| a.id.cmp(&b.id)));
+        Ok(images)
+    }
+
+    /// Imports every image of a docker archive, an OCI archive (both plain or compressed) or an OCI
+    /// layout directory. All or nothing.
+    pub fn import(&self, path: &Path) -> Result<Vec<Image>> {
+        self.import_archive(|spool| Archive::open(path, spool), None)
+    }
+
+    /// The same, and gives the one image of the archive this reference in place of its own.
+    pub fn import_as(&self, path: &Path, reference: &str) -> Result<Vec<Image>> {
+        let reference = Reference::parse(reference)?;
+        self.import_archive(|spool| Archive::open(path, spool), Some(reference))
+    }
+
+    /// From a stream, such as standard input.
+    pub fn import_reader(&self, reader: impl Read) -> Result<Vec<Image>> {
+        self.import_archive(|spool| Archive::from_reader(reader, spool), None)
+    }
+
+    /// From a plain tar in memory.
+    pub fn import_bytes(&self, archive: impl Into<Arc<[u8]>>) -> Result<Vec<Image>> {
+        self.import_archive(|_| Archive::from_memory(archive.into()), None)
+    }
+
+    /// Takes a reference off its image, and deletes the image with its last one; an id takes all.
+    /// `user` names a container that uses an image id: then nothing is deleted.
+    pub fn remove(&self, name: &str, user: &dyn Fn(&str) -> Option<String>) -> Result<Removed> {
+        let lock = self.lock()?;
+        let mut index = self.read_index()?;
+        let images = self.images()?;
+        let image = find(&images, name).ok_or_else(|| ImageError::NotFound(name.to_owned()))?;
+        let reference = Reference::parse(name).map(|reference| reference.to_string());
+        let only = reference.ok().filter(|whole| image.references.contains(whole));
+        if let Some(only) = only
+            && image.references.len() > 1
+        {
+            for record in index.images.iter_mut().filter(|record| record.id == image.id) {
+                record.references.retain(|known| *known != only);
+            }
+            self.write_index(&mut index)?;
+            return Ok(Removed { untagged: vec![only], deleted: None });
+        }
+        if let Some(container) = user(&image.id) {
+            return Err(ImageError::InUse { image: name.to_owned(), container });
+        }
+        index.images.retain(|record| record.id != image.id);
+        self.write_index(&mut index)?;
+        self.sweep(&index, &lock);
+        Ok(Removed { untagged: image.references.clone(), deleted: Some(image.id.clone()) })
+    }
+
+    /// Where the images are: for reports of disk use.
+    pub fn directory(&self) -> &Path {
+        &self.0.directory
+    }
+
+    /// Bytes of file content in all layers.
+    pub fn bytes(&self) -> Result<u64> {
+        Ok(self.read_index()?.layers.values().sum())
+    }
+
+    fn import_archive(
+        &self,
+        open: impl FnOnce(&Path) -> Result<Archive>,
+        name: Option<Reference>,
+    ) -> Result<Vec<Image>> {
+        let lock = self.lock()?;
+        let mut index = self.read_index()?;
+        self.sweep(&index, &lock);
+        let imported = open(&self.path("tmp"))
+            .and_then(|archive| self.import_locked(&archive, &mut index, name));
+        if imported.is_err() {
+            // Whatever got to the disk is not in the index that is there.
+            if let Ok(index) = self.read_index() {
+                self.sweep(&index, &lock);
+            }
+        }
+        let ids = imported?;
+        Ok(self.images()?.iter().filter(|image| ids.contains(&image.id)).cloned().collect())
+    }
+
+    fn import_locked(
+        &self,
+        archive: &Archive,
+        index: &mut Index,
+        name: Option<Reference>,
+    ) -> Result<BTreeSet<String>> {
+        let mut candidates = manifest::read(archive)?;
+        if let Some(name) = name {
+            let [candidate] = &mut candidates[..] else {
+                return Err(ImageError::Archive(format!(
+                    "the archive has {} images: one name cannot be for all",
+                    candidates.len()
+                )));
+            };
+            candidate.references = vec![name];
+        }
+        let mut wanted: BTreeMap<&Digest, &Layer> = BTreeMap::new();
+        for layer in candidates.iter().flat_map(|candidate| &candidate.layers) {
+            if !index.layers.contains_key(&layer.diff_id.to_string()) {
+                wanted.insert(&layer.diff_id, layer);
+            }
+        }
+        let wanted: Vec<&Layer> = wanted.into_values().collect();
+        let unpacked = self.unpack_all(archive, &wanted)?;
+        self.make_durable(&wanted, &unpacked)?;
+        for (layer, unpacked) in wanted.iter().zip(&unpacked) {
+            let (from, to) = (self.staged(&layer.diff_id), self.layer(&layer.diff_id));
+            fs::rename(&from, &to).attempt(|| format!("move a layer to {}", to.display()))?;
+            index.layers.insert(layer.diff_id.to_string(), unpacked.bytes);
+        }
+        sync(&self.path("layers"))?;
+        for candidate in &candidates {
+            self.write_blob(&candidate.id, &candidate.config)?;
+            if let Some((digest, manifest)) = &candidate.manifest {
+                self.write_blob(digest, manifest)?;
+            }
+        }
+        sync(&self.path("blobs/sha256"))?;
+        for candidate in &candidates {
+            index.add(candidate);
+        }
+        self.write_index(index)?;
+        Ok(candidates.iter().map(|candidate| candidate.id.to_string()).collect())
+    }
+
+    /// Unpacks layers into `tmp/`, several at a time: one core cannot keep up with a disk.
+    fn unpack_all(&self, archive: &Archive, wanted: &[&Layer]) -> Result<Vec<Unpacked>> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            while let Some((place, layer)) = {
+                let place = next.fetch_add(1, Ordering::Relaxed);
+                wanted.get(place).map(|layer| (place, *layer))
+            } {
+                let unpacked = self.unpack(archive, layer);
+                if unpacked.is_err() {
+                    // The import fails as a whole: nobody needs to start another layer.
+                    next.store(wanted.len(), Ordering::Relaxed);
+                }
+                done.push((place, unpacked));
+            }
+            done
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut done = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..cores.min(wanted.len())).map(|_| scope.spawn(work)).collect();
+            let mut done = work();
+            for other in others {
+                done.extend(other.join().expect("unpacking does not panic"));
+            }
+            done
+        });
+        done.sort_by_key(|(place, _)| *place);
+        done.into_iter().map(|(_, unpacked)| unpacked).collect()
+    }
+
+    fn unpack(&self, archive: &Archive, layer: &Layer) -> Result<Unpacked> {
+        let member = archive.member(&layer.member)?.ok_or_else(|| {
+            ImageError::Archive(format!("the archive names {}, but has it not", layer.member))
+        })?;
+        let into = self.staged(&layer.diff_id);
+        DirBuilder::new()
+            .create(&into)
+            .and_then(|()| fs::set_permissions(&into, fs::Permissions::from_mode(0o755)))
+            .attempt(|| format!("make {}", into.display()))?;
+        let damaged =
+            |error: std::io::Error| ImageError::Archive(format!("layer {}: {error}", layer.member));
+        let plain = Plain::new(Hashing::new(member)).map_err(damaged)?;
+        let mut plain = Hashing::new(plain);
+        let unpacked = unpack::unpack(&mut plain, &into);
+        // A stream that is not what it should be explains every other complaint about it.
+        let digests = plain.finish(unpack::BYTES_MAX * 2).and_then(|(diff_id, plain)| {
+            let (blob, _) = plain.into_inner().finish(unpack::BYTES_MAX * 2)?;
+            Ok((diff_id, blob))
+        });
+        let (diff_id, blob) = match (digests, &unpacked) {
+            (Err(_), Err(_)) => return unpacked,
+            (digests, _) => digests.map_err(damaged)?,
+        };
+        if let Some(stated) = &layer.blob
+            && *stated != blob
+        {
+            return Err(mismatch(&layer.member, stated, &blob));
+        }
+        if diff_id != layer.diff_id {
+            let what = format!("the content of {}", layer.member);
+            return Err(mismatch(&what, &layer.diff_id, &diff_id));
+        }
+        unpacked
+    }
+
+    fn make_durable(&self, layers: &[&Layer], unpacked: &[Unpacked]) -> Result<()> {
+        if unpacked.iter().map(|unpacked| unpacked.entries).sum::<u64>() > SYNC_EACH_MAX {
+            let attempted = || format!("sync {}", self.0.directory.display());
+            let directory = File::open(&self.0.directory).attempt(attempted)?;
+            return rustix::fs::syncfs(directory).attempt(attempted);
+        }
+        layers.iter().try_for_each(|layer| {
+            let staged = self.staged(&layer.diff_id);
+            sync_tree(&staged).attempt(|| format!("sync {}", staged.display()))
+        })
+    }
+
+    /// Removes what the index does not name. Only under the lock: an import's files are not named yet.
+    fn sweep(&self, index: &Index, _lock: &Lock) {
+        let mut blobs = BTreeSet::new();
+        for record in &index.images {
+            blobs.extend([Some(&record.id), record.manifest.as_ref()].into_iter().flatten());
+        }
+        let hex = |digest: &String| digest.strip_prefix("sha256:").unwrap_or(digest).to_owned();
+        let blobs: BTreeSet<String> = blobs.into_iter().map(hex).collect();
+        let layers: BTreeSet<String> = index.layers.keys().map(hex).collect();
+        let unnamed = |part: &str, named: &BTreeSet<String>| -> Vec<PathBuf> {
+            let entries = fs::read_dir(self.path(part)).into_iter().flatten().flatten();
+            let unnamed = |e: &fs::DirEntry| !named.contains(&*e.file_name().to_string_lossy());
+            entries.filter(unnamed).map(|entry| entry.path()).collect()
+        };
+        for layer in unnamed("layers", &layers) {
+            // Out of sight first: a half-removed layer must not look like one.
+            let aside = self.path("tmp").join(layer.file_name().unwrap_or_default());
+            if fs::rename(&layer, &aside).is_err() {
+                tracing::warn!("could not move the unused layer {} aside", layer.display());
+            }
+        }
+        let rubbish =
+            unnamed("tmp", &BTreeSet::new()).into_iter().chain(unnamed("blobs/sha256", &blobs));
+        for path in rubbish {
+            let is_directory = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+            let removed =
+                if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            if let Err(error) = removed {
+                tracing::warn!("remove unused {}: {error}", path.display());
+            }
+        }
+    }
+
+    fn lock(&self) -> Result<Lock> {
+        let lock = Lock::take(&self.path("lock"), FlockOperation::LockExclusive)?;
+        Ok(lock.expect("a lock that is waited for is had"))
+    }
+
+    /// The images of the index that is there now; read again only if another process replaced it.
+    fn images(&self) -> Result<Arc<Vec<Image>>> {
+        let path = self.path("images.json");
+        let file = match fs::metadata(&path) {
+            Ok(found) => Some((found.ino(), found.mtime(), found.mtime_nsec(), found.len())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).attempt(|| format!("read {}", path.display())),
+        };
+        let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if loaded.file != file {
+            let index = self.read_index()?;
+            let images = index.images.iter().map(|record| self.image(record, &index));
+            *loaded = Loaded { images: Arc::new(images.collect::<Result<_>>()?), file };
+        }
+        Ok(loaded.images.clone())
+    }
+
+    fn image(&self, record: &Record, index: &Index) -> Result<Image> {
+        let path = self.path("images.json");
+        let broken = |reason: String| ImageError::Index { path: path.clone(), reason };
+        let id: Digest = record.id.parse().map_err(&broken)?;
+        let config = self.blob(&id);
+        let bytes = fs::read(&config).attempt(|| format!("read {}", config.display()))?;
+        if Digest::of(&bytes) != id {
+            return Err(broken(format!("{} is damaged", config.display())));
+        }
+        let config = manifest::config(&bytes)?;
+        let distinct: BTreeSet<&Digest> = config.diff_ids().iter().collect();
+        let size = |layer: &&Digest| index.layers.get(&layer.to_string()).copied().unwrap_or(0);
+        Ok(Image {
+            id: record.id.clone(),
+            references: record.references.clone(),
+            digests: record.digests.clone(),
+            layers: config.diff_ids().iter().map(|layer| self.layer(layer)).collect(),
+            size: distinct.iter().map(size).sum(),
+            created: config.created,
+            config: config.run,
+        })
+    }
+
+    fn read_index(&self) -> Result<Index> {
+        let path = self.path("images.json");
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Index::default());
+            }
+            read => read.attempt(|| format!("read {}", path.display()))?,
+        };
+        serde_json::from_slice(&bytes)
+            .map_err(|error| ImageError::Index { path, reason: error.to_string() })
+    }
+
+    /// Layers that no image has any more leave the index with it.
+    fn write_index(&self, index: &mut Index) -> Result<()> {
+        let mut used = BTreeSet::new();
+        for record in &index.images {
+            used.extend(self.diff_ids(record)?);
+        }
+        index.layers.retain(|layer, _| used.contains(layer));
+        let bytes = serde_json::to_vec_pretty(index).expect("plain data becomes JSON");
+        self.replace(&self.path("images.json"), &bytes)?;
+        sync(&self.0.directory)
+    }
+
+    fn diff_ids(&self, record: &Record) -> Result<Vec<String>> {
+        let id: Digest = record.id.parse().map_err(ImageError::Archive)?;
+        let path = self.blob(&id);
+        let bytes = fs::read(&path).attempt(|| format!("read {}", path.display()))?;
+        Ok(manifest::config(&bytes)?.diff_ids().iter().map(Digest::to_string).collect())
+    }
+
+    fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        let path = self.blob(digest);
+        if path.exists() { Ok(()) } else { self.replace(&path, bytes) }
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let attempted = || format!("write {}", path.display());
+        let staged = self.path("tmp").join(path.file_name().unwrap_or_default());
+        let mut file = File::create(&staged).attempt(attempted)?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).attempt(attempted)?;
+        fs::rename(&staged, path).attempt(attempted)
+    }
+
+    fn path(&self, part: &str) -> PathBuf {
+        self.0.directory.join(part)
+    }
+
+    fn blob(&self, digest: &Digest) -> PathBuf {
+        self.path("blobs/sha256").join(digest.hex())
+    }
+
+    fn layer(&self, diff_id: &Digest) -> PathBuf {
+        self.path("layers").join(diff_id.hex())
+    }
+
+    fn staged(&self, diff_id: &Digest) -> PathBuf {
+        self.path("tmp").join(format!("layer-{}", diff_id.hex()))
+    }
+}
+
+impl Index {
+    /// A reference belongs to one image: the last one that came with it.
+    fn add(&mut self, candidate: &Candidate) {
+        let id = candidate.id.to_string();
+        let tagged = candidate.references.iter().filter(|reference| reference.has_tag());
+        let references: BTreeSet<String> =
+            tagged.map(|reference| reference.without_digest().to_string()).collect();
+        let manifest = candidate.manifest.as_ref().map(|(digest, _)| digest.to_string());
+        let repositories: BTreeSet<String> =
+            candidate.references.iter().map(Reference::repository).collect();
+        let digests = manifest.iter().flat_map(|digest| {
+            repositories.iter().map(move |repository| format!("{repository}@{digest}"))
+        });
+        for other in self.images.iter_mut() {
+            other.references.retain(|reference| !references.contains(reference));
+        }
+        let place = self.images.iter().position(|record| record.id == id).unwrap_or_else(|| {
+            let (references, digests) = (Vec::new(), Vec::new());
+            self.images.push(Record { id, references, digests, manifest: None });
+            self.images.len() - 1
+        });
+        let record = &mut self.images[place];
+        record.references.extend(references);
+        record.digests.extend(digests);
+        for names in [&mut record.references, &mut record.digests] {
+            names.sort();
+            names.dedup();
+        }
+        record.manifest = manifest.clone().or(record.manifest.take());
+    }
+}
+
+fn find<'a>(images: &'a [Image], name: &str) -> Option<&'a Image> {
+    let hex = name.strip_prefix("sha256:").unwrap_or(name);
+    if hex.len() >= 12 && hex.bytes().all(|c| c.is_ascii_hexdigit()) {
+        let mut fitting =
+            images.iter().filter(|image| image.id["sha256:".len()..].starts_with(hex));
+        if let (Some(image), None) = (fitting.next(), fitting.next()) {
+            return Some(image);
+        }
+    }
+    let reference = Reference::parse(name).ok()?;
+    if let Some(digest) = reference.digest() {
+        // With a digest the tag is only a remark.
+        let by_digest = format!("{}@{digest}", reference.repository());
+        return images.iter().find(|image| image.digests.contains(&by_digest));
+    }
+    let whole = reference.to_string();
+    images.iter().find(|image| image.references.contains(&whole))
+}
+
+/// The one writer, among all processes. Let go by the kernel, however its holder ends.
+struct Lock(#[expect(dead_code, reason = "closing it lets go")] File);
+
+impl Lock {
+    fn take(path: &Path, how: FlockOperation) -> Result<Option<Lock>> {
+        let attempted = || format!("lock {}", path.display());
+        let file = File::create(path).attempt(attempted)?;
+        match rustix::fs::flock(&file, how) {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error).attempt(attempted),
+        }
+    }
+}
+
+fn sync(directory: &Path) -> Result<()> {
+    File::open(directory)
+        .and_then(|file| file.sync_all())
+        .attempt(|| format!("sync {}", directory.display()))
+}
+
+fn sync_tree(directory: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            sync_tree(&entry.path())?;
+        } else if kind.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::testing::{Entry, config, docker_archive, layer, tar_of};
+    use std::os::unix::fs::FileTypeExt;
+    use tar::EntryType;
+
+    const UNUSED: &dyn Fn(&str) -> Option<String> = &|_| None;
+
+    fn store() -> (tempfile::TempDir, ImageStore) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(directory.path().join("images")).unwrap();
+        (directory, store)
+    }
+
+    /// Owners and whiteouts need root.
+    fn is_root(test: &str) -> bool {
+        let root = rustix::process::geteuid().is_root();
+        if !root {
+            println!("skipped: {test} needs root");
+        }
+        root
+    }
+
+    fn entry<'a>(kind: EntryType, name: &'a str, link: &'a str) -> Entry<'a> {
+        Entry { kind, name, link, content: b"" }
+    }
+
+    /// Everything below the store but its fixed directories, the lock and the index.
+    fn leftovers(store: &ImageStore) -> Vec<PathBuf> {
+        let mut left = Vec::new();
+        for part in ["blobs/sha256", "layers", "tmp"] {
+            left.extend(fs::read_dir(store.path(part)).unwrap().map(|e| e.unwrap().path()));
+        }
+        left
+    }
+
+    fn refused(store: &ImageStore, archive: Vec<u8>, reason: &str) {
+        let error = stdx::one_line(&store.import_bytes(archive).unwrap_err());
+        assert!(error.contains(reason), "{error}");
+        assert_eq!(leftovers(store), Vec::<PathBuf>::new());
+        assert_eq!(store.list().unwrap(), []);
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// An OCI layout's files: two platforms, each layer compressed another way.
+    fn layout(layers: &[Vec<u8>]) -> Vec<(String, Vec<u8>)> {
+        let mut files =
+            vec![("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec())];
+        let mut blob = |bytes: Vec<u8>, media_type: &str| {
+            let digest = Digest::of(&bytes);
+            let descriptor = serde_json::json!({
+                "mediaType": media_type, "digest": digest.to_string(), "size": bytes.len()
+            });
+            files.push((format!("blobs/sha256/{}", digest.hex()), bytes));
+            descriptor
+        };
+        let packed = layers.iter().enumerate().map(|(n, layer)| match n % 3 {
+            0 => gzip(layer),
+            1 => zstd::encode_all(&layer[..], 0).unwrap(),
+            _ => layer.clone(),
+        });
+        let layer_type = "application/vnd.oci.image.layer.v1.tar";
+        let layers_json: Vec<_> = packed.map(|layer| blob(layer, layer_type)).collect();
+        let config = blob(config(layers), "application/vnd.oci.image.config.v1+json");
+        let manifest =
+            serde_json::json!({ "schemaVersion": 2, "config": config, "layers": layers_json });
+        let manifest_type = "application/vnd.oci.image.manifest.v1+json";
+        let mut ours = blob(manifest.to_string().into_bytes(), manifest_type);
+        ours["platform"] = serde_json::json!({ "os": "linux" });
+        let other = serde_json::json!({
+            "mediaType": manifest_type, "digest": Digest::of(b"not here").to_string(), "size": 8,
+            "platform": { "os": "plan9", "architecture": "amd64" },
+        });
+        let index = serde_json::json!({ "schemaVersion": 2, "manifests": [other, ours] });
+        let index_type = "application/vnd.oci.image.index.v1+json";
+        let mut index = blob(index.to_string().into_bytes(), index_type);
+        index["annotations"] =
+            serde_json::json!({ "io.containerd.image.name": "registry.example/web:2" });
+        let root = serde_json::json!({ "schemaVersion": 2, "manifests": [index] });
+        files.push(("index.json".to_owned(), root.to_string().into_bytes()));
+        files
+    }
+
+    #[test]
+    fn imports_a_docker_archive_and_finds_it_by_every_name() {
+        if !is_root("import") {
+            return;
+        }
+        let (_directory, store) = store();
+        let layers = [layer(&[("etc/", b""), ("etc/a", b"one")]), layer(&[("etc/b", b"two!")])];
+        let image = store.import_bytes(docker_archive("web:1", &layers)).unwrap().remove(0);
+        assert_eq!(image.references, ["docker.io/library/web:1"]);
+        assert_eq!(image.config.cmd, ["/run"]);
+        assert_eq!(image.config.exposed_ports, ["80/tcp"]);
+        assert_eq!(image.size, 7);
+        assert_eq!(image.created.unwrap().rfc3339(), "2026-01-02T03:04:05Z");
+        assert_eq!(fs::read(image.layers[1].join("etc/b")).unwrap(), b"two!");
+        let found = fs::metadata(image.layers[0].join("etc/a")).unwrap();
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (1000, 1001, 0o644));
+        assert_eq!(found.mtime(), 1_000_000);
+        assert_eq!(fs::metadata(image.layers[0].join("etc")).unwrap().mtime(), 1_000_000);
+        for name in ["web:1", "docker.io/web:1", &image.id, &image.id[7..19]] {
+            assert_eq!(store.resolve(name).as_ref(), Some(&image), "{name}");
+        }
+        assert_eq!(store.resolve("web"), None, "latest is another tag");
+        let reopened = ImageStore::open(store.directory()).unwrap();
+        assert_eq!(reopened.list().unwrap(), [image], "it is still there after a restart");
+    }
+
+    #[test]
+    fn imports_oci_layouts_and_archives_and_chooses_the_platform() {
+        if !is_root("import") {
+            return;
+        }
+        let layers = ["a", "b", "c"].map(|name| layer(&[(name, name.as_bytes())]));
+        let files = layout(&layers);
+        let plain: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), &b[..])).collect();
+        let archive = layer_with_long_names(&plain);
+        let (directory, layout_store) = store();
+        let layout = directory.path().join("layout");
+        fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
+        for (name, bytes) in &files {
+            fs::write(layout.join(name), bytes).unwrap();
+        }
+        let path = directory.path().join("archive.tar.gz");
+        fs::write(&path, gzip(&archive)).unwrap();
+        let image = layout_store.import(&layout).unwrap().remove(0);
+        assert_eq!(image.references, ["registry.example/web:2"]);
+        assert_eq!(image.digests.len(), 1);
+        assert_eq!(layout_store.resolve(&image.digests[0]).as_ref(), Some(&image));
+        for (n, name) in ["a", "b", "c"].iter().enumerate() {
+            assert_eq!(fs::read_to_string(image.layers[n].join(name)).unwrap(), *name);
+        }
+        for import in [
+            &|store: &ImageStore| store.import(&path) as Result<Vec<Image>>,
+            &|store: &ImageStore| store.import_bytes(archive.clone()),
+            &|store: &ImageStore| store.import_reader(&archive[..]),
+        ] as [&dyn Fn(&ImageStore) -> Result<Vec<Image>>; 3]
+        {
+            let (_directory, store) = self::store();
+            assert_eq!(import(&store).unwrap()[0].id, image.id);
+        }
+        let renamed = layout_store.import_as(&layout, "other:3").unwrap().remove(0);
+        assert_eq!(renamed.references, ["docker.io/library/other:3", "registry.example/web:2"]);
+    }
+
+    fn layer_with_long_names(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, bytes) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            builder.append_data(&mut header, name, *bytes).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn whiteouts_become_those_of_overlayfs() {
+        if !is_root("whiteouts") {
+            return;
+        }
+        let (_directory, store) = store();
+        let upper = tar_of(&[
+            entry(EntryType::Directory, "d", ""),
+            entry(EntryType::Regular, "d/.wh..wh..opq", ""),
+            entry(EntryType::Regular, "d/new", ""),
+            entry(EntryType::Regular, ".wh.gone", ""),
+            entry(EntryType::Regular, ".wh.replaced", ""),
+            entry(EntryType::Directory, "replaced", ""),
+            entry(EntryType::Directory, "kept", ""),
+            entry(EntryType::Regular, ".wh.kept", ""),
+            entry(EntryType::Regular, ".wh..wh.plnk", ""),
+        ]);
+        let image = store.import_bytes(docker_archive("w:1", &[upper])).unwrap().remove(0);
+        let at = |name: &str| image.layers[0].join(name);
+        let opaque = |name: &str| {
+            let mut value = [0; 8];
+            let found = rustix::fs::getxattr(at(name), "trusted.overlay.opaque", &mut value);
+            found.is_ok_and(|length| &value[..length] == b"y")
+        };
+        let gone = fs::symlink_metadata(at("gone")).unwrap();
+        assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
+        assert!(opaque("d") && opaque("replaced") && opaque("kept"));
+        assert!(at("d/new").exists() && !at("d/.wh..wh..opq").exists());
+        assert!(!at(".wh..wh.plnk").exists() && !at(".wh.gone").exists());
+    }
+
+    #[test]
+    fn keeps_links_modes_and_extended_attributes() {
+        if !is_root("attributes") {
+            return;
+        }
+        let (_directory, store) = store();
+        let mut builder = tar::Builder::new(Vec::new());
+        let pax: [(&str, &[u8]); 4] = [
+            ("mtime", b"12.5"),
+            ("SCHILY.xattr.user.a", b"b"),
+            ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+            ("SCHILY.xattr.security.capability", b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+        ];
+        builder.append_pax_extensions(pax).unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o4755);
+        (header.set_uid(0), header.set_gid(0), header.set_size(1));
+        builder.append_data(&mut header, "deep/er/file", &b"x"[..]).unwrap();
+        let rest = tar_of(&[
+            entry(EntryType::Link, "hard", "deep/er/file"),
+            entry(EntryType::Symlink, "soft", "/deep"),
+            entry(EntryType::Regular, "soft/through", ""),
+            entry(EntryType::Fifo, "fifo", ""),
+        ]);
+        let mut layer = builder.into_inner().unwrap();
+        layer.truncate(layer.len() - 1024);
+        layer.extend(rest);
+        let image = store.import_bytes(docker_archive("w:1", &[layer])).unwrap().remove(0);
+        let at = |name: &str| image.layers[0].join(name);
+        let file = fs::metadata(at("deep/er/file")).unwrap();
+        assert_eq!(
+            (file.mode() & 0o7777, file.mtime(), file.mtime_nsec()),
+            (0o4755, 12, 500_000_000)
+        );
+        assert_eq!(file.ino(), fs::metadata(at("hard")).unwrap().ino());
+        assert_eq!(fs::read_link(at("soft")).unwrap(), Path::new("/deep"));
+        assert!(at("deep/through").exists(), "links are followed as the container would");
+        assert!(fs::metadata(at("fifo")).unwrap().file_type().is_fifo());
+        let attribute =
+            |name: &str| rustix::fs::getxattr(at("deep/er/file"), name, &mut [0; 32][..]).is_ok();
+        assert!(attribute("user.a") && attribute("security.capability"));
+        assert!(!attribute("trusted.overlay.redirect"));
+    }
+
+    #[test]
+    fn no_name_or_link_leads_outside() {
+        if !is_root("unpacking") {
+            return;
+        }
+        let (directory, store) = store();
+        let outside = directory.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("secret"), "s").unwrap();
+        let outside_text = outside.to_str().unwrap();
+        let secret = format!("{outside_text}/secret");
+        let up = format!("{}{secret}", "/..".repeat(12));
+        let cases: [(&str, Vec<Entry<'_>>); 6] = [
+            ("..", vec![entry(EntryType::Regular, "../evil", "")]),
+            ("..", vec![entry(EntryType::Regular, "a/../../evil", "")]),
+            ("..", vec![entry(EntryType::Link, "hard", "../../../outside/secret")]),
+            ("hard link", vec![entry(EntryType::Link, "hard", &secret)]),
+            (
+                "hard link",
+                vec![
+                    entry(EntryType::Symlink, "l", outside_text),
+                    entry(EntryType::Link, "hard", "l/secret"),
+                ],
+            ),
+            ("a whiteout of nothing", vec![entry(EntryType::Regular, ".wh...", "")]),
+        ];
+        for (reason, entries) in cases {
+            refused(&store, docker_archive("e:1", &[tar_of(&entries)]), reason);
+        }
+        // Through a symlink the file lands below the layer's own root.
+        let layer = tar_of(&[
+            entry(EntryType::Directory, &outside_text[1..], ""),
+            entry(EntryType::Symlink, "abs", outside_text),
+            entry(EntryType::Symlink, "up", &up[..up.len() - "/secret".len()]),
+            entry(EntryType::Regular, "abs/evil", ""),
+            entry(EntryType::Regular, "up/evil2", ""),
+            entry(EntryType::Regular, "/abs/evil3", ""),
+        ]);
+        let image = store.import_bytes(docker_archive("e:1", &[layer])).unwrap().remove(0);
+        for name in ["evil", "evil2", "evil3"] {
+            assert!(image.layers[0].join(&outside_text[1..]).join(name).exists(), "{name}");
+            assert!(!outside.join(name).exists(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_archive_leaves_nothing_behind() {
+        let (directory, store) = store();
+        let layers = [layer(&[("a", &[7; 3000])]), layer(&[("b", &[8; 3000])])];
+        let whole = docker_archive("web:1", &layers);
+        let mut length = 700;
+        while length < whole.len() - 1024 {
+            assert!(store.import_bytes(whole[..length].to_vec()).is_err(), "{length} bytes");
+            assert_eq!(leftovers(&store), Vec::<PathBuf>::new(), "{length} bytes");
+            length += 700;
+        }
+        let packed = gzip(&whole);
+        let path = directory.path().join("archive");
+        fs::write(&path, &packed[..packed.len() - 20]).unwrap();
+        let error = store.import(&path).unwrap_err().to_string();
+        assert!(error.contains("truncated or damaged"), "{error}");
+        assert_eq!(leftovers(&store), Vec::<PathBuf>::new());
+        refused(&store, b"hello".to_vec(), "not an image archive");
+        refused(&store, layer(&[("readme", b"")]), "neither manifest.json (docker) nor index.json");
+    }
+
+    #[test]
+    fn content_that_does_not_match_its_digest_is_refused() {
+        let (_directory, store) = store();
+        let good = layer(&[("a", b"1")]);
+        let config = config(std::slice::from_ref(&good));
+        let manifest = br#"[{"Config":"c.json","RepoTags":["x:1"],"Layers":["l"]}]"#;
+        let evil = layer(&[("a", b"2")]);
+        let archive = layer(&[("manifest.json", manifest), ("c.json", &config), ("l", &evil)]);
+        refused(&store, archive, "should have digest");
+        let name = format!("{}.json", "0".repeat(64));
+        let manifest = format!(r#"[{{"Config":"{name}","RepoTags":["x:1"],"Layers":["l"]}}]"#);
+        let archive =
+            layer(&[("manifest.json", manifest.as_bytes()), (&name, &config), ("l", &good)]);
+        refused(&store, archive, "should have digest");
+        for place in ["blobs/sha256", "index"] {
+            let mut files = layout(std::slice::from_ref(&good));
+            if place == "index" {
+                files.last_mut().unwrap().1.truncate(20);
+            } else {
+                *files[1].1.last_mut().unwrap() ^= 1;
+            }
+            let plain: Vec<(&str, &[u8])> =
+                files.iter().map(|(n, b)| (n.as_str(), &b[..])).collect();
+            refused(&store, layer_with_long_names(&plain), "");
+        }
+    }
+
+    #[test]
+    fn removing_an_image_keeps_the_layers_of_others() {
+        if !is_root("import") {
+            return;
+        }
+        let (_directory, store) = store();
+        let [base, one, two] = ["base", "one", "two"].map(|name| layer(&[(name, b"x")]));
+        let first = docker_archive("one:1", &[base.clone(), one]);
+        let first = store.import_bytes(first).unwrap().remove(0);
+        let second = store.import_bytes(docker_archive("two:1", &[base, two])).unwrap().remove(0);
+        assert_eq!(first.layers[0], second.layers[0]);
+        let used = |id: &str| (id == first.id).then(|| "web-0".to_owned());
+        assert_eq!(
+            store.remove("one:1", &used).unwrap_err().to_string(),
+            "image one:1 is in use by container web-0; remove the container first"
+        );
+        let removed = store.remove("one:1", UNUSED).unwrap();
+        assert_eq!(removed.deleted.as_ref(), Some(&first.id));
+        assert!(second.layers.iter().all(|layer| layer.exists()));
+        assert!(!first.layers[1].exists());
+        assert!(matches!(store.remove("one:1", UNUSED), Err(ImageError::NotFound(_))));
+        store.remove(&second.id, UNUSED).unwrap();
+        assert_eq!(leftovers(&store), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_reference_moves_to_the_image_that_came_last() {
+        if !is_root("import") {
+            return;
+        }
+        let (_directory, store) = store();
+        let import = |tag: &str, content: &[u8]| {
+            store.import_bytes(docker_archive(tag, &[layer(&[("a", content)])])).unwrap().remove(0)
+        };
+        let old = import("x:1", b"old");
+        let also = import("x:2", b"old");
+        assert_eq!(also.references.len(), 2);
+        let new = import("x:1", b"new");
+        assert_eq!(store.resolve("x:1").unwrap().id, new.id);
+        assert_eq!(store.resolve(&old.id).unwrap().references, ["docker.io/library/x:2"]);
+        let other_process = ImageStore::open(store.directory()).unwrap();
+        import("y:1", b"y");
+        assert!(other_process.resolve("y:1").is_some(), "what one imports the other sees");
+        let removed = store.remove("x:1", UNUSED).unwrap();
+        assert_eq!(removed.deleted, Some(new.id));
+    }
+
+    #[test]
+    fn what_a_crash_left_is_swept_at_the_next_start() {
+        let (_directory, store) = store();
+        fs::create_dir_all(store.path("tmp/layer-x/deep")).unwrap();
+        fs::create_dir_all(store.path("layers").join("ab".repeat(32)).join("deep")).unwrap();
+        fs::write(store.path("blobs/sha256/cd"), "").unwrap();
+        ImageStore::open(store.directory()).unwrap();
+        assert_eq!(leftovers(&store), Vec::<PathBuf>::new());
+        fs::write(store.path("images.json"), "{").unwrap();
+        assert!(matches!(ImageStore::open(store.directory()), Err(ImageError::Index { .. })));
+    }
+}

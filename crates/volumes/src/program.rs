@@ -1,0 +1,138 @@
+//! Programs of the node (mkfs, resize2fs …): run with a deadline, their last words in the error.
+
+use crate::error::{Attempt, Attempted, Failure};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::MemfdFlags,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+use std::{
+    fs::File,
+    io::{ErrorKind, Read, Seek},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// What an error message quotes of a program's output.
+const OUTPUT_BYTES_MAX: u64 = 2000;
+
+/// A program that ended, with the end code that only it can explain.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) output: String,
+}
+
+/// Runs `name` from the PATH and waits for it, at most `deadline`; then it is killed. `package` is what to install if it
+/// is missing. Blocks: only from threads that may.
+pub(crate) fn run(
+    name: &str,
+    package: &str,
+    arguments: &[&str],
+    deadline: Duration,
+) -> Attempt<Ended> {
+    let line = || format!("{name} {}", arguments.join(" "));
+    // Output goes to memory, not to a pipe that could fill up and stop the program.
+    let memory = rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC).attempted(line)?;
+    let mut output = File::from(memory);
+    let mut command = Command::new(name);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().attempted(line)?)
+        .stderr(output.try_clone().attempted(line)?)
+        // Programs installed on a Debian that was logged into without sbin are found too.
+        .env("PATH", search_path());
+    let mut child = match command.spawn() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(Failure::new(format!(
+                "program {name} is not installed on this node: install the package {package}"
+            )));
+        }
+        other => other.attempted(line)?,
+    };
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let ended = pid.ok_or_else(|| Failure::new(line())).and_then(|pid| {
+        let descriptor = pidfd_open(pid, PidfdFlags::empty()).attempted(line)?;
+        wait(&descriptor, deadline).attempted(line)
+    });
+    if !matches!(ended, Ok(true)) {
+        // Already gone is fine; anything else shows in the wait below.
+        let _ = child.kill();
+    }
+    let status = child.wait().attempted(line)?;
+    if !ended? {
+        return Err(Failure::new(format!("{}: killed after {} s", line(), deadline.as_secs())));
+    }
+    let mut text = Vec::new();
+    output
+        .rewind()
+        .and_then(|()| output.take(OUTPUT_BYTES_MAX).read_to_end(&mut text))
+        .attempted(line)?;
+    let output = String::from_utf8_lossy(&text).trim().to_string();
+    Ok(Ended { code: status.code(), output })
+}
+
+/// As [`run`], for programs whose only good end is 0.
+pub(crate) fn run_ok(
+    name: &str,
+    package: &str,
+    arguments: &[&str],
+    deadline: Duration,
+) -> Attempt<()> {
+    let ended = run(name, package, arguments, deadline)?;
+    if ended.code == Some(0) { Ok(()) } else { Err(failed(name, arguments, &ended)) }
+}
+
+pub(crate) fn failed(name: &str, arguments: &[&str], ended: &Ended) -> Failure {
+    let code = ended.code.map_or("killed".to_string(), |code| format!("exit code {code}"));
+    let output = ended.output.replace('\n', " ");
+    Failure::new(format!("{name} {}: {code}: {output}", arguments.join(" ")))
+}
+
+fn search_path() -> String {
+    let own = std::env::var("PATH").unwrap_or_default();
+    format!("{own}:/usr/sbin:/sbin:/usr/bin:/bin")
+}
+
+/// False when the deadline passed first.
+fn wait(process: &rustix::fd::OwnedFd, deadline: Duration) -> rustix::io::Result<bool> {
+    let end = Instant::now() + deadline;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_failing_program_says_its_last_words() {
+        let error = run_ok("sh", "dash", &["-c", "echo oops >&2; exit 3"], LONG).unwrap_err();
+        assert_eq!(error.to_string(), "sh -c echo oops >&2; exit 3: exit code 3: oops");
+    }
+
+    #[test]
+    fn a_missing_program_names_its_package() {
+        let error = run_ok("mkfs.no-such", "no-such-progs", &[], LONG).unwrap_err();
+        assert!(error.to_string().contains("install the package no-such-progs"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed() {
+        let error = run_ok("sleep", "coreutils", &["1000"], Duration::from_millis(1)).unwrap_err();
+        assert!(error.to_string().contains("killed after"), "{error}");
+    }
+}

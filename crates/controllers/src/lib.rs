@@ -1,1 +1,29 @@
-//! See ARCHITECTURE.md.
+//! Deciders: one file a controller, each a pure function from a world and a key to a plan.
+//!
+//! No tokio, no clock, no randomness below: the same world gives the same plan.
+#![forbid(unsafe_code)]
+
+pub mod stateful_set;
+#[cfg(test)]
+mod testing;
+
+use api::{Kind, meta::OwnerReference};
+use std::sync::Arc;
+use world::Controller;
+
+/// Every controller, by name.
+pub fn controllers() -> Vec<Arc<dyn Controller>> {
+    vec![Arc::new(stateful_set::StatefulSetController)]
+}
+
+/// The reference that makes `owner` the controller of an object.
+pub(crate) fn owner<T: Kind>(owner: &T) -> OwnerReference {
+    OwnerReference {
+        api_version: T::API_VERSION.to_owned(),
+        kind: T::KIND.to_owned(),
+        name: owner.name().to_owned(),
+        uid: owner.uid().to_owned(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}

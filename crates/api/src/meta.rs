@@ -1,5 +1,7 @@
 //! What every object has: its metadata, and the small languages around it.
 
+pub(crate) mod absent;
+pub(crate) mod columns;
 pub mod names;
 pub mod quantity;
 pub mod selector;

@@ -3,8 +3,17 @@
 //! Upstream: `pkg/controller/statefulset/stateful_set_utils.go`, `pkg/apis/apps/validation`.
 
 use crate::{
-    k8s::api::apps::v1::StatefulSet,
-    kind::{Kind, Names, Object, Scope, Subresource},
+    core::pod,
+    k8s::api::{
+        apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus},
+        core::v1::Container,
+    },
+    kind::{Column, Kind, Names, Object, ScaleOf, Scope, Subresource},
+    meta::{
+        Selector,
+        absent::{fill, same, text},
+        columns::{self, age, name, wide},
+    },
 };
 
 /// On each pod: its revision of the template.
@@ -25,6 +34,75 @@ impl Kind for StatefulSet {
     const STORAGE: &'static str = "/registry/statefulsets";
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status, Subresource::Scale];
     const GENERATION: bool = true;
+    const COLUMNS: &'static [Column<StatefulSet>] = &[
+        name(),
+        columns::text("Ready", "Pods that are ready, of those wanted.", |set, _| {
+            let ready = set.status.as_ref().and_then(|it| it.ready_replicas).unwrap_or(0);
+            format!("{ready}/{}", replicas(set)).into()
+        }),
+        age(),
+        wide("Containers", "The containers of each pod.", |set, _| {
+            containers(set, |it| it.name.as_str()).into()
+        }),
+        wide("Images", "Their images.", |set, _| containers(set, |it| text(&it.image)).into()),
+    ];
+    const SCALE: Option<ScaleOf<StatefulSet>> = Some(ScaleOf {
+        replicas,
+        set_replicas: |set, replicas| {
+            set.spec.get_or_insert_default().replicas = Some(replicas);
+        },
+        status_replicas: |set| set.status.as_ref().map_or(0, |it| it.replicas),
+        selector: |set| Selector::of(set.spec.as_ref().map(|it| &it.selector)).to_string(),
+    });
+
+    fn default(&mut self) {
+        default_spec(self.spec.get_or_insert_default());
+        self.status.get_or_insert_default();
+    }
+
+    fn prepare_create(&mut self) {
+        self.status = Some(StatefulSetStatus { available_replicas: Some(0), ..Default::default() });
+        self.metadata.generation = Some(1);
+    }
+
+    fn prepare_update(&mut self, old: &StatefulSet) {
+        self.status.clone_from(&old.status);
+        let grown = i64::from(!same(&self.spec, &old.spec));
+        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+    }
+
+    fn prepare_status(&mut self, old: &StatefulSet) {
+        self.spec.clone_from(&old.spec);
+    }
+}
+
+fn default_spec(spec: &mut StatefulSetSpec) {
+    fill(&mut spec.pod_management_policy, "OrderedReady");
+    let strategy = spec.update_strategy.get_or_insert_default();
+    if text(&strategy.type_).is_empty() {
+        strategy.type_ = Some("RollingUpdate".to_owned());
+        strategy.rolling_update.get_or_insert_default();
+    }
+    if text(&strategy.type_) == "RollingUpdate" {
+        if let Some(rolling) = &mut strategy.rolling_update {
+            rolling.partition.get_or_insert(0);
+        }
+    }
+    let retention = spec.persistent_volume_claim_retention_policy.get_or_insert_default();
+    fill(&mut retention.when_deleted, "Retain");
+    fill(&mut retention.when_scaled, "Retain");
+    spec.replicas.get_or_insert(1);
+    spec.revision_history_limit.get_or_insert(10);
+    pod::default_spec(spec.template.spec.get_or_insert_default());
+    for claim in spec.volume_claim_templates.iter_mut().flatten() {
+        Kind::default(claim);
+    }
+}
+
+fn containers(set: &StatefulSet, field: fn(&Container) -> &str) -> String {
+    let spec = set.spec.as_ref().and_then(|it| it.template.spec.as_ref());
+    let containers = spec.map(|it| it.containers.as_slice()).unwrap_or_default();
+    containers.iter().map(field).collect::<Vec<_>>().join(",")
 }
 
 /// How many pods are wanted.

@@ -1,9 +1,23 @@
-//! `v1` Namespace.
+//! `v1` Namespace: a name under which other names are unique.
+//!
+//! Upstream: `pkg/registry/core/namespace/strategy.go`.
 
 use crate::{
-    k8s::api::core::v1::Namespace,
-    kind::{Kind, Names, Scope, Subresource},
+    k8s::api::core::v1::{Namespace, NamespaceStatus},
+    kind::{Column, Kind, Names, Object, Scope, Subresource},
+    meta::{
+        absent::fill,
+        columns::{age, name, text},
+    },
 };
+
+/// In `spec.finalizers`: the namespace waits until it is empty.
+pub const FINALIZER: &str = "kubernetes";
+/// Every namespace bears its name as a label, so that selectors can choose it.
+pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+pub const ACTIVE: &str = "Active";
+pub const TERMINATING: &str = "Terminating";
 
 impl Kind for Namespace {
     const NAMES: Names =
@@ -12,4 +26,48 @@ impl Kind for Namespace {
     const STORAGE: &'static str = "/registry/namespaces";
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status, Subresource::Finalize];
     const GENERATION: bool = false;
+    const COLUMNS: &'static [Column<Namespace>] = &[
+        name(),
+        text("Status", "Active or Terminating.", |namespace, _| phase(namespace).into()),
+        age(),
+    ];
+
+    fn default(&mut self) {
+        fill(&mut self.status.get_or_insert_default().phase, ACTIVE);
+        self.spec.get_or_insert_default();
+        label(self);
+    }
+
+    fn prepare_create(&mut self) {
+        let status = NamespaceStatus { phase: Some(ACTIVE.to_owned()), conditions: None };
+        self.status = Some(status);
+        let finalizers = self.spec.get_or_insert_default().finalizers.get_or_insert_default();
+        if !finalizers.iter().any(|it| it == FINALIZER) {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        label(self);
+    }
+
+    fn prepare_update(&mut self, old: &Namespace) {
+        self.spec.clone_from(&old.spec);
+        self.status.clone_from(&old.status);
+    }
+
+    fn prepare_status(&mut self, old: &Namespace) {
+        self.spec.clone_from(&old.spec);
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("status.phase", phase(self).to_owned()), ("name", self.name().to_owned())]
+    }
+}
+
+/// The phase; empty on an object that was never stored.
+pub fn phase(namespace: &Namespace) -> &str {
+    namespace.status.as_ref().and_then(|it| it.phase.as_deref()).unwrap_or_default()
+}
+
+fn label(namespace: &mut Namespace) {
+    let Some(name) = namespace.metadata.name.clone().filter(|it| !it.is_empty()) else { return };
+    namespace.metadata.labels.get_or_insert_default().insert(NAME_LABEL.to_owned(), name);
 }

@@ -3,11 +3,15 @@
 //! Upstream: `component-helpers/scheduling/corev1/nodeaffinity`.
 
 use crate::{
-    k8s::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm},
-    kind::{Kind, Names, Object, Scope, Subresource},
-    meta::Exact,
+    k8s::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, NodeSystemInfo},
+    kind::{Column, Kind, Names, Object, Scope, Subresource},
+    meta::{
+        Exact,
+        columns::{NONE, UNKNOWN, age, name, or, text, wide},
+        quantity,
+    },
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Kind for Node {
     const NAMES: Names =
@@ -16,6 +20,94 @@ impl Kind for Node {
     const STORAGE: &'static str = "/registry/minions";
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
     const GENERATION: bool = false;
+    const COLUMNS: &'static [Column<Node>] = &[
+        name(),
+        text("Status", "Whether the node is ready, and whether it takes pods.", |node, _| {
+            let mut status = match condition(node, "Ready") {
+                Some("True") => "Ready".to_owned(),
+                Some(_) => "NotReady".to_owned(),
+                None => "Unknown".to_owned(),
+            };
+            if is_unschedulable(node) {
+                status.push_str(",SchedulingDisabled");
+            }
+            status.into()
+        }),
+        text("Roles", "The roles that its labels give it.", |node, _| {
+            let roles: Vec<&str> = roles(node).into_iter().collect();
+            or(&roles.join(","), NONE).into()
+        }),
+        age(),
+        text("Version", "The version of its kubelet.", |node, _| {
+            system(node, |it| &it.kubelet_version).into()
+        }),
+        wide("Internal-IP", "Its address in the cluster.", |node, _| {
+            address(node, "InternalIP").unwrap_or(NONE).into()
+        }),
+        wide("External-IP", "Its address for the world.", |node, _| {
+            address(node, "ExternalIP").unwrap_or(NONE).into()
+        }),
+        wide("OS-Image", "Its operating system.", |node, _| {
+            or(system(node, |it| &it.os_image), UNKNOWN).into()
+        }),
+        wide("Kernel-Version", "Its kernel, and the architecture.", |node, _| {
+            let kernel = or(system(node, |it| &it.kernel_version), UNKNOWN);
+            match system(node, |it| &it.architecture) {
+                "" => kernel.into(),
+                architecture => format!("{kernel} ({architecture})").into(),
+            }
+        }),
+        wide("Container-Runtime", "What runs its containers.", |node, _| {
+            or(system(node, |it| &it.container_runtime_version), UNKNOWN).into()
+        }),
+    ];
+
+    fn default(&mut self) {
+        let status = self.status.get_or_insert_default();
+        quantity::canonicalize(&mut status.capacity);
+        quantity::canonicalize(&mut status.allocatable);
+        if status.allocatable.is_none() {
+            status.allocatable.clone_from(&status.capacity);
+        }
+        self.spec.get_or_insert_default();
+    }
+
+    fn prepare_update(&mut self, old: &Node) {
+        self.status.clone_from(&old.status);
+    }
+
+    fn prepare_status(&mut self, old: &Node) {
+        self.spec.clone_from(&old.spec);
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("spec.unschedulable", is_unschedulable(self).to_string())]
+    }
+}
+
+/// Whether someone closed the node for new pods.
+pub fn is_unschedulable(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|it| it.unschedulable).unwrap_or(false)
+}
+
+/// Its first address of a type: `InternalIP`, `ExternalIP`, `Hostname`.
+pub fn address<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
+    let addresses = node.status.as_ref()?.addresses.as_ref()?;
+    Some(addresses.iter().find(|it| it.type_ == kind)?.address.as_str())
+}
+
+fn system(node: &Node, field: fn(&NodeSystemInfo) -> &String) -> &str {
+    let info = node.status.as_ref().and_then(|it| it.node_info.as_ref());
+    info.map_or("", |it| field(it))
+}
+
+fn roles(node: &Node) -> BTreeSet<&str> {
+    let labels = node.metadata.labels.iter().flatten();
+    let roles = labels.filter_map(|(key, value)| match key.as_str() {
+        "kubernetes.io/role" => Some(value.as_str()),
+        key => key.strip_prefix("node-role.kubernetes.io/"),
+    });
+    roles.filter(|it| !it.is_empty()).collect()
 }
 
 /// Whether the kubelet says so, and said so last.

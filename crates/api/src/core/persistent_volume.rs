@@ -5,9 +5,17 @@
 
 use crate::{
     core::{node, persistent_volume_claim as claims},
-    k8s::api::core::v1::{Node, ObjectReference, PersistentVolume, PersistentVolumeClaim},
-    kind::{Kind, Names, Object, Scope, Subresource},
-    meta::{Exact, Selector},
+    k8s::api::core::v1::{
+        AzureDiskVolumeSource, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim,
+        PersistentVolumeStatus,
+    },
+    kind::{Column, Kind, Names, Object, Scope, Subresource},
+    meta::{
+        Exact, Selector,
+        absent::{fill, text},
+        columns::{self, UNSET, age, name, wide},
+        quantity,
+    },
 };
 use std::{collections::BTreeMap, fmt};
 
@@ -28,6 +36,54 @@ impl Kind for PersistentVolume {
     const STORAGE: &'static str = "/registry/persistentvolumes";
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
     const GENERATION: bool = false;
+    const COLUMNS: &'static [Column<PersistentVolume>] = COLUMNS;
+
+    fn default(&mut self) {
+        fill(&mut self.status.get_or_insert_default().phase, PENDING);
+        let spec = self.spec.get_or_insert_default();
+        fill(&mut spec.persistent_volume_reclaim_policy, "Retain");
+        spec.volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
+        quantity::canonicalize(&mut spec.capacity);
+        if let Some(source) = &mut spec.host_path {
+            source.type_.get_or_insert_default();
+        }
+        if let Some(source) = &mut spec.rbd {
+            default_rbd(&mut source.pool, &mut source.user, &mut source.keyring);
+        }
+        if let Some(source) = &mut spec.iscsi {
+            fill(&mut source.iscsi_interface, "default");
+        }
+        spec.azure_disk.iter_mut().for_each(default_azure_disk);
+        if let Some(source) = &mut spec.scale_io {
+            fill(&mut source.storage_mode, "ThinProvisioned");
+            fill(&mut source.fs_type, "xfs");
+        }
+    }
+
+    fn prepare_create(&mut self) {
+        self.status = Some(PersistentVolumeStatus {
+            phase: Some(PENDING.to_owned()),
+            last_phase_transition_time: self.metadata.creation_timestamp.clone(),
+            ..PersistentVolumeStatus::default()
+        });
+    }
+
+    fn prepare_update(&mut self, old: &PersistentVolume) {
+        self.status.clone_from(&old.status);
+    }
+
+    fn prepare_status(&mut self, old: &PersistentVolume) {
+        self.spec.clone_from(&old.spec);
+        // Who changes the phase says when: there is no clock here.
+        let (Some(status), Some(before)) = (&mut self.status, &old.status) else { return };
+        if status.phase == before.phase && status.last_phase_transition_time.is_none() {
+            status.last_phase_transition_time.clone_from(&before.last_phase_transition_time);
+        }
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("name", self.name().to_owned())]
+    }
 
     fn index_keys(&self) -> Vec<(&'static str, String)> {
         let mut keys = vec![("class", class(self).to_owned())];
@@ -37,6 +93,65 @@ impl Kind for PersistentVolume {
         }
         keys
     }
+}
+
+const COLUMNS: &[Column<PersistentVolume>] = &[
+    name(),
+    columns::text("Capacity", "The size of the volume.", |volume, _| {
+        let capacity = || volume.spec.as_ref()?.capacity.as_ref()?.get("storage");
+        capacity().and_then(|it| Exact::canonical(&it.0)).unwrap_or_else(|| "0".to_owned()).into()
+    }),
+    columns::text("Access Modes", "How the volume can be mounted.", |volume, _| {
+        claims::short_modes(access_modes(volume)).into()
+    }),
+    columns::text("Reclaim Policy", "What becomes of it once its claim is gone.", |volume, _| {
+        let policy = volume.spec.as_ref().map(|it| text(&it.persistent_volume_reclaim_policy));
+        policy.unwrap_or_default().into()
+    }),
+    columns::text(
+        "Status",
+        "Pending, Available, Bound, Released, Failed, Terminating.",
+        |volume, _| {
+            if volume.is_deleting() { "Terminating".into() } else { phase(volume).into() }
+        },
+    ),
+    columns::text("Claim", "The claim that holds it, or for which it is kept.", |volume, _| {
+        let path = |it: &ObjectReference| format!("{}/{}", text(&it.namespace), text(&it.name));
+        claim_ref(volume).map(path).unwrap_or_default().into()
+    }),
+    columns::text("StorageClass", "The class of the volume.", |volume, _| class(volume).into()),
+    columns::text("VolumeAttributesClass", "The attributes class of the volume.", |volume, _| {
+        let class = || volume.spec.as_ref()?.volume_attributes_class_name.as_deref();
+        class().unwrap_or(UNSET).into()
+    }),
+    columns::text("Reason", "Why it failed, in one word.", |volume, _| {
+        volume.status.as_ref().map_or("", |it| text(&it.reason)).into()
+    }),
+    age(),
+    wide("VolumeMode", "Filesystem or Block.", |volume, _| {
+        let mode = || volume.spec.as_ref()?.volume_mode.as_deref();
+        mode().unwrap_or(UNSET).into()
+    }),
+];
+
+pub(crate) fn default_rbd(
+    pool: &mut Option<String>,
+    user: &mut Option<String>,
+    keyring: &mut Option<String>,
+) {
+    fill(pool, "rbd");
+    fill(user, "admin");
+    fill(keyring, "/etc/ceph/keyring");
+}
+
+pub(crate) fn default_azure_disk(source: &mut AzureDiskVolumeSource) {
+    let missing = |field: &mut Option<String>, value: &str| {
+        field.get_or_insert_with(|| value.to_owned());
+    };
+    missing(&mut source.caching_mode, "ReadWrite");
+    missing(&mut source.fs_type, "ext4");
+    missing(&mut source.kind, "Shared");
+    source.read_only.get_or_insert(false);
 }
 
 /// Why a volume does not satisfy a claim. In upstream's order, the selector last: a claim that names

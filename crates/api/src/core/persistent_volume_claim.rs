@@ -3,9 +3,17 @@
 //! Upstream: `pkg/apis/core/validation/validation.go`, `pkg/registry/core/persistentvolumeclaim`.
 
 use crate::{
-    k8s::api::core::v1::PersistentVolumeClaim,
-    kind::{Kind, Names, Object, Scope, Subresource},
-    meta::Exact,
+    k8s::api::core::v1::{
+        PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
+        TypedLocalObjectReference, TypedObjectReference,
+    },
+    kind::{Column, Kind, Names, Object, Scope, Subresource},
+    meta::{
+        Exact,
+        absent::{fill, list, text},
+        columns::{self, UNSET, age, name, wide},
+        quantity,
+    },
 };
 
 /// The class by annotation, which old clients write; it wins over the field.
@@ -26,12 +34,120 @@ impl Kind for PersistentVolumeClaim {
     const STORAGE: &'static str = "/registry/persistentvolumeclaims";
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
     const GENERATION: bool = false;
+    const COLUMNS: &'static [Column<PersistentVolumeClaim>] = COLUMNS;
+
+    fn default(&mut self) {
+        let status = self.status.get_or_insert_default();
+        fill(&mut status.phase, PENDING);
+        quantity::canonicalize(&mut status.capacity);
+        quantity::canonicalize(&mut status.allocated_resources);
+        default_spec(self.spec.get_or_insert_default());
+    }
+
+    fn prepare_create(&mut self) {
+        self.status = Some(PersistentVolumeClaimStatus {
+            phase: Some(PENDING.to_owned()),
+            ..PersistentVolumeClaimStatus::default()
+        });
+        normalize_sources(self.spec.get_or_insert_default());
+    }
+
+    fn prepare_update(&mut self, old: &PersistentVolumeClaim) {
+        self.status.clone_from(&old.status);
+        normalize_sources(self.spec.get_or_insert_default());
+    }
+
+    fn prepare_status(&mut self, old: &PersistentVolumeClaim) {
+        self.spec.clone_from(&old.spec);
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("name", self.name().to_owned())]
+    }
 
     fn index_keys(&self) -> Vec<(&'static str, String)> {
         vec![
             ("volume", volume_name(self).to_owned()),
             ("class", class(self).unwrap_or_default().to_owned()),
         ]
+    }
+}
+
+const COLUMNS: &[Column<PersistentVolumeClaim>] = &[
+    name(),
+    columns::text("Status", "Pending, Bound, Lost or Terminating.", |claim, _| {
+        if claim.is_deleting() { "Terminating".into() } else { phase(claim).into() }
+    }),
+    columns::text("Volume", "The volume that the claim is bound to.", |claim, _| {
+        volume_name(claim).into()
+    }),
+    columns::text("Capacity", "The size of that volume.", |claim, _| {
+        let capacity = || claim.status.as_ref()?.capacity.as_ref()?.get("storage");
+        match (volume_name(claim), capacity()) {
+            ("", _) => "".into(),
+            (_, None) => "0".into(),
+            (_, Some(size)) => Exact::canonical(&size.0).unwrap_or_default().into(),
+        }
+    }),
+    columns::text("Access Modes", "How that volume can be mounted.", |claim, _| {
+        let modes = claim.status.as_ref().map(|it| list(&it.access_modes)).unwrap_or_default();
+        if volume_name(claim).is_empty() { "".into() } else { short_modes(modes).into() }
+    }),
+    columns::text("StorageClass", "The class that was asked for.", |claim, _| {
+        class(claim).unwrap_or_default().into()
+    }),
+    columns::text("VolumeAttributesClass", "The attributes class asked for.", |claim, _| {
+        let class = || claim.spec.as_ref()?.volume_attributes_class_name.as_deref();
+        class().unwrap_or(UNSET).into()
+    }),
+    age(),
+    wide("VolumeMode", "Filesystem or Block.", |claim, _| {
+        let mode = || claim.spec.as_ref()?.volume_mode.as_deref();
+        mode().unwrap_or(UNSET).into()
+    }),
+];
+
+/// `RWO,ROX`: access modes as they are printed, in a fixed order.
+pub(crate) fn short_modes(modes: &[String]) -> String {
+    let known = [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ];
+    let has = |mode: &str| modes.iter().any(|it| it == mode);
+    let short: Vec<&str> = known.iter().filter(|it| has(it.0)).map(|it| it.1).collect();
+    short.join(",")
+}
+
+/// Fills in a spec wherever it stands: in a claim or in a template.
+pub(crate) fn default_spec(spec: &mut PersistentVolumeClaimSpec) {
+    spec.volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
+    if let Some(resources) = &mut spec.resources {
+        quantity::canonicalize(&mut resources.limits);
+        quantity::canonicalize(&mut resources.requests);
+    }
+}
+
+/// The old and the new way to name a source say the same: each is filled in from the other.
+fn normalize_sources(spec: &mut PersistentVolumeClaimSpec) {
+    match (&spec.data_source, &spec.data_source_ref) {
+        (Some(old), None) => {
+            spec.data_source_ref = Some(TypedObjectReference {
+                api_group: old.api_group.clone(),
+                kind: old.kind.clone(),
+                name: old.name.clone(),
+                namespace: None,
+            });
+        }
+        (None, Some(new)) if text(&new.namespace).is_empty() => {
+            spec.data_source = Some(TypedLocalObjectReference {
+                api_group: new.api_group.clone(),
+                kind: new.kind.clone(),
+                name: new.name.clone(),
+            });
+        }
+        (None, Some(_)) | (None, None) | (Some(_), Some(_)) => {}
     }
 }
 

@@ -3,16 +3,21 @@
 //! Upstream: `pkg/registry/core/pod/strategy.go`.
 
 mod condition;
+mod defaults;
+mod print;
 mod resources;
+mod sources;
 
 pub use condition::{
     condition, is_available, is_ready, is_scheduled, is_terminal, node_name, phase, set_condition,
 };
+pub use defaults::default_spec;
 pub use resources::{Amounts, limits, qos_class, requests};
 
 use crate::{
-    k8s::api::core::v1::Pod,
-    kind::{Kind, Names, Object, Scope, Subresource},
+    k8s::api::core::v1::{Pod, PodCondition, PodStatus},
+    kind::{Column, Kind, Names, Object, Scope, Subresource},
+    meta::absent::{list, same, text},
 };
 
 impl Kind for Pod {
@@ -29,6 +34,68 @@ impl Kind for Pod {
         Subresource::Attach,
     ];
     const GENERATION: bool = true;
+    const COLUMNS: &'static [Column<Pod>] = print::COLUMNS;
+
+    fn default(&mut self) {
+        let spec = self.spec.get_or_insert_default();
+        default_spec(spec);
+        defaults::default_pod(spec);
+    }
+
+    fn prepare_create(&mut self) {
+        self.metadata.generation = Some(1);
+        let spec = self.spec.get_or_insert_default();
+        self.status = Some(PodStatus {
+            phase: Some("Pending".to_owned()),
+            qos_class: Some(qos_class(spec).to_owned()),
+            ..PodStatus::default()
+        });
+        if !list(&spec.scheduling_gates).is_empty() {
+            let conditions = self.status.get_or_insert_default().conditions.get_or_insert_default();
+            conditions.push(PodCondition {
+                type_: "PodScheduled".to_owned(),
+                status: "False".to_owned(),
+                reason: Some("SchedulingGated".to_owned()),
+                message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
+                ..PodCondition::default()
+            });
+        }
+    }
+
+    fn prepare_update(&mut self, old: &Pod) {
+        self.status.clone_from(&old.status);
+        let grown = i64::from(!same(&self.spec, &old.spec));
+        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+    }
+
+    fn prepare_status(&mut self, old: &Pod) {
+        self.spec.clone_from(&old.spec);
+        // A node's word on the status must neither start a deletion nor change owners.
+        self.metadata.owner_references.clone_from(&old.metadata.owner_references);
+        self.metadata.deletion_timestamp.clone_from(&old.metadata.deletion_timestamp);
+        let of_old = old.status.as_ref().and_then(|it| it.qos_class.clone());
+        let status = self.status.get_or_insert_default();
+        if text(&status.qos_class).is_empty() {
+            status.qos_class = of_old;
+        }
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let Some(spec) = &self.spec else { return Vec::new() };
+        let status = self.status.as_ref();
+        let ip = status.and_then(|it| list(&it.pod_ips).first()).map_or("", |it| it.ip.as_str());
+        let nominated = status.map_or("", |it| text(&it.nominated_node_name));
+        vec![
+            ("spec.nodeName", node_name(self).to_owned()),
+            ("spec.restartPolicy", text(&spec.restart_policy).to_owned()),
+            ("spec.schedulerName", text(&spec.scheduler_name).to_owned()),
+            ("spec.serviceAccountName", text(&spec.service_account_name).to_owned()),
+            ("spec.hostNetwork", spec.host_network.unwrap_or(false).to_string()),
+            ("status.phase", phase(self).to_owned()),
+            ("status.podIP", ip.to_owned()),
+            ("status.nominatedNodeName", nominated.to_owned()),
+        ]
+    }
 
     fn index_keys(&self) -> Vec<(&'static str, String)> {
         let namespace = self.namespace();

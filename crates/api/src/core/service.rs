@@ -1,9 +1,28 @@
-//! `v1` Service.
+//! `v1` Service: one name and address for the pods that a selector chooses.
+//!
+//! Upstream: `pkg/registry/core/service`, `pkg/apis/core/v1/defaults.go`.
 
 use crate::{
-    k8s::api::core::v1::Service,
-    kind::{Kind, Names, Scope, Subresource},
+    k8s::{
+        api::core::v1::{
+            ClientIPConfig, Service, ServiceSpec, ServiceStatus, SessionAffinityConfig,
+        },
+        apimachinery::pkg::util::intstr::IntOrString,
+    },
+    kind::{Column, Kind, Names, Scope, Subresource},
+    meta::{
+        Selector,
+        absent::{fill, list, text},
+        columns::{self, NONE, age, name, or, wide},
+    },
 };
+use std::collections::BTreeSet;
+
+/// `spec.clusterIP` of a service without an address: its name leads to the pods themselves.
+pub const HEADLESS: &str = "None";
+
+/// How long a client sticks to its pod: 3 hours.
+const STICKY_SECONDS: i32 = 10_800;
 
 impl Kind for Service {
     const NAMES: Names =
@@ -12,4 +31,305 @@ impl Kind for Service {
     const STORAGE: &'static str = "/registry/services/specs";
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
     const GENERATION: bool = false;
+    const COLUMNS: &'static [Column<Service>] = COLUMNS;
+
+    fn default(&mut self) {
+        default_spec(self.spec.get_or_insert_default());
+        let status = self.status.get_or_insert_default();
+        let entrances = status.load_balancer.get_or_insert_default();
+        if kind(self.spec.as_ref()) == "LoadBalancer" {
+            let entrances = entrances.ingress.iter_mut().flatten();
+            for entrance in entrances.filter(|it| !text(&it.ip).is_empty()) {
+                entrance.ip_mode.get_or_insert_with(|| "VIP".to_owned());
+            }
+        }
+    }
+
+    fn prepare_create(&mut self) {
+        let load_balancer = Some(Default::default());
+        self.status = Some(ServiceStatus { load_balancer, conditions: None });
+    }
+
+    fn prepare_update(&mut self, old: &Service) {
+        self.status.clone_from(&old.status);
+        if let (Some(spec), Some(before)) = (&mut self.spec, &old.spec) {
+            keep_allocated(spec, before);
+            drop_outgrown(spec, before);
+        }
+        if kind(self.spec.as_ref()) != "LoadBalancer" {
+            self.status.get_or_insert_default().load_balancer = Some(Default::default());
+        }
+    }
+
+    fn prepare_status(&mut self, old: &Service) {
+        self.spec.clone_from(&old.spec);
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("spec.clusterIP", cluster_ip(self).to_owned()),
+            ("spec.type", kind(self.spec.as_ref()).to_owned()),
+        ]
+    }
+}
+
+const COLUMNS: &[Column<Service>] = &[
+    name(),
+    columns::text("Type", "How far it reaches.", |service, _| kind(service.spec.as_ref()).into()),
+    columns::text("Cluster-IP", "Its address in the cluster.", |service, _| {
+        let ips = service.spec.as_ref().map(|it| list(&it.cluster_ips)).unwrap_or_default();
+        ips.first().map_or(NONE, String::as_str).into()
+    }),
+    columns::text("External-IP", "Its addresses for the world.", |service, _| {
+        external_ip(service).into()
+    }),
+    columns::text("Port(s)", "Its ports, and those on every node.", |service, _| {
+        or(&ports(service), NONE).into()
+    }),
+    age(),
+    wide("Selector", "The labels of its pods.", |service, _| {
+        let selector = service.spec.as_ref().and_then(|it| it.selector.as_ref());
+        let selector = selector.map(|it| Selector::of_map(it).to_string()).unwrap_or_default();
+        or(&selector, NONE).into()
+    }),
+];
+
+/// Has no address of its own.
+pub fn is_headless(service: &Service) -> bool {
+    cluster_ip(service) == HEADLESS
+}
+
+/// Is only another name for something outside.
+pub fn is_external_name(service: &Service) -> bool {
+    kind(service.spec.as_ref()) == "ExternalName"
+}
+
+/// The address in the cluster: empty before it is given one, `None` for a headless service.
+pub fn cluster_ip(service: &Service) -> &str {
+    service.spec.as_ref().map_or("", |it| text(&it.cluster_ip))
+}
+
+fn kind(spec: Option<&ServiceSpec>) -> &str {
+    spec.map_or("", |it| text(&it.type_))
+}
+
+fn default_spec(spec: &mut ServiceSpec) {
+    fill(&mut spec.session_affinity, "None");
+    if text(&spec.session_affinity) == "None" {
+        spec.session_affinity_config = None;
+    }
+    if text(&spec.session_affinity) == "ClientIP" {
+        let config = spec.session_affinity_config.as_ref().and_then(|it| it.client_ip.as_ref());
+        if config.and_then(|it| it.timeout_seconds).is_none() {
+            let client_ip = Some(ClientIPConfig { timeout_seconds: Some(STICKY_SECONDS) });
+            spec.session_affinity_config = Some(SessionAffinityConfig { client_ip });
+        }
+    }
+    fill(&mut spec.type_, "ClusterIP");
+    for port in spec.ports.iter_mut().flatten() {
+        fill(&mut port.protocol, "TCP");
+        let missing = match &port.target_port {
+            None | Some(IntOrString::Int(0)) => true,
+            Some(IntOrString::Int(_)) => false,
+            Some(IntOrString::String(name)) => name.is_empty(),
+        };
+        if missing {
+            port.target_port = Some(IntOrString::Int(port.port));
+        }
+    }
+    if is_external(spec) {
+        fill(&mut spec.external_traffic_policy, "Cluster");
+    }
+    if text(&spec.type_) != "ExternalName" {
+        spec.internal_traffic_policy.get_or_insert_with(|| "Cluster".to_owned());
+    }
+    if text(&spec.type_) == "LoadBalancer" {
+        spec.allocate_load_balancer_node_ports.get_or_insert(true);
+    }
+}
+
+/// Can be reached from outside the cluster.
+fn is_external(spec: &ServiceSpec) -> bool {
+    match text(&spec.type_) {
+        "LoadBalancer" | "NodePort" => true,
+        "ClusterIP" => !list(&spec.external_ips).is_empty(),
+        _ => false,
+    }
+}
+
+fn has_address(spec: &ServiceSpec) -> bool {
+    text(&spec.type_) != "ExternalName"
+}
+
+fn has_node_ports(spec: &ServiceSpec) -> bool {
+    matches!(text(&spec.type_), "NodePort" | "LoadBalancer")
+}
+
+fn node_ports(spec: &ServiceSpec) -> BTreeSet<i32> {
+    list(&spec.ports).iter().filter_map(|it| it.node_port).filter(|it| *it != 0).collect()
+}
+
+/// An update that does not mention what the server allocated keeps it.
+fn keep_allocated(spec: &mut ServiceSpec, old: &ServiceSpec) {
+    if has_address(old) && has_address(spec) {
+        if text(&spec.cluster_ip).is_empty() {
+            spec.cluster_ip.clone_from(&old.cluster_ip);
+        }
+        if list(&spec.cluster_ips).is_empty() {
+            spec.cluster_ips.clone_from(&old.cluster_ips);
+        }
+        if list(&spec.ip_families).is_empty() {
+            spec.ip_families.clone_from(&old.ip_families);
+        }
+        if spec.ip_family_policy.is_none() {
+            spec.ip_family_policy.clone_from(&old.ip_family_policy);
+        }
+    }
+    if has_node_ports(old) && has_node_ports(spec) {
+        let used: BTreeSet<i32> =
+            node_ports(old).intersection(&node_ports(spec)).copied().collect();
+        for port in spec.ports.iter_mut().flatten() {
+            if port.node_port.unwrap_or(0) == 0 {
+                let before = list(&old.ports).iter().find(|it| it.name == port.name);
+                let number = before.and_then(|it| it.node_port).filter(|it| !used.contains(it));
+                port.node_port = number.or(port.node_port);
+            }
+        }
+    }
+    if spec.health_check_node_port.unwrap_or(0) == 0
+        && text(&spec.external_traffic_policy) == "Local"
+        && text(&spec.type_) == "LoadBalancer"
+    {
+        spec.health_check_node_port = old.health_check_node_port;
+    }
+}
+
+/// What only the old type needed and the author did not touch goes with that type.
+fn drop_outgrown(spec: &mut ServiceSpec, old: &ServiceSpec) {
+    if has_address(old) && !has_address(spec) {
+        if spec.cluster_ip == old.cluster_ip && spec.cluster_ips == old.cluster_ips {
+            spec.cluster_ip = None;
+            spec.cluster_ips = None;
+        }
+        if spec.ip_families == old.ip_families {
+            spec.ip_families = None;
+        }
+        if spec.ip_family_policy == old.ip_family_policy {
+            spec.ip_family_policy = None;
+        }
+    }
+    let kept_ports = node_ports(old).is_superset(&node_ports(spec));
+    if has_node_ports(old) && !has_node_ports(spec) && kept_ports {
+        for port in spec.ports.iter_mut().flatten() {
+            port.node_port = None;
+        }
+    }
+    let balanced = |it: &ServiceSpec| text(&it.type_) == "LoadBalancer";
+    if balanced(old) && !balanced(spec) {
+        if spec.allocate_load_balancer_node_ports == old.allocate_load_balancer_node_ports {
+            spec.allocate_load_balancer_node_ports = None;
+        }
+        if spec.load_balancer_class == old.load_balancer_class {
+            spec.load_balancer_class = None;
+        }
+        if spec.health_check_node_port == old.health_check_node_port {
+            spec.health_check_node_port = None;
+        }
+    }
+    let same_policy = spec.external_traffic_policy == old.external_traffic_policy;
+    if is_external(old) && !is_external(spec) && same_policy {
+        spec.external_traffic_policy = None;
+    }
+}
+
+/// Load balancers' addresses are many and long: this much is shown.
+const ENTRANCES_SHOWN: usize = 16;
+
+fn external_ip(service: &Service) -> String {
+    let Some(spec) = &service.spec else { return NONE.to_owned() };
+    let listed = list(&spec.external_ips).join(",");
+    match text(&spec.type_) {
+        "ClusterIP" | "NodePort" => or(&listed, NONE).to_owned(),
+        "LoadBalancer" => {
+            let balancer = service.status.as_ref().and_then(|it| it.load_balancer.as_ref());
+            let entrances = balancer.map(|it| list(&it.ingress)).unwrap_or_default().iter();
+            let names = entrances.map(|it| or(text(&it.ip), text(&it.hostname)));
+            let names: BTreeSet<&str> = names.filter(|it| !it.is_empty()).collect();
+            let mut shown = names.into_iter().collect::<Vec<_>>().join(",");
+            if shown.len() > ENTRANCES_SHOWN {
+                shown = format!("{}...", shown.get(..ENTRANCES_SHOWN - 3).unwrap_or_default());
+            }
+            let both: Vec<&str> =
+                [shown.as_str(), listed.as_str()].into_iter().filter(|it| !it.is_empty()).collect();
+            or(&both.join(","), "<pending>").to_owned()
+        }
+        "ExternalName" => text(&spec.external_name).to_owned(),
+        _ => columns::UNKNOWN.to_owned(),
+    }
+}
+
+fn ports(service: &Service) -> String {
+    let ports = service.spec.as_ref().map(|it| list(&it.ports)).unwrap_or_default().iter();
+    let shown = ports.map(|it| match it.node_port.unwrap_or(0) {
+        0 => format!("{}/{}", it.port, text(&it.protocol)),
+        node_port => format!("{}:{node_port}/{}", it.port, text(&it.protocol)),
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{codec, meta::columns::tests::row};
+    use serde_json::{Value, json};
+
+    fn service(spec: Value) -> Service {
+        let mut service =
+            codec::from_value(&json!({"metadata": {"name": "web"}, "spec": spec})).unwrap();
+        <Service as Kind>::default(&mut service);
+        service
+    }
+
+    #[test]
+    fn fills_in_what_the_author_left_out() {
+        let plain = service(json!({"ports": [{"port": 80}], "selector": {"app": "web"}}));
+        assert_eq!(
+            codec::to_value(&plain)["spec"],
+            json!({"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
+                "selector": {"app": "web"},
+                "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]})
+        );
+        let node_port = service(json!({"type": "NodePort", "ports": [{"port": 80}]}));
+        assert_eq!(node_port.spec.unwrap().external_traffic_policy.as_deref(), Some("Cluster"));
+    }
+
+    #[test]
+    fn an_update_keeps_what_was_allocated_and_drops_what_it_outgrew() {
+        let old = service(json!({"type": "NodePort", "clusterIP": "10.0.0.9",
+            "clusterIPs": ["10.0.0.9"], "ports": [{"port": 80, "nodePort": 30080}]}));
+        let mut new = service(json!({"type": "NodePort", "ports": [{"port": 81}]}));
+        new.prepare_update(&old);
+        assert_eq!(cluster_ip(&new), "10.0.0.9");
+        assert_eq!(new.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].node_port, Some(30080));
+        let mut named = old.clone();
+        named.spec.as_mut().unwrap().type_ = Some("ExternalName".to_owned());
+        named.prepare_update(&old);
+        assert_eq!((cluster_ip(&named), ports(&named)), ("", "80/TCP".to_owned()));
+    }
+
+    #[test]
+    fn prints_addresses_and_ports() {
+        let headless = service(json!({"clusterIP": "None", "clusterIPs": ["None"],
+            "selector": {"app": "web", "tier": "x"}, "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]}));
+        assert_eq!(
+            row(&headless),
+            "web | ClusterIP | None | <none> | 80/TCP,53/UDP | <unknown> | app=web,tier=x"
+        );
+        let waiting = service(json!({"type": "LoadBalancer", "clusterIPs": ["10.0.0.9"],
+            "ports": [{"port": 80, "nodePort": 30080}]}));
+        assert_eq!(
+            row(&waiting),
+            "web | LoadBalancer | 10.0.0.9 | <pending> | 80:30080/TCP | <unknown> | <none>"
+        );
+    }
 }

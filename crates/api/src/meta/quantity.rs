@@ -3,7 +3,7 @@
 //! Upstream: `apimachinery/pkg/api/resource/quantity.go`.
 
 use crate::k8s::apimachinery::pkg::api::resource::Quantity;
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::BTreeMap};
 
 /// An exact amount in billionths (the finest that the API knows).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +77,32 @@ impl Exact {
         Some(Exact(if negative { -amount } else { amount }))
     }
 
+    /// The one way in which upstream writes this quantity: `1024Mi` is `1Gi`, `0.5` is `500m`. Keeps
+    /// to powers of two or ten as the author did.
+    pub fn canonical(text: &str) -> Option<String> {
+        let amount = Exact::parse(text)?;
+        let suffix = text.trim().trim_start_matches(|it: char| {
+            it.is_ascii_digit() || it == '.' || it == '+' || it == '-'
+        });
+        let kibi = 1024 * NANO;
+        if suffix.ends_with('i') && !(-kibi < amount.0 && amount.0 < kibi) {
+            let minus = if amount.0 < 0 { "-" } else { "" };
+            return Some(format!("{minus}{}", binary(amount.units().unsigned_abs()).0));
+        }
+        let exponential = suffix.len() > 1 && suffix.starts_with(['e', 'E']);
+        let suffixes = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+        let (mut number, mut steps) = (amount.0, 0);
+        while number != 0 && number % 1000 == 0 && steps + 1 < suffixes.len() {
+            (number, steps) = (number / 1000, steps + 1);
+        }
+        match (number, exponential, i32::try_from(steps).unwrap_or(0) * 3 - 9) {
+            (0, _, _) => Some("0".to_owned()),
+            (_, false, _) => Some(format!("{number}{}", suffixes[steps])),
+            (_, true, 0) => Some(number.to_string()),
+            (_, true, power) => Some(format!("{number}e{power}")),
+        }
+    }
+
     /// Reads what was admitted; what cannot be read counts as nothing.
     pub fn of(quantity: &Quantity) -> Exact {
         Exact::parse(&quantity.0).unwrap_or_default()
@@ -93,6 +119,17 @@ impl Exact {
         let milli = NANO / 1000;
         let up = self.0.div_euclid(milli) + i128::from(self.0.rem_euclid(milli) != 0);
         i64::try_from(up).unwrap_or(if up < 0 { i64::MIN } else { i64::MAX })
+    }
+}
+
+/// Writes each amount of a list in its canonical form; leaves what is no quantity for validation.
+pub(crate) fn canonicalize(list: &mut Option<BTreeMap<String, Quantity>>) {
+    list.iter_mut().flat_map(|it| it.values_mut()).for_each(canonicalize_one);
+}
+
+pub(crate) fn canonicalize_one(quantity: &mut Quantity) {
+    if let Some(canonical) = Exact::canonical(&quantity.0) {
+        quantity.0 = canonical;
     }
 }
 
@@ -139,6 +176,26 @@ mod tests {
         assert_eq!(Exact::parse("1e3"), Exact::parse("1k"));
         assert_eq!(Exact::parse("1.5Gi").unwrap().units(), 3 << 29);
         assert_eq!(Exact::parse("-1").unwrap().units(), -1);
+    }
+
+    #[test]
+    fn writes_a_quantity_as_upstream_does() {
+        for (text, canonical) in [
+            ("1024Mi", "1Gi"),
+            ("1.5Gi", "1536Mi"),
+            ("0.5", "500m"),
+            ("1000m", "1"),
+            ("1000", "1k"),
+            ("1500", "1500"),
+            ("1e3", "1e3"),
+            ("1024", "1024"),
+            ("0.5Ki", "512"),
+            ("0", "0"),
+            ("0Gi", "0"),
+            ("-2000m", "-2"),
+        ] {
+            assert_eq!(Exact::canonical(text).as_deref(), Some(canonical), "{text}");
+        }
     }
 
     #[test]

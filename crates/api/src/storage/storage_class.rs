@@ -4,7 +4,11 @@
 
 use crate::{
     k8s::api::storage::v1::StorageClass,
-    kind::{Kind, Names, Object, Scope, Subresource},
+    kind::{Column, Kind, Names, Object, Printing, Scope, Subresource},
+    meta::{
+        absent::fill,
+        columns::{age, named, text, truth},
+    },
 };
 
 /// The annotations that make a class the default, the current one first.
@@ -27,6 +31,28 @@ impl Kind for StorageClass {
     const STORAGE: &'static str = "/registry/storageclasses";
     const SUBRESOURCES: &'static [Subresource] = &[];
     const GENERATION: bool = false;
+    const COLUMNS: &'static [Column<StorageClass>] = &[
+        named(|class: &StorageClass, _: &Printing| {
+            let mark = if is_default(class) { " (default)" } else { "" };
+            format!("{}{mark}", class.name()).into()
+        }),
+        text("Provisioner", "Who makes the volumes.", |class, _| class.provisioner.as_str().into()),
+        text("ReclaimPolicy", "What becomes of volumes without their claim.", |class, _| {
+            reclaim_policy(class).into()
+        }),
+        text("VolumeBindingMode", "When claims get their volumes.", |class, _| {
+            class.volume_binding_mode.as_deref().unwrap_or("Immediate").into()
+        }),
+        text("AllowVolumeExpansion", "Whether claims may grow.", |class, _| {
+            truth(class.allow_volume_expansion)
+        }),
+        age(),
+    ];
+
+    fn default(&mut self) {
+        fill(&mut self.reclaim_policy, "Delete");
+        fill(&mut self.volume_binding_mode, "Immediate");
+    }
 }
 
 /// Whether claims without a class get this one.

@@ -1,7 +1,9 @@
 //! One file per medium, and the choice between them.
 
+mod embedded;
 mod memory;
 
+pub use embedded::{Embedded, Medium};
 pub use memory::Memory;
 
 use crate::{Store, StoreError};
@@ -10,8 +12,9 @@ use stdx::Clock;
 
 /// Opens the store that `url` names: `embedded` (files below `dir`, which is made if absent) or
 /// `memory` (nothing survives).
-pub fn open(url: &str, _dir: &Path, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
+pub fn open(url: &str, dir: &Path, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
     match url {
+        "embedded" => Ok(Arc::new(Embedded::open(dir, clock)?)),
         "memory" => Ok(Arc::new(Memory::new(clock))),
         url => Err(StoreError::NotSupported { url: url.to_owned() }),
     }

@@ -1,3 +1,4 @@
-//! The promises, on every backend.
+//! The promises, on every backend, and what only the embedded one promises.
 
+mod embedded;
 mod memory;

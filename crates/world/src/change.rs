@@ -22,7 +22,10 @@ pub struct Change {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
+    /// A new object; its status is the kind's to set.
     Create,
+    /// A new object with the status that it comes with: loops only.
+    CreateWithStatus,
     /// Metadata and spec; the stored status stays.
     Update,
     /// The status; the stored spec stays.
@@ -49,6 +52,11 @@ pub enum Expected {
 impl Change {
     pub fn create<T: Kind>(object: T) -> Change {
         Change::put(Verb::Create, Expected::Absent, object)
+    }
+
+    /// Creates an object that has its status from the start.
+    pub fn create_with_status<T: Kind>(object: T) -> Change {
+        Change::put(Verb::CreateWithStatus, Expected::Absent, object)
     }
 
     /// Writes metadata and spec over the version that was read.
@@ -137,10 +145,12 @@ impl Change {
                     Deletion::Unchanged => Decided::Nothing,
                 }
             }
-            (Verb::Create, _) => {
+            (Verb::Create | Verb::CreateWithStatus, _) => {
                 let mut object = new();
                 rules.default(&mut object);
-                rules.prepare_create(&mut object);
+                if self.verb == Verb::Create {
+                    rules.prepare_create(&mut object);
+                }
                 let meta = object.metadata_mut();
                 if meta.uid.is_none() {
                     // A uid that is as unique as the key within one world.
@@ -195,7 +205,7 @@ impl fmt::Debug for Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = match self.verb {
-            Verb::Create => "create",
+            Verb::Create | Verb::CreateWithStatus => "create",
             Verb::Update => "update",
             Verb::Status => "status",
             Verb::Both => "update",

@@ -53,6 +53,20 @@ impl Table {
         keys.into_iter().flatten().filter_map(|key| self.rows.get(key))
     }
 
+    /// Rows of one index whose value is `from` or comes after it, in the order of values.
+    pub fn indexed_from(
+        &self,
+        index: &'static str,
+        from: &str,
+    ) -> impl Iterator<Item = (&str, &Arc<Row>)> {
+        let from = Bound::Included((index, Arc::from(from)));
+        let values =
+            self.index.range((from, Bound::Unbounded)).take_while(move |((it, _), _)| *it == index);
+        values.flat_map(move |((_, value), keys)| {
+            keys.iter().filter_map(move |key| Some((&**value, self.rows.get(key)?)))
+        })
+    }
+
     /// Rows that name this uid as an owner.
     pub fn owned(&self, uid: &str) -> impl Iterator<Item = &Arc<Row>> {
         self.indexed(OWNER, uid)

@@ -90,6 +90,11 @@ impl Kind for PersistentVolume {
         if let Some(claim) = claim_ref(self) {
             let part = |it: &Option<String>| it.clone().unwrap_or_default();
             keys.push(("claim", format!("{}/{}", part(&claim.namespace), part(&claim.name))));
+        } else if !self.is_deleting() {
+            let (modes, bytes) = (access_modes(self).len(), capacity(self).units());
+            let created = self.metadata.creation_timestamp.as_ref();
+            let created = created.map_or(0, |it| crate::meta::timestamp_of(it).0);
+            keys.push(("unbound", unbound_key(class(self), modes, bytes, created)));
         }
         keys
     }
@@ -152,6 +157,12 @@ pub(crate) fn default_azure_disk(source: &mut AzureDiskVolumeSource) {
     missing(&mut source.fs_type, "ext4");
     missing(&mut source.kind, "Shared");
     source.read_only.get_or_insert(false);
+}
+
+/// The index `unbound` files volumes in the order in which the binder tries them: by class, then the
+/// fewest access modes, then the smallest, then the oldest (microseconds).
+pub fn unbound_key(class: &str, modes: usize, bytes: i64, created: i64) -> String {
+    format!("{class}/{modes:02}/{:020}/{:020}", bytes.max(0), created.max(0))
 }
 
 /// Why a volume does not satisfy a claim. In upstream's order, the selector last: a claim that names

@@ -66,10 +66,12 @@ impl Kind for PersistentVolumeClaim {
     }
 
     fn index_keys(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("volume", volume_name(self).to_owned()),
-            ("class", class(self).unwrap_or_default().to_owned()),
-        ]
+        let class = class(self).unwrap_or_default().to_owned();
+        let mut keys = vec![("volume", volume_name(self).to_owned()), ("class", class.clone())];
+        if phase(self) != "Bound" {
+            keys.push(("unbound", class));
+        }
+        keys
     }
 }
 

@@ -22,7 +22,7 @@ fn creates_the_first_pod_together_with_its_claim() {
         WEB,
         expect![[r#"
             write
-              create ControllerRevision default/web-6d6b87487d
+              create ControllerRevision default/web-5c57fdff87
             write
               create PersistentVolumeClaim default/data-web-0
               create Pod default/web-0
@@ -40,7 +40,7 @@ fn keeps_the_claim_when_the_pod_comes_back() {
         &format!("{WEB}---\n{claim}"),
         expect![[r#"
             write
-              create ControllerRevision default/web-6d6b87487d
+              create ControllerRevision default/web-5c57fdff87
             write
               create Pod default/web-0
             status StatefulSet default/web
@@ -56,7 +56,7 @@ fn waits_for_a_claim_that_is_on_its_way_out() {
         &format!("{WEB}---\n{claim}"),
         expect![[r#"
             write
-              create ControllerRevision default/web-6d6b87487d
+              create ControllerRevision default/web-5c57fdff87
             status StatefulSet default/web
         "#]],
     );

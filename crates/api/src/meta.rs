@@ -5,6 +5,7 @@ pub(crate) mod columns;
 pub mod names;
 pub mod quantity;
 pub mod selector;
+pub mod validate;
 
 pub use crate::k8s::apimachinery::pkg::apis::meta::v1::{
     Condition, LabelSelector, LabelSelectorRequirement, MicroTime, ObjectMeta, OwnerReference, Time,

@@ -6,6 +6,7 @@
 pub mod stateful_set;
 #[cfg(test)]
 mod testing;
+pub mod volume_binder;
 
 use api::{Kind, meta::OwnerReference};
 use std::sync::Arc;

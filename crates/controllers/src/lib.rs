@@ -7,6 +7,9 @@ pub mod stateful_set;
 #[cfg(test)]
 mod testing;
 pub mod volume_binder;
+pub mod volume_protection;
+pub mod volume_provisioner;
+pub mod volume_reclaimer;
 
 use api::{Kind, meta::OwnerReference};
 use std::sync::Arc;

@@ -1,0 +1,346 @@
+//! Makes volumes for claims, by the built-in classes; says who has to for the others.
+//!
+//! Upstream: `pv_controller.go`, provisionClaim; external-provisioner `controller.go`. The volume and
+//! its claim are written bound to each other in one commit, and only after the volume exists.
+
+use crate::volume_binder::{SELECTED_NODE, bound_pair, candidates};
+use api::{
+    Object,
+    core::{
+        persistent_volume as volumes, persistent_volume_claim as claims,
+        v1::{
+            CSIPersistentVolumeSource, Node, NodeSelector, NodeSelectorRequirement,
+            NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec,
+            PersistentVolumeStatus, VolumeNodeAffinity,
+        },
+    },
+    k8s::apimachinery::pkg::api::resource::Quantity,
+    meta::{ObjectMeta, quantity},
+    storage::{storage_class as classes, v1::StorageClass},
+};
+use std::collections::BTreeMap;
+use stdx::Timestamp;
+use world::{
+    CallFailure, Change, Controller, Event, ObjectKey, Outcome, Place, Plan, Touched, VolumeCall,
+    Watch, World,
+};
+
+/// The provisioner of the built-in class `local`, which is also its CSI driver's name.
+pub const LOCAL: &str = "local.csi.stanchion.dev";
+/// On a claim: who makes its volume.
+pub const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
+const PROVISIONER_BETA: &str = "volume.beta.kubernetes.io/storage-provisioner";
+/// On a volume: who made it.
+pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+/// Holds a volume's object until its data is gone.
+pub const PROVISIONER_FINALIZER: &str = "external-provisioner.volume.kubernetes.io/finalizer";
+const HOSTNAME: &str = "kubernetes.io/hostname";
+
+pub struct VolumeProvisioner;
+
+impl Controller for VolumeProvisioner {
+    fn name(&self) -> &'static str {
+        "volume-provisioner"
+    }
+
+    fn watches(&self) -> Vec<Watch> {
+        vec![Watch::of::<PersistentVolumeClaim>(), Watch::mapped::<StorageClass>(claims_of_class)]
+    }
+
+    fn reconcile(&self, world: &World, key: &ObjectKey, _now: Timestamp) -> Plan {
+        let mut plan = Plan::default();
+        let Some(claim) = world.get::<PersistentVolumeClaim>(key) else { return plan };
+        let is_free = claims::volume_name(&claim).is_empty() && !claim.is_deleting();
+        let class = claims::class(&claim).filter(|it| is_free && !it.is_empty());
+        let Some(name) = class else { return plan };
+        let Some(class) = world.cluster::<StorageClass>(name) else {
+            // A class is also just a name: a volume of that name satisfies it.
+            if candidates(world, &claim).next().is_none() {
+                let message = format!("storageclass.storage.k8s.io {name:?} not found");
+                plan.event(Event::warning(&*claim, "ProvisioningFailed", message));
+            }
+            return plan;
+        };
+        let waits = classes::waits_for_consumer(&class);
+        let node = claim.annotation(SELECTED_NODE);
+        if waits && node.is_none() || !waits && candidates(world, &claim).next().is_some() {
+            return plan;
+        }
+        match class.provisioner.as_str() {
+            "kubernetes.io/no-provisioner" => {}
+            LOCAL => provision(world, &claim, &class, node, &mut plan),
+            other => ask_outside(&claim, other, &mut plan),
+        }
+        plan
+    }
+
+    fn returned(
+        &self,
+        world: &World,
+        key: &ObjectKey,
+        call: &VolumeCall,
+        result: &Result<Outcome, CallFailure>,
+        _now: Timestamp,
+    ) -> Plan {
+        let mut plan = Plan::default();
+        let VolumeCall::Create { name, .. } = call else { return plan };
+        let claim = world.get::<PersistentVolumeClaim>(key);
+        // The claim may be gone, or another of its name: then the volume is nobody's, and goes.
+        let claim = claim.filter(|it| volume_name(it) == *name && !it.is_deleting());
+        let class = claim.as_deref().and_then(claims::class);
+        let class = class.and_then(|it| world.cluster::<StorageClass>(it));
+        match (result, claim, class) {
+            (Ok(outcome), Some(claim), Some(class)) => {
+                let volume = volume(name, &claim, &class, outcome);
+                let (volume, bound) = bound_pair(&volume, &claim);
+                plan.write([Change::create_with_status(volume), Change::both(bound)]);
+                let message = format!("Successfully provisioned volume {name}");
+                plan.event(Event::normal(&*claim, "ProvisioningSucceeded", message));
+            }
+            (Ok(outcome), _, _) => {
+                let place = place_of(&outcome.topology);
+                let volume = ObjectKey::cluster(name);
+                let (plugin, handle) = (LOCAL.to_owned(), outcome.handle.clone());
+                plan.call(place, VolumeCall::Delete { plugin, volume, handle });
+            }
+            (Err(failure), Some(claim), class) => {
+                let class = class.map_or_else(String::new, |it| it.name().to_owned());
+                let message = format!(
+                    "failed to provision volume with StorageClass {class:?}: {}",
+                    failure.message
+                );
+                plan.event(Event::warning(&*claim, "ProvisioningFailed", message));
+                if claim.annotation(SELECTED_NODE).is_some() {
+                    // This node cannot: the scheduler is to choose again.
+                    let mut claim = claim.to_owned();
+                    claim.metadata.annotations.get_or_insert_default().remove(SELECTED_NODE);
+                    plan.write([Change::update(claim)]);
+                }
+            }
+            (Err(_), None, _) => {}
+        }
+        plan
+    }
+}
+
+fn claims_of_class(world: &World, touched: &Touched) -> Vec<ObjectKey> {
+    let table = world.table::<PersistentVolumeClaim>();
+    let rows = table.into_iter().flat_map(|it| it.indexed("unbound", &touched.key.name));
+    rows.map(|it| it.key()).collect()
+}
+
+fn provision(
+    world: &World,
+    claim: &PersistentVolumeClaim,
+    class: &StorageClass,
+    node: Option<&str>,
+    plan: &mut Plan,
+) {
+    // Without a chosen node any ready one will do: the first by name.
+    let ready = || world.all::<Node>().find(|it| api::core::node::is_ready(it));
+    let node = match node {
+        Some(node) => node.to_owned(),
+        None => match ready() {
+            Some(node) => node.name().to_owned(),
+            None => return,
+        },
+    };
+    let message = format!(
+        "External provisioner is provisioning volume for claim \"{}\"",
+        ObjectKey::of(claim)
+    );
+    plan.event(Event::normal(claim, "Provisioning", message));
+    note_provisioner(claim, &class.provisioner, plan);
+    plan.call(
+        Place::Node(node.clone()),
+        VolumeCall::Create {
+            plugin: class.provisioner.clone(),
+            claim: ObjectKey::of(claim),
+            name: volume_name(claim),
+            bytes: claims::requested(claim).units().unsigned_abs(),
+            access_modes: claims::access_modes(claim).to_vec(),
+            block: claims::volume_mode(claim) == "Block",
+            parameters: class.parameters.clone().unwrap_or_default(),
+            topology: BTreeMap::from([(HOSTNAME.to_owned(), node)]),
+        },
+    );
+}
+
+/// Somebody else's provisioner: it watches for claims that name it.
+fn ask_outside(claim: &PersistentVolumeClaim, provisioner: &str, plan: &mut Plan) {
+    note_provisioner(claim, provisioner, plan);
+    let message = format!(
+        "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."
+    );
+    plan.event(Event::normal(claim, "ExternalProvisioning", message));
+}
+
+fn note_provisioner(claim: &PersistentVolumeClaim, provisioner: &str, plan: &mut Plan) {
+    if claim.annotation(PROVISIONER) == Some(provisioner) {
+        return;
+    }
+    let mut claim = claim.clone();
+    let annotations = claim.metadata.annotations.get_or_insert_default();
+    for key in [PROVISIONER, PROVISIONER_BETA] {
+        annotations.insert(key.to_owned(), provisioner.to_owned());
+    }
+    plan.write([Change::update(claim)]);
+}
+
+/// `pvc-<uid of the claim>`: two claims never meet in one volume, whatever their names.
+fn volume_name(claim: &PersistentVolumeClaim) -> String {
+    format!("pvc-{}", claim.uid())
+}
+
+fn place_of(topology: &BTreeMap<String, String>) -> Place {
+    topology.get(HOSTNAME).map_or(Place::Anywhere, |it| Place::Node(it.clone()))
+}
+
+/// The object for a volume that exists.
+fn volume(
+    name: &str,
+    claim: &PersistentVolumeClaim,
+    class: &StorageClass,
+    outcome: &Outcome,
+) -> PersistentVolume {
+    let requirement = |(key, value): (&String, &String)| NodeSelectorRequirement {
+        key: key.clone(),
+        operator: "In".to_owned(),
+        values: Some(vec![value.clone()]),
+    };
+    let terms = vec![NodeSelectorTerm {
+        match_expressions: Some(outcome.topology.iter().map(requirement).collect()),
+        match_fields: None,
+    }];
+    let affinity =
+        VolumeNodeAffinity { required: Some(NodeSelector { node_selector_terms: terms }) };
+    let parameters = class.parameters.as_ref();
+    let fs_type = parameters.and_then(|it| it.get("csi.storage.k8s.io/fstype").cloned());
+    let fs_type = outcome.context.get("fsType").cloned().or(fs_type);
+    let capacity: Quantity = quantity::binary(outcome.bytes);
+    PersistentVolume {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            annotations: Some(BTreeMap::from([(
+                PROVISIONED_BY.to_owned(),
+                class.provisioner.clone(),
+            )])),
+            finalizers: Some(vec![PROVISIONER_FINALIZER.to_owned()]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeSpec {
+            access_modes: Some(claims::access_modes(claim).to_vec()),
+            capacity: Some(BTreeMap::from([("storage".to_owned(), capacity)])),
+            csi: Some(CSIPersistentVolumeSource {
+                driver: class.provisioner.clone(),
+                volume_handle: outcome.handle.clone(),
+                fs_type: (claims::volume_mode(claim) != "Block").then_some(fs_type).flatten(),
+                volume_attributes: (!outcome.context.is_empty()).then(|| outcome.context.clone()),
+                ..CSIPersistentVolumeSource::default()
+            }),
+            mount_options: class.mount_options.clone(),
+            node_affinity: (!outcome.topology.is_empty()).then_some(affinity),
+            persistent_volume_reclaim_policy: Some(classes::reclaim_policy(class).to_owned()),
+            storage_class_name: Some(class.name().to_owned()),
+            volume_mode: Some(claims::volume_mode(claim).to_owned()),
+            ..PersistentVolumeSpec::default()
+        }),
+        status: Some(PersistentVolumeStatus {
+            phase: Some(volumes::PENDING.to_owned()),
+            ..PersistentVolumeStatus::default()
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::world;
+
+    const YAML: &str = "
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: local}
+provisioner: local.csi.stanchion.dev
+volumeBindingMode: WaitForFirstConsumer
+reclaimPolicy: Delete
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: c, namespace: default, uid: u-c, annotations: {volume.kubernetes.io/selected-node: n1}}
+spec: {storageClassName: local, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+";
+
+    fn key() -> ObjectKey {
+        ObjectKey::new("default", "c")
+    }
+
+    fn create(world: &World) -> Option<VolumeCall> {
+        let plan = VolumeProvisioner.reconcile(world, &key(), Timestamp(0));
+        plan.steps.into_iter().find_map(|it| match it {
+            world::Step::Call(Place::Node(node), call) if node == "n1" => Some(call),
+            _ => None,
+        })
+    }
+
+    fn outcome() -> Outcome {
+        Outcome {
+            handle: "pvc-u-c".to_owned(),
+            bytes: 1 << 30,
+            topology: BTreeMap::from([(HOSTNAME.to_owned(), "n1".to_owned())]),
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn says_nothing_of_a_volume_before_it_exists() {
+        let world = world(YAML);
+        let plan = VolumeProvisioner.reconcile(&world, &key(), Timestamp(0));
+        assert!(!plan.changes().any(|it| it.kind.kind == "PersistentVolume"), "{plan}");
+        let call = create(&world).expect("a call at the node");
+        let plan = VolumeProvisioner.returned(&world, &key(), &call, &Ok(outcome()), Timestamp(0));
+        let world = world.after(&plan, Timestamp(0));
+        let claim = world.get::<PersistentVolumeClaim>(&key()).unwrap();
+        let volume = world.cluster::<PersistentVolume>("pvc-u-c").unwrap();
+        assert_eq!(claims::phase(&claim), "Bound");
+        assert!(volumes::is_bound_to(&volume, &claim));
+        assert_eq!(volumes::capacity(&volume).units(), 1 << 30);
+        assert_eq!(plan.steps.len(), 1, "one commit");
+    }
+
+    #[test]
+    fn waits_until_a_node_is_chosen() {
+        let yaml = YAML.replace(", annotations: {volume.kubernetes.io/selected-node: n1}", "");
+        let plan = VolumeProvisioner.reconcile(&world(&yaml), &key(), Timestamp(0));
+        assert!(plan.is_empty(), "{plan}");
+    }
+
+    #[test]
+    fn a_volume_whose_claim_went_meanwhile_is_deleted_again() {
+        let call = create(&world(YAML)).unwrap();
+        let class_only = world(YAML.split("---\n").next().unwrap());
+        let plan =
+            VolumeProvisioner.returned(&class_only, &key(), &call, &Ok(outcome()), Timestamp(0));
+        assert!(matches!(
+            plan.steps.as_slice(),
+            [world::Step::Call(Place::Node(_), VolumeCall::Delete { .. })]
+        ));
+        let namesake = world(&YAML.replace("uid: u-c", "uid: u-other"));
+        let plan =
+            VolumeProvisioner.returned(&namesake, &key(), &call, &Ok(outcome()), Timestamp(0));
+        assert!(!plan.changes().any(|it| it.is_write()), "never the namesake's: {plan}");
+    }
+
+    #[test]
+    fn a_failure_is_told_and_frees_the_choice_of_node() {
+        let world = world(YAML);
+        let call = create(&world).unwrap();
+        let failure = CallFailure { retry: true, message: "no space".to_owned() };
+        let plan = VolumeProvisioner.returned(&world, &key(), &call, &Err(failure), Timestamp(0));
+        assert!(plan.to_string().contains("ProvisioningFailed"), "{plan}");
+        let world = world.after(&plan, Timestamp(0));
+        let claim = world.get::<PersistentVolumeClaim>(&key()).unwrap();
+        assert_eq!(claim.annotation(SELECTED_NODE), None);
+        assert_eq!(claims::volume_name(&claim), "");
+    }
+}

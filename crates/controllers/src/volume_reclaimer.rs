@@ -1,0 +1,363 @@
+//! A volume's own life: available, bound, released; and what becomes of it when its claim is gone.
+//!
+//! Upstream: `pv_controller.go` (1.36), syncVolume, reclaimVolume, recycleVolumeOperation,
+//! deleteVolumeOperation. Recycling clears the contents by a call at the node instead of a pod.
+
+use crate::volume_provisioner::{LOCAL, PROVISIONED_BY, PROVISIONER_FINALIZER};
+use api::{
+    Object,
+    core::{
+        persistent_volume as volumes, persistent_volume_claim as claims,
+        v1::{Node, PersistentVolume, PersistentVolumeClaim, PersistentVolumeStatus},
+    },
+    meta,
+};
+use stdx::Timestamp;
+use world::{
+    CallFailure, Change, Controller, Event, ObjectKey, Outcome, Place, Plan, Touched, VolumeCall,
+    Watch, World,
+};
+
+pub struct VolumeReclaimer;
+
+impl Controller for VolumeReclaimer {
+    fn name(&self) -> &'static str {
+        "volume-reclaimer"
+    }
+
+    fn watches(&self) -> Vec<Watch> {
+        vec![
+            Watch::of::<PersistentVolume>(),
+            Watch::mapped::<PersistentVolumeClaim>(volumes_of_claim),
+            Watch::mapped::<Node>(released_volumes),
+        ]
+    }
+
+    fn reconcile(&self, world: &World, key: &ObjectKey, now: Timestamp) -> Plan {
+        let mut plan = Plan::default();
+        let Some(volume) = world.get::<PersistentVolume>(key) else { return plan };
+        let Some(held) = volumes::claim_ref(&volume) else {
+            if volume.is_deleting() {
+                reclaim_deleted(world, &volume, &mut plan);
+            } else {
+                set_phase(&volume, volumes::AVAILABLE, None, now, &mut plan);
+            }
+            return plan;
+        };
+        let uid = held.uid.as_deref().unwrap_or_default();
+        if uid.is_empty() {
+            // Reserved for a claim that is not here yet.
+            set_phase(&volume, volumes::AVAILABLE, None, now, &mut plan);
+            return plan;
+        }
+        let claim = ObjectKey::new(
+            held.namespace.as_deref().unwrap_or_default(),
+            held.name.as_deref().unwrap_or_default(),
+        );
+        let claim = world.get::<PersistentVolumeClaim>(&claim).filter(|it| it.uid() == uid);
+        match claim {
+            Some(claim) if claims::volume_name(&claim) == volume.name() => {
+                set_phase(&volume, volumes::BOUND, None, now, &mut plan);
+            }
+            // The binder is about to complete it.
+            Some(claim) if claims::volume_name(&claim).is_empty() => {}
+            Some(_) => give_back(&volume, &mut plan),
+            None => released(world, &volume, now, &mut plan),
+        }
+        plan
+    }
+
+    fn returned(
+        &self,
+        world: &World,
+        key: &ObjectKey,
+        call: &VolumeCall,
+        result: &Result<Outcome, CallFailure>,
+        now: Timestamp,
+    ) -> Plan {
+        let mut plan = Plan::default();
+        let Some(volume) = world.get::<PersistentVolume>(key) else { return plan };
+        match (call, result) {
+            (VolumeCall::Delete { .. }, Ok(_)) => forget(&volume, &mut plan),
+            (VolumeCall::Scrub { .. }, Ok(_)) => {
+                plan.event(Event::normal(&*volume, "VolumeRecycled", "Volume recycled"));
+                let mut volume = volume.to_owned();
+                release(&mut volume);
+                plan.write([Change::both(volume)]);
+            }
+            (VolumeCall::Delete { .. }, Err(failure)) => {
+                failed(&volume, "VolumeFailedDelete", &failure.message, now, &mut plan);
+            }
+            (VolumeCall::Scrub { .. }, Err(failure)) => {
+                let why = format!("Recycle failed: {}", failure.message);
+                failed(&volume, "VolumeFailedRecycle", &why, now, &mut plan);
+            }
+            (VolumeCall::Create { .. } | VolumeCall::Expand { .. }, _) => {}
+        }
+        plan
+    }
+}
+
+fn volumes_of_claim(world: &World, touched: &Touched) -> Vec<ObjectKey> {
+    let table = world.table::<PersistentVolume>();
+    let claim = touched.key.to_string();
+    table.into_iter().flat_map(|it| it.indexed("claim", &claim)).map(|it| it.key()).collect()
+}
+
+/// A node that comes back may carry out what waits for it.
+fn released_volumes(world: &World, touched: &Touched) -> Vec<ObjectKey> {
+    let ready = |row: &Option<std::sync::Arc<world::Row>>| {
+        row.as_ref()
+            .and_then(|it| it.typed::<Node>())
+            .is_some_and(|it| api::core::node::is_ready(&it))
+    };
+    if ready(&touched.old) || !ready(&touched.new) {
+        return Vec::new();
+    }
+    let waits = |it: &world::Typed<PersistentVolume>| {
+        matches!(volumes::phase(it), volumes::RELEASED | volumes::FAILED)
+    };
+    world.all::<PersistentVolume>().filter(waits).map(|it| ObjectKey::of(&*it)).collect()
+}
+
+/// The claim is gone.
+fn released(world: &World, volume: &PersistentVolume, now: Timestamp, plan: &mut Plan) {
+    if !matches!(volumes::phase(volume), volumes::RELEASED | volumes::FAILED) {
+        set_phase(volume, volumes::RELEASED, None, now, plan);
+        return;
+    }
+    match volumes::reclaim_policy(volume) {
+        "Delete" => delete(world, volume, plan),
+        "Recycle" => recycle(world, volume, now, plan),
+        _ => {
+            if volume.is_deleting() {
+                // Retain: the object may go, the data stays.
+                drop_finalizer(volume, plan);
+            }
+        }
+    }
+}
+
+fn delete(world: &World, volume: &PersistentVolume, plan: &mut Plan) {
+    let source = volume.spec.as_ref().and_then(|it| it.csi.as_ref());
+    let Some(source) = source.filter(|it| it.driver == LOCAL) else {
+        // Somebody else's volume: its provisioner watches for it.
+        let by = volume.annotation(PROVISIONED_BY);
+        if by.is_none() && volume.spec.as_ref().is_some_and(|it| it.csi.is_none()) {
+            let message =
+                "Error getting deleter volume plugin for volume: no volume plugin matched";
+            plan.event(Event::warning(volume, "VolumeFailedDelete", message));
+        }
+        return;
+    };
+    let Some(node) = node_of(world, volume) else {
+        let message = "delete volume: no node is here that its node affinity names";
+        plan.event(Event::warning(volume, "VolumeFailedDelete", message));
+        return;
+    };
+    plan.call(
+        Place::Node(node),
+        VolumeCall::Delete {
+            plugin: source.driver.clone(),
+            volume: ObjectKey::of(volume),
+            handle: source.volume_handle.clone(),
+        },
+    );
+}
+
+/// A free volume that a user deletes: its data goes first, if its policy says so.
+fn reclaim_deleted(world: &World, volume: &PersistentVolume, plan: &mut Plan) {
+    if !volume.has_finalizer(PROVISIONER_FINALIZER) {
+        return;
+    }
+    match volumes::reclaim_policy(volume) {
+        "Delete" => delete(world, volume, plan),
+        _ => drop_finalizer(volume, plan),
+    }
+}
+
+fn recycle(world: &World, volume: &PersistentVolume, now: Timestamp, plan: &mut Plan) {
+    let path = volume.spec.as_ref().and_then(|it| it.host_path.as_ref()).map(|it| it.path.clone());
+    let Some(path) = path else {
+        let message = "No recycler plugin found for the volume!";
+        failed(volume, "VolumeFailedRecycle", message, now, plan);
+        return;
+    };
+    let Some(node) = node_of(world, volume) else {
+        let message = "Recycle failed: it is not known which node used the volume";
+        failed(volume, "VolumeFailedRecycle", message, now, plan);
+        return;
+    };
+    plan.call(Place::Node(node), VolumeCall::Scrub { volume: ObjectKey::of(volume), path });
+}
+
+/// The node that the volume is tied to, or the only one there is.
+fn node_of(world: &World, volume: &PersistentVolume) -> Option<String> {
+    let mut nodes = world.all::<Node>().filter(|it| volumes::is_reachable_from(volume, it));
+    let (first, second) = (nodes.next()?, nodes.next());
+    second.is_none().then(|| first.name().to_owned())
+}
+
+/// The data is gone: now the object may go.
+fn forget(volume: &PersistentVolume, plan: &mut Plan) {
+    if volume.has_finalizer(PROVISIONER_FINALIZER) {
+        drop_finalizer(volume, plan);
+    }
+    if !volume.is_deleting() {
+        plan.write([Change::delete(volume)]);
+    }
+}
+
+fn drop_finalizer(volume: &PersistentVolume, plan: &mut Plan) {
+    if !volume.has_finalizer(PROVISIONER_FINALIZER) {
+        return;
+    }
+    let mut volume = volume.clone();
+    let finalizers = volume.metadata.finalizers.get_or_insert_default();
+    finalizers.retain(|it| it != PROVISIONER_FINALIZER);
+    plan.write([Change::update(volume)]);
+}
+
+/// Bound to a claim that took another volume: free again, if the binder had tied it.
+fn give_back(volume: &PersistentVolume, plan: &mut Plan) {
+    if volume.annotation(crate::volume_binder::BOUND_BY_CONTROLLER).is_none() {
+        // A user reserved it: the reservation stays, without the uid.
+        let mut volume = volume.clone();
+        let held = volume.spec.as_mut().and_then(|it| it.claim_ref.as_mut());
+        held.into_iter().for_each(|it| it.uid = None);
+        plan.write([Change::update(volume)]);
+        return;
+    }
+    let mut volume = volume.clone();
+    release(&mut volume);
+    plan.write([Change::both(volume)]);
+}
+
+fn release(volume: &mut PersistentVolume) {
+    let by_binder = volume.annotation(crate::volume_binder::BOUND_BY_CONTROLLER).is_some();
+    let spec = volume.spec.get_or_insert_default();
+    match (&mut spec.claim_ref, by_binder) {
+        // A reservation by name outlives the claim that used it.
+        (Some(held), false) => {
+            held.uid = None;
+            held.resource_version = None;
+        }
+        (claim_ref, _) => *claim_ref = None,
+    }
+    let annotations = volume.metadata.annotations.get_or_insert_default();
+    annotations.remove(crate::volume_binder::BOUND_BY_CONTROLLER);
+    volume.status = Some(PersistentVolumeStatus {
+        phase: Some(volumes::AVAILABLE.to_owned()),
+        ..PersistentVolumeStatus::default()
+    });
+}
+
+fn failed(
+    volume: &PersistentVolume,
+    reason: &'static str,
+    message: &str,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    set_phase(volume, volumes::FAILED, Some((reason, message)), now, plan);
+    plan.event(Event::warning(volume, reason, message));
+}
+
+/// Plans a phase, if it or its reason is another one.
+fn set_phase(
+    volume: &PersistentVolume,
+    phase: &str,
+    why: Option<(&str, &str)>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let old = volume.status.clone().unwrap_or_default();
+    let wanted = PersistentVolumeStatus {
+        phase: Some(phase.to_owned()),
+        reason: why.map(|(reason, _)| reason.to_owned()),
+        message: why.map(|(_, message)| message.to_owned()),
+        last_phase_transition_time: match old.phase.as_deref() == Some(phase) {
+            true => old.last_phase_transition_time.clone(),
+            false => Some(meta::time(now)),
+        },
+    };
+    if wanted != old {
+        let mut volume = volume.clone();
+        volume.status = Some(wanted);
+        plan.status = Some(Change::status(volume));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::world;
+
+    const NODE: &str = "---\napiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {kubernetes.io/hostname: n1}}\n";
+
+    fn volume(policy: &str, source: &str, phase: &str) -> String {
+        format!(
+            "{NODE}---\napiVersion: v1\nkind: PersistentVolume\nmetadata: {{name: v, uid: v, finalizers: [{PROVISIONER_FINALIZER}], annotations: {{pv.kubernetes.io/bound-by-controller: 'yes'}}}}\nspec: {{capacity: {{storage: 1Gi}}, accessModes: [ReadWriteOnce], persistentVolumeReclaimPolicy: {policy}, claimRef: {{namespace: default, name: c, uid: u-c}}, {source}}}\nstatus: {{phase: {phase}}}\n"
+        )
+    }
+
+    fn decide(world: &World) -> Plan {
+        VolumeReclaimer.reconcile(world, &ObjectKey::cluster("v"), Timestamp(0))
+    }
+
+    const CSI: &str = "csi: {driver: local.csi.stanchion.dev, volumeHandle: h}";
+    const HOST_PATH: &str = "hostPath: {path: /test-volume}";
+
+    fn phase_after(world: &World, plan: &Plan) -> String {
+        let world = world.after(plan, Timestamp(0));
+        volumes::phase(&world.cluster::<PersistentVolume>("v").unwrap()).to_owned()
+    }
+
+    #[test]
+    fn is_released_when_its_claim_is_gone_and_retained_by_policy() {
+        let world = world(&volume("Retain", HOST_PATH, "Bound"));
+        let plan = decide(&world);
+        assert_eq!(phase_after(&world, &plan), "Released");
+        let world = world.after(&plan, Timestamp(0));
+        assert!(decide(&world).is_empty(), "kept");
+    }
+
+    #[test]
+    fn deletes_the_data_before_the_object() {
+        let world = world(&volume("Delete", CSI, "Released"));
+        let plan = decide(&world);
+        let [world::Step::Call(Place::Node(node), call)] = plan.steps.as_slice() else {
+            panic!("{plan}")
+        };
+        assert_eq!(node, "n1");
+        let failure = CallFailure { retry: true, message: "in use".to_owned() };
+        let key = ObjectKey::cluster("v");
+        let no = VolumeReclaimer.returned(&world, &key, call, &Err(failure), Timestamp(0));
+        assert_eq!(phase_after(&world, &no), "Failed");
+        let yes =
+            VolumeReclaimer.returned(&world, &key, call, &Ok(Outcome::default()), Timestamp(0));
+        let world = world.after(&yes, Timestamp(0));
+        assert!(world.cluster::<PersistentVolume>("v").is_none());
+    }
+
+    #[test]
+    fn recycles_a_directory_and_is_available_again() {
+        let world = world(&volume("Recycle", HOST_PATH, "Released"));
+        let plan = decide(&world);
+        let [world::Step::Call(_, call)] = plan.steps.as_slice() else { panic!("{plan}") };
+        let key = ObjectKey::cluster("v");
+        let done =
+            VolumeReclaimer.returned(&world, &key, call, &Ok(Outcome::default()), Timestamp(0));
+        let world = world.after(&done, Timestamp(0));
+        let volume = world.cluster::<PersistentVolume>("v").unwrap();
+        assert_eq!(volumes::phase(&volume), "Available");
+        assert!(volumes::claim_ref(&volume).is_none());
+    }
+
+    #[test]
+    fn a_namesake_of_the_claim_does_not_keep_it_bound() {
+        let claim = "---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c, namespace: default, uid: u-other}\nspec: {volumeName: v}\n";
+        let world = world(&(volume("Retain", HOST_PATH, "Bound") + claim));
+        assert_eq!(phase_after(&world, &decide(&world)), "Released");
+    }
+}

@@ -4,7 +4,13 @@ use crate::{
     error::{Attempt, Attempted, Failure},
     program,
 };
-use std::{fs::File, os::fd::AsRawFd, os::unix::fs::FileExt, path::Path, time::Duration};
+use std::{
+    fs::File,
+    io::{Seek, SeekFrom},
+    os::{fd::AsRawFd, unix::fs::FileExt},
+    path::Path,
+    time::Duration,
+};
 
 /// mkfs writes metadata only; a disk that needs longer hangs.
 const MAKE_DEADLINE: Duration = Duration::from_secs(300);
@@ -12,6 +18,9 @@ const MAKE_DEADLINE: Duration = Duration::from_secs(300);
 const CHECK_DEADLINE: Duration = Duration::from_secs(1800);
 
 const MIB: u64 = 1024 * 1024;
+
+/// btrfs calls all of its device its size; less of it is told to use, so that `df` never shows more than can be had.
+const BTRFS_SPARE_BYTES: u64 = MIB;
 
 /// `EXT4_IOC_RESIZE_FS`: `_IOW('f', 16, __u64)`.
 const EXT4_IOC_RESIZE_FS: libc::Ioctl = 0x4008_6610;
@@ -97,12 +106,16 @@ impl Filesystem {
     }
 
     fn make_with(self, disk: &Path, uuid: &str, ext4_options: &str) -> Attempt<()> {
+        let bytes = size(disk)?;
         let disk = text(disk)?;
         let run = |name: &str, arguments: &[&str]| {
             program::run_ok(name, self.package(), arguments, MAKE_DEADLINE)
         };
         match self {
-            Filesystem::Btrfs => run("mkfs.btrfs", &["-q", "-f", "-K", "-U", uuid, disk]),
+            Filesystem::Btrfs => {
+                let size = bytes.saturating_sub(BTRFS_SPARE_BYTES).to_string();
+                run("mkfs.btrfs", &["-q", "-f", "-K", "-b", &size, "-U", uuid, disk])
+            }
             Filesystem::Ext4 => {
                 // No blocks for root only: the claim's user gets all of them. Read-only after errors, not worse ones.
                 let fixed = ["-q", "-F", "-m", "0", "-b", "4096", "-e", "remount-ro", "-U", uuid];
@@ -148,7 +161,10 @@ impl Filesystem {
             program::run_ok(name, self.package(), arguments, CHECK_DEADLINE).map(|()| Growth::Done)
         };
         match self {
-            Filesystem::Btrfs => run("btrfs", &["filesystem", "resize", "max", text(point)?]),
+            Filesystem::Btrfs => {
+                let size = bytes.saturating_sub(BTRFS_SPARE_BYTES).to_string();
+                run("btrfs", &["filesystem", "resize", &size, text(point)?])
+            }
             Filesystem::Xfs => run("xfs_growfs", &["-d", text(point)?]),
             Filesystem::Ext4 => {
                 let attempt = || format!("grow the filesystem at {}", point.display());
@@ -223,6 +239,13 @@ fn fnv_1a(bytes: &[u8]) -> u128 {
     const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME))
+}
+
+/// Of an image or a device.
+fn size(disk: &Path) -> Attempt<u64> {
+    File::open(disk)
+        .and_then(|mut disk| disk.seek(SeekFrom::End(0)))
+        .attempted(|| format!("measure {}", disk.display()))
 }
 
 fn text(path: &Path) -> Attempt<&str> {

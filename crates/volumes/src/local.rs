@@ -2,7 +2,8 @@
 //!
 //! Its blocks are reserved when it is made, so that neither a full host nor a neighbour can take them (the parameter
 //! `overcommit: "true"` gives that up). The filesystem's UUID is the claim's uid and is checked before every mount: a
-//! wrong or missing disk is an error, never an empty directory. ext4 keeps its `lost+found`.
+//! wrong or missing disk is an error, never an empty directory. ext4 keeps its `lost+found`. Who runs fstrim on a volume
+//! gives reserved blocks back; they are reserved again before its next mount.
 
 mod pool;
 mod specification;

@@ -18,12 +18,13 @@ use std::{
 const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
 const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
 const LOOP_SET_CAPACITY: libc::Ioctl = 0x4C07;
-const LOOP_SET_DIRECT_IO: libc::Ioctl = 0x4C08;
 const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
 
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
+/// Pages are cached once, by the filesystem inside. A file that cannot is used without.
+const LO_FLAGS_DIRECT_IO: u32 = 16;
 
 /// Other processes of the machine take free devices too; losing this often in a row is a bug.
 const RACES_MAX: u32 = 64;
@@ -83,8 +84,6 @@ pub(crate) struct Setup {
     pub(crate) read_only: bool,
     /// Freed with its last user; otherwise it lives until [`LoopDevice::clear`].
     pub(crate) autoclear: bool,
-    /// The file's blocks are a reservation: the device must not offer to give any back.
-    pub(crate) keep_blocks: bool,
 }
 
 /// Sets up a free loop device over `image`.
@@ -99,7 +98,8 @@ pub(crate) fn attach(image: &File, name: &Path, setup: Setup) -> Attempt<LoopDev
         let number = number.attempted(|| "find a free loop device".to_string())?;
         let file = open_device(number)?;
         let mut info = EMPTY;
-        info.flags = if setup.autoclear { LO_FLAGS_AUTOCLEAR } else { 0 }
+        info.flags = LO_FLAGS_DIRECT_IO
+            | if setup.autoclear { LO_FLAGS_AUTOCLEAR } else { 0 }
             | if setup.read_only { LO_FLAGS_READ_ONLY } else { 0 };
         // For people who run losetup; identity is the inode.
         let text = name.as_os_str().as_encoded_bytes();
@@ -116,11 +116,7 @@ pub(crate) fn attach(image: &File, name: &Path, setup: Setup) -> Attempt<LoopDev
             libc::ioctl(file.as_raw_fd(), LOOP_CONFIGURE, &raw const configuration)
         });
         match done {
-            Ok(_) => {
-                let device = LoopDevice { file, number };
-                device.tune(setup);
-                return Ok(device);
-            }
+            Ok(_) => return Ok(LoopDevice { file, number }),
             // Another process was faster, or the device is just being freed.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENXIO)) => {}
             Err(error) => return Err(error).attempted(attempt),
@@ -200,24 +196,6 @@ impl LoopDevice {
                 Err(error).attempted(|| format!("free {}", self.path().display()))
             }
             _ => Ok(()),
-        }
-    }
-
-    /// What makes a device better but not different; a kernel or filesystem that cannot is fine.
-    fn tune(&self, setup: Setup) {
-        // Direct: pages are cached once, by the filesystem inside.
-        // SAFETY: the argument is a number.
-        let direct = answer(unsafe {
-            libc::ioctl(self.file.as_raw_fd(), LOOP_SET_DIRECT_IO, libc::c_ulong::from(1u8))
-        });
-        if let Err(error) = direct {
-            tracing::debug!(device = %self.path().display(), %error, "no direct IO");
-        }
-        if setup.keep_blocks {
-            let knob = format!("/sys/block/loop{}/queue/discard_max_bytes", self.number);
-            if let Err(error) = fs::write(&knob, "0") {
-                tracing::warn!(knob, %error, "a discard could give reserved blocks back");
-            }
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     tree, work,
 };
 use rustix::{
-    fs::{FallocateFlags, FlockOperation, fallocate, flock},
+    fs::{FallocateFlags, FlockOperation, IFlags, fallocate, flock},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
@@ -162,6 +162,7 @@ impl Pool {
             .open(&path)
             .attempted(|| format!("create {}", path.display()))
             .on("create", handle)?;
+        write_in_place(&image);
         self.allocate("create", handle, &image, &path, wanted.bytes, wanted.overcommit)?;
         if let Some(filesystem) = wanted.filesystem {
             on(filesystem.make(&path, &uuid_text(uuid_of(handle))))?;
@@ -318,6 +319,16 @@ fn make_pool(root: &Path) -> Attempt<()> {
         .create(root)
         .attempted(|| format!("create directory {}", root.display()))?;
     root.parent().map_or(Ok(()), tree::sync_directory)
+}
+
+/// On a copy-on-write host (btrfs) a reserved block is only worth something if it is overwritten in place. Other
+/// filesystems do not know the flag, and do not need it.
+fn write_in_place(image: &File) {
+    if let Ok(flags) = rustix::fs::ioctl_getflags(image)
+        && let Err(error) = rustix::fs::ioctl_setflags(image, flags | IFlags::NOCOW)
+    {
+        tracing::debug!(%error, "no NOCOW flag");
+    }
 }
 
 /// Held while a directory is being built; the kernel drops it with the process.

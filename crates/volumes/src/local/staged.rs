@@ -129,8 +129,7 @@ fn attach(pool: &Pool, stored: &Stored, autoclear: bool) -> Attempt<LoopDevice> 
     let path = &stored.image;
     let image = OpenOptions::new().read(true).write(true).open(path);
     let image = image.attempted(|| format!("open {}", path.display()))?;
-    let setup = Setup { read_only: false, autoclear, keep_blocks: !stored.record.overcommit };
-    loop_device::attach(&image, path, setup)
+    loop_device::attach(&image, path, Setup { read_only: false, autoclear })
 }
 
 fn devices(stored: &Stored) -> Attempt<Vec<LoopDevice>> {

@@ -103,6 +103,7 @@ impl Kind for Pod {
         let mut keys: Vec<_> =
             claims.map(|(_, claim)| ("claim", format!("{namespace}/{claim}"))).collect();
         keys.push(("node", node_name(self).to_owned()));
+        keys.extend(addresses(self).into_iter().map(|it| ("address", it.to_owned())));
         keys
     }
 
@@ -117,6 +118,16 @@ impl Kind for Pod {
             seconds => Some(seconds),
         }
     }
+}
+
+/// The pod's addresses, each once.
+pub fn addresses(pod: &Pod) -> Vec<&str> {
+    let status = pod.status.iter();
+    let all = status.flat_map(|it| it.pod_ips.iter().flatten().map(|it| &it.ip).chain(&it.pod_ip));
+    let mut all: Vec<&str> = all.map(String::as_str).filter(|it| !it.is_empty()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// The claims that the pod uses, by the name of its volume: (volume, claim). A generic ephemeral

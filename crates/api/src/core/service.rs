@@ -71,6 +71,15 @@ impl Kind for Service {
             ("spec.type", kind(self.spec.as_ref()).to_owned()),
         ]
     }
+
+    fn index_keys(&self) -> Vec<(&'static str, String)> {
+        let spec = self.spec.iter();
+        let own = spec.flat_map(|it| it.cluster_ips.iter().flatten().chain(&it.cluster_ip));
+        let own = own.filter(|it| !it.is_empty() && *it != HEADLESS);
+        let mut keys: Vec<_> = own.map(|it| ("address", it.clone())).collect();
+        keys.dedup();
+        keys
+    }
 }
 
 const COLUMNS: &[Column<Service>] = &[

@@ -5,6 +5,7 @@
 
 mod address;
 mod cidr;
+pub mod dns;
 mod error;
 mod interface;
 mod namespace;

@@ -8,7 +8,8 @@ use super::{answer::Node, names, zone::Zone};
 use api::{
     Object,
     core::{
-        pod::{is_ready, is_terminal},
+        pod::{self, is_ready, is_terminal},
+        service::{is_external_name, is_headless},
         v1::{Endpoints, Pod, Service, ServicePort},
     },
     discovery::v1::EndpointSlice,
@@ -62,7 +63,7 @@ pub(crate) fn node(
     let service = world.get::<Service>(key)?;
     let own_name = zone.name(&[&key.name, &key.namespace, "svc"])?;
     let spec = service.spec.as_ref()?;
-    if spec.type_.as_deref() == Some("ExternalName") {
+    if is_external_name(&service) {
         let target = spec.external_name.as_deref().filter(|_| port.is_none())?;
         return external(target);
     }
@@ -150,8 +151,9 @@ pub(crate) fn of_pod(service: &Service, pod: &Pod) -> Vec<Endpoint> {
     let hostname = hostname(service, pod);
     let families = spec.and_then(|it| it.ip_families.as_ref()).filter(|it| !it.is_empty());
     let family = |it: &IpAddr| if it.is_ipv4() { "IPv4" } else { "IPv6" };
-    addresses(pod)
+    pod::addresses(pod)
         .into_iter()
+        .filter_map(|it| it.parse().ok())
         .filter(|it| families.is_none_or(|families| families.iter().any(|name| name == family(it))))
         .map(|address| Endpoint { hostname: hostname.clone(), address, ports: ports.clone() })
         .collect()
@@ -163,12 +165,6 @@ fn hostname(service: &Service, pod: &Pod) -> Option<String> {
     let below =
         spec.subdomain.as_deref() == Some(service.name()) && service.namespace() == pod.namespace();
     spec.hostname.clone().filter(|it| below && !it.is_empty())
-}
-
-fn addresses(pod: &Pod) -> BTreeSet<IpAddr> {
-    let Some(status) = &pod.status else { return BTreeSet::new() };
-    let all = status.pod_ips.iter().flatten().map(|it| it.ip.as_str());
-    all.chain(status.pod_ip.as_deref()).filter_map(|it| it.parse().ok()).collect()
 }
 
 /// Upstream: FindPort of staging/src/k8s.io/endpointslice/utils.go. A name is a container's port.
@@ -276,10 +272,6 @@ fn external(target: &str) -> Option<Node> {
         }
     };
     Some(Node { data: vec![data], extra: Vec::new() })
-}
-
-pub(crate) fn is_headless(service: &Service) -> bool {
-    service.spec.as_ref().and_then(|it| it.cluster_ip.as_deref()) == Some("None")
 }
 
 pub(crate) fn cluster_ips(service: &Service) -> BTreeSet<IpAddr> {

@@ -11,5 +11,6 @@ pub mod pod;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+mod volume_source;
 
 pub use crate::k8s::api::core::v1;

@@ -2,6 +2,7 @@
 
 pub(crate) mod absent;
 pub(crate) mod columns;
+pub(crate) mod difference;
 pub mod names;
 pub mod quantity;
 pub mod selector;

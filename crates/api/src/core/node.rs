@@ -2,7 +2,12 @@
 //!
 //! Upstream: `component-helpers/scheduling/corev1/nodeaffinity`.
 
+mod validate;
+
+pub(crate) use validate::{validate_effect, validate_selector, validate_term};
+
 use crate::{
+    field::Errors,
     k8s::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, NodeSystemInfo},
     kind::{Column, Kind, Names, Object, Scope, Subresource},
     meta::{
@@ -78,6 +83,14 @@ impl Kind for Node {
 
     fn prepare_status(&mut self, old: &Node) {
         self.spec.clone_from(&old.spec);
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        validate::validate(self, errors);
+    }
+
+    fn validate_update(&self, old: &Node, errors: &mut Errors) {
+        validate::validate_update(self, old, errors);
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

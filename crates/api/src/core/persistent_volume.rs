@@ -3,8 +3,11 @@
 //! Upstream: `pkg/controller/volume/persistentvolume/pv_controller.go` (checkVolumeSatisfyClaim),
 //! `component-helpers/storage/volume`.
 
+mod validate;
+
 use crate::{
     core::{node, persistent_volume_claim as claims},
+    field::Errors,
     k8s::api::core::v1::{
         AzureDiskVolumeSource, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim,
         PersistentVolumeStatus,
@@ -79,6 +82,14 @@ impl Kind for PersistentVolume {
         if status.phase == before.phase && status.last_phase_transition_time.is_none() {
             status.last_phase_transition_time.clone_from(&before.last_phase_transition_time);
         }
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        validate::validate(self, errors);
+    }
+
+    fn validate_update(&self, old: &PersistentVolume, errors: &mut Errors) {
+        validate::validate_update(self, old, errors);
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

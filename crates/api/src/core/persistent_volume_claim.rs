@@ -2,7 +2,12 @@
 //!
 //! Upstream: `pkg/apis/core/validation/validation.go`, `pkg/registry/core/persistentvolumeclaim`.
 
+mod validate;
+
+pub(crate) use validate::{validate_modes, validate_spec};
+
 use crate::{
+    field::Errors,
     k8s::api::core::v1::{
         PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
         TypedLocalObjectReference, TypedObjectReference,
@@ -59,6 +64,19 @@ impl Kind for PersistentVolumeClaim {
 
     fn prepare_status(&mut self, old: &PersistentVolumeClaim) {
         self.spec.clone_from(&old.spec);
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let empty = PersistentVolumeClaimSpec::default();
+        validate_spec("spec", self.spec.as_ref().unwrap_or(&empty), errors);
+    }
+
+    fn validate_update(&self, old: &PersistentVolumeClaim, errors: &mut Errors) {
+        validate::validate_update(self, old, errors);
+    }
+
+    fn validate_status(&self, _old: &PersistentVolumeClaim, errors: &mut Errors) {
+        validate::validate_status(self, errors);
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

@@ -11,8 +11,7 @@ pub const DNS_LABEL: &str = "a lowercase RFC 1123 label must consist of lower ca
 const KEY: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
-const VARIABLE: &str =
-    "a valid environment variable name must consist only of printable ASCII characters other than '='";
+const VARIABLE: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
 const HEADER: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
 
 /// Longest DNS name, in bytes.
@@ -205,9 +204,7 @@ fn is_key_part(text: &str) -> bool {
     match (bytes.first(), bytes.last()) {
         (Some(first), Some(last)) => {
             let inner = |it: &u8| it.is_ascii_alphanumeric() || b"-_.".contains(it);
-            first.is_ascii_alphanumeric()
-                && last.is_ascii_alphanumeric()
-                && bytes.iter().all(inner)
+            first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric() && bytes.iter().all(inner)
         }
         _ => false,
     }
@@ -238,7 +235,8 @@ fn key_problems(key: &str) -> Vec<String> {
             *name
         }
         _ => {
-            let example = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+            let example =
+                "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
             return vec![format!("a valid label key {KEY} {example}")];
         }
     };
@@ -312,8 +310,14 @@ mod tests {
         for name in ["http", "p-1", "a12345678901234"] {
             assert!(problems(|it| port_name("p", name, it)).is_empty(), "{name}");
         }
-        assert_eq!(problems(|it| port_name("p", "80", it)), ["must contain at least one letter (a-z)"]);
-        assert_eq!(problems(|it| port_name("p", "a--b", it)), ["must not contain consecutive hyphens"]);
+        assert_eq!(
+            problems(|it| port_name("p", "80", it)),
+            ["must contain at least one letter (a-z)"]
+        );
+        assert_eq!(
+            problems(|it| port_name("p", "a--b", it)),
+            ["must not contain consecutive hyphens"]
+        );
         assert_eq!(
             problems(|it| port_name("p", "abcdefghijklmnop", it)),
             ["must be no more than 15 characters"]

@@ -133,6 +133,20 @@ pub(crate) fn canonicalize_one(quantity: &mut Quantity) {
     }
 }
 
+/// Reads an amount, or says that it is none.
+pub(crate) fn read(
+    path: impl std::fmt::Display,
+    quantity: &Quantity,
+    errors: &mut crate::field::Errors,
+) -> Option<Exact> {
+    let amount = Exact::parse(&quantity.0);
+    if amount.is_none() {
+        let detail = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+        errors.invalid(path, crate::field::quoted(&quantity.0), detail);
+    }
+    amount
+}
+
 impl std::ops::Add for Exact {
     type Output = Exact;
     fn add(self, other: Exact) -> Exact {

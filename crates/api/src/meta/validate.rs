@@ -179,9 +179,7 @@ mod tests {
             "[metadata.name: Required value: name or generateName is required, \
              metadata.namespace: Forbidden: not allowed on this type]"
         );
-        let owner = |name: &str| {
-            json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": "u", "controller": true})
-        };
+        let owner = |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": "u", "controller": true});
         let two = wrong(json!({"name": "a", "ownerReferences": [owner("x"), owner("y")]}), false);
         assert!(two.ends_with("Found \"true\" in references for Pod/x and Pod/y"), "{two}");
         let both = json!({"name": "a", "finalizers": ["orphan", "foregroundDeletion"]});

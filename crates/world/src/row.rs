@@ -53,6 +53,11 @@ impl Row {
         codec::spliced(&self.bytes, self.splice_at, self.revision)
     }
 
+    /// The object as clients see it, at another revision: that of its deletion.
+    pub fn json_at(&self, revision: u64) -> Bytes {
+        codec::spliced(&self.bytes, self.splice_at, revision)
+    }
+
     /// Appends the object as clients see it.
     pub fn json_into(&self, out: &mut BytesMut) {
         codec::splice_into(out, &self.bytes, self.splice_at, self.revision);

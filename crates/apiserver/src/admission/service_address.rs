@@ -1,0 +1,310 @@
+//! Services get addresses and node ports that nobody else has.
+//!
+//! Each is a key of the ledger, written in the Service's own commit and expected to be absent, so two
+//! Services can never get the same one. Addresses are upstream's IPAddress objects.
+//!
+//! Upstream: `pkg/registry/core/service/{storage/alloc.go,ipallocator/ipallocator.go,portallocator}`.
+
+use crate::{error::Error, server::Server, view::View};
+use api::{
+    AnyKind, AnyObject, Erased, Errors, Failure,
+    core::v1::{Service, ServiceSpec},
+    field::quoted,
+};
+use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
+use store::{Change, Expect, Key, Write};
+
+pub(crate) const ADDRESSES: &str = "/registry/ipaddresses/";
+pub(crate) const PORTS: &str = "/registry/stanchion/nodeports/";
+
+/// Upstream's `--service-node-port-range`.
+const PORT_RANGE: RangeInclusive<u16> = 30000..=32767;
+
+/// Draws before looking at every address in turn.
+const DRAWS: usize = 16;
+
+/// The network of Service addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ServiceRange {
+    network: u32,
+    bits: u32,
+}
+
+impl ServiceRange {
+    pub(crate) fn parse(text: &str) -> Result<ServiceRange, Error> {
+        let wrong = || Error::ServiceCidr(text.to_owned());
+        let (address, bits) = text.split_once('/').ok_or_else(wrong)?;
+        let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
+        let bits: u32 = bits.parse().ok().filter(|it| (8..=30).contains(it)).ok_or_else(wrong)?;
+        let network = u32::from(address) & (u32::MAX << (32 - bits));
+        Ok(ServiceRange { network, bits })
+    }
+
+    /// The address of `default/kubernetes`.
+    pub(crate) fn first(self) -> Ipv4Addr {
+        Ipv4Addr::from(self.network + 1)
+    }
+
+    /// Addresses that can be given out: neither the network's own nor the last.
+    fn size(self) -> u32 {
+        (1 << (32 - self.bits)) - 2
+    }
+
+    fn nth(self, n: u32) -> Ipv4Addr {
+        Ipv4Addr::from(self.network + 1 + n % self.size())
+    }
+
+    fn contains(self, address: Ipv4Addr) -> bool {
+        u32::from(address).checked_sub(self.network + 1).is_some_and(|it| it < self.size())
+    }
+
+    fn free(self, server: &Server, view: &View) -> Option<Ipv4Addr> {
+        let free = |it: &Ipv4Addr| !view.reserved.contains(&address_key(*it));
+        // The lower part is left to those who ask for an address by number.
+        let band = (self.size() / 16).clamp(16, 256).min(self.size() / 2);
+        let mut draw = || server.config.entropy.below(u64::from(self.size() - band)) as u32 + band;
+        let drawn = (0..DRAWS).map(|_| self.nth(draw())).find(free);
+        let in_turn = || (0..self.size()).map(|n| self.nth(band + n)).find(free);
+        drawn.or_else(in_turn)
+    }
+}
+
+impl std::fmt::Display for ServiceRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from(self.network), self.bits)
+    }
+}
+
+/// Gives a new Service what it needs, and says which keys that takes.
+pub(crate) fn assign(
+    server: &Server,
+    view: &View,
+    kind: &AnyKind,
+    object: &mut AnyObject,
+) -> Result<Vec<Write>, Failure> {
+    let Some(service) = service_mut(object) else { return Ok(Vec::new()) };
+    take(server, view, kind, service, &BTreeSet::new())
+}
+
+/// What an update leaves out stays as it was given.
+pub(crate) fn keep(object: &mut AnyObject, old: &dyn Erased) {
+    let old = old.as_any().downcast_ref::<Service>().and_then(|it| it.spec.as_ref());
+    let spec = service_mut(object).and_then(|it| it.spec.as_mut());
+    let (Some(spec), Some(old)) = (spec, old) else { return };
+    if has_address(spec) && has_address(old) && blank(&spec.cluster_ip) {
+        spec.cluster_ip.clone_from(&old.cluster_ip);
+        spec.cluster_ips.clone_from(&old.cluster_ips);
+    }
+    if has_ports(spec) && has_ports(old) {
+        for port in spec.ports.iter_mut().flatten() {
+            let mut before = old.ports.iter().flatten();
+            let same = before.find(|it| it.port == port.port && it.protocol == port.protocol);
+            if let (None | Some(0), Some(same)) = (port.node_port, same) {
+                port.node_port = same.node_port;
+            }
+        }
+    }
+}
+
+/// Gives a changed Service what it lacks and takes back what it does not need any more.
+pub(crate) fn update(
+    server: &Server,
+    view: &View,
+    kind: &AnyKind,
+    object: &mut AnyObject,
+    old: &dyn Erased,
+) -> Result<Vec<Write>, Failure> {
+    let Some(service) = service_mut(object) else { return Ok(Vec::new()) };
+    let before = keys(old);
+    let mut writes = take(server, view, kind, service, &before)?;
+    let after = keys(service);
+    let gone = before.difference(&after);
+    writes.extend(gone.map(|key| delete(key.clone())));
+    Ok(writes)
+}
+
+/// Takes everything back.
+pub(crate) fn release(_kind: &AnyKind, old: &dyn Erased) -> Vec<Write> {
+    keys(old).into_iter().map(delete).collect()
+}
+
+fn take(
+    server: &Server,
+    view: &View,
+    kind: &AnyKind,
+    service: &mut Service,
+    own: &BTreeSet<Key>,
+) -> Result<Vec<Write>, Failure> {
+    let name = service.metadata.name.clone().unwrap_or_default();
+    let namespace = service.metadata.namespace.clone().unwrap_or_default();
+    let Some(spec) = service.spec.as_mut() else { return Ok(Vec::new()) };
+    let (mut writes, mut errors) = (Vec::new(), Errors::default());
+    if has_address(spec) {
+        spec.ip_families.get_or_insert_with(|| vec!["IPv4".to_owned()]);
+        spec.ip_family_policy.get_or_insert_with(|| "SingleStack".to_owned());
+        if blank(&spec.cluster_ip) {
+            let asked = spec.cluster_ips.as_ref().and_then(|it| it.first()).cloned();
+            spec.cluster_ip = asked.filter(|it| !it.is_empty());
+        }
+        if blank(&spec.cluster_ip) {
+            let free = server.service_range.free(server, view);
+            let free = free.ok_or_else(|| {
+                Failure::internal("failed to allocate a serviceIP: range is full")
+            })?;
+            spec.cluster_ip = Some(free.to_string());
+        }
+        let address = spec.cluster_ip.clone().unwrap_or_default();
+        spec.cluster_ips = Some(vec![address.clone()]);
+        if address != "None" {
+            let mut wrong = |why: String| {
+                let value = format!("[]string{{{}}}", quoted(&address));
+                let why = format!("failed to allocate IP {address}: {why}");
+                errors.invalid("spec.clusterIPs", value, why);
+            };
+            match address.parse::<Ipv4Addr>() {
+                Ok(ip) if !server.service_range.contains(ip) => wrong(format!(
+                    "the provided network does not match the current range, the range of valid IPs is {}",
+                    server.service_range
+                )),
+                Ok(ip) if own.contains(&address_key(ip)) => {}
+                Ok(ip) if view.reserved.contains(&address_key(ip)) => {
+                    wrong("provided IP is already allocated".to_owned());
+                }
+                Ok(ip) => {
+                    writes.push(put(address_key(ip), ip_address(server, ip, &namespace, &name)))
+                }
+                Err(_) => wrong("not a valid IP".to_owned()),
+            }
+        }
+    }
+    if has_ports(spec) {
+        let mut given: BTreeSet<u16> = BTreeSet::new();
+        for (n, port) in spec.ports.iter_mut().flatten().enumerate() {
+            let path = format!("spec.ports[{n}].nodePort");
+            let number = match port.node_port.unwrap_or(0) {
+                0 => free_port(server, view, &given).ok_or_else(|| {
+                    Failure::internal("failed to allocate a nodePort: range is full")
+                })?,
+                asked => match u16::try_from(asked).ok().filter(|it| PORT_RANGE.contains(it)) {
+                    Some(asked) => asked,
+                    None => {
+                        let why = "provided port is not in the valid range. The range of valid ports is 30000-32767";
+                        errors.invalid(path, asked, why);
+                        continue;
+                    }
+                },
+            };
+            port.node_port = Some(i32::from(number));
+            let key = port_key(number);
+            // TCP and UDP of one Service may share a number.
+            if own.contains(&key) || !given.insert(number) {
+                continue;
+            }
+            if view.reserved.contains(&key) {
+                errors.invalid(path, number, "provided port is already allocated");
+                continue;
+            }
+            writes.push(put(key, format!("{{\"service\":\"{namespace}/{name}\"}}")));
+        }
+    }
+    crate::admit::refuse(kind, &name, &errors)?;
+    Ok(writes)
+}
+
+fn free_port(server: &Server, view: &View, given: &BTreeSet<u16>) -> Option<u16> {
+    let free = |it: &u16| !given.contains(it) && !view.reserved.contains(&port_key(*it));
+    let size = u64::from(PORT_RANGE.end() - PORT_RANGE.start()) + 1;
+    let start = server.config.entropy.below(size) as u16;
+    let nth = |n: u16| PORT_RANGE.start() + (start + n) % size as u16;
+    (0..size as u16).map(nth).find(free)
+}
+
+/// The keys that a Service holds.
+fn keys(object: &dyn Erased) -> BTreeSet<Key> {
+    let spec = object.as_any().downcast_ref::<Service>().and_then(|it| it.spec.as_ref());
+    let Some(spec) = spec else { return BTreeSet::new() };
+    let mut keys = BTreeSet::new();
+    if has_address(spec) {
+        let address = spec.cluster_ip.as_deref().and_then(|it| it.parse().ok());
+        keys.extend(address.map(address_key));
+    }
+    if has_ports(spec) {
+        let numbers = spec.ports.iter().flatten().filter_map(|it| it.node_port);
+        keys.extend(
+            numbers.filter_map(|it| u16::try_from(it).ok()).filter(|it| *it > 0).map(port_key),
+        );
+    }
+    keys
+}
+
+fn has_address(spec: &ServiceSpec) -> bool {
+    spec.type_.as_deref() != Some("ExternalName")
+}
+
+fn has_ports(spec: &ServiceSpec) -> bool {
+    match spec.type_.as_deref() {
+        Some("NodePort") => true,
+        Some("LoadBalancer") => spec.allocate_load_balancer_node_ports != Some(false),
+        _ => false,
+    }
+}
+
+fn blank(text: &Option<String>) -> bool {
+    text.as_deref().unwrap_or_default().is_empty()
+}
+
+fn service_mut(object: &mut AnyObject) -> Option<&mut Service> {
+    (**object).as_any_mut().downcast_mut()
+}
+
+fn address_key(address: Ipv4Addr) -> Key {
+    format!("{ADDRESSES}{address}").into()
+}
+
+fn port_key(port: u16) -> Key {
+    format!("{PORTS}{port}").into()
+}
+
+fn put(key: Key, value: String) -> Write {
+    Write { key, expect: Expect::Absent, change: Change::Put { value: value.into(), lease: None } }
+}
+
+fn delete(key: Key) -> Write {
+    Write { key, expect: Expect::Whatever, change: Change::Delete }
+}
+
+/// What upstream's allocator keeps, so that it finds its own after a change of servers.
+fn ip_address(server: &Server, address: Ipv4Addr, namespace: &str, name: &str) -> String {
+    serde_json::json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IPAddress",
+        "metadata": {
+            "name": address.to_string(),
+            "uid": server.config.entropy.uuid(),
+            "creationTimestamp": server.now().rfc3339(),
+            "labels": {
+                "ipaddress.kubernetes.io/ip-family": "IPv4",
+                "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+            },
+        },
+        "spec": {"parentRef": {"resource": "services", "namespace": namespace, "name": name}},
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_holds_its_addresses_and_no_others() {
+        let range = ServiceRange::parse("10.96.0.0/30").unwrap();
+        assert_eq!(range.first(), Ipv4Addr::new(10, 96, 0, 1));
+        assert_eq!(range.size(), 2);
+        for (address, inside) in [(0, false), (1, true), (2, true), (3, false)] {
+            assert_eq!(range.contains(Ipv4Addr::new(10, 96, 0, address)), inside, "{address}");
+        }
+        assert!(ServiceRange::parse("10.96.0.0/31").is_err());
+        assert!(ServiceRange::parse("fd00::/64").is_err());
+    }
+}

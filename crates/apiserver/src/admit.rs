@@ -1,0 +1,359 @@
+//! What the door does to every object, in this order: default, mutate, prepare, validate, check.
+//! Each function judges one view and says what a commit would have to write; none writes.
+//!
+//! Upstream: `apiserver/pkg/registry/rest/{create,update,delete}.go`,
+//! `apiserver/pkg/registry/generic/registry/store.go`.
+
+use crate::{
+    admission::{Act, Attempt},
+    commit::{Draft, Effect},
+    metadata,
+    server::Server,
+    user::User,
+    view::View,
+};
+use api::{
+    AnyKind, AnyObject, Erased, Errors, Failure, KindRef,
+    core::v1::Namespace,
+    deletion::{self, Deletion, Propagation},
+    meta,
+};
+use bytes::Bytes;
+use std::sync::Arc;
+use world::{ObjectKey, Row};
+
+/// Upstream's registry asks each kind whether it may be written without saying which version was
+/// read; these may not.
+const CONDITIONAL: &[(&str, &str)] = &[
+    ("coordination.k8s.io", "leases"),
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "volumeattachments"),
+];
+
+/// Which parts of an object a write carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Metadata and spec.
+    Own,
+    /// The status.
+    Status,
+    /// All of it: loops only.
+    Both,
+    /// A namespace's `spec.finalizers`.
+    Finalize,
+}
+
+/// How a deletion was asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Deleting {
+    pub(crate) grace_seconds: Option<i64>,
+    pub(crate) propagation: Option<Propagation>,
+    pub(crate) uid: Option<String>,
+    pub(crate) revision: Option<String>,
+}
+
+impl Server {
+    /// A new object. Its name is generated here when only a prefix was given, so a name that is
+    /// taken is drawn again with the next proposal.
+    pub(crate) fn draft_create(
+        &self,
+        view: &View,
+        kind: &KindRef,
+        user: &User,
+        mut object: AnyObject,
+    ) -> Result<Draft, Failure> {
+        let rules = &kind.rules;
+        let given = object.metadata().resource_version.as_deref().unwrap_or_default();
+        if !matches!(given, "" | "0") {
+            return Err(Failure::internal(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        self.name(view, kind, &mut object)?;
+        let key = ObjectKey::of_any(&*object);
+        if view.row(kind, &key).is_some() {
+            return Err(Failure::already_exists(kind, &key.name));
+        }
+        rules.default(&mut object);
+        let mut attempt = Attempt::new(view, kind, &key, Act::Create, user, None);
+        self.chain.admit(&mut attempt, Some(&mut object))?;
+        let checks = attempt.checks;
+        rules.default(&mut object);
+        let now = self.now();
+        let meta = object.metadata_mut();
+        meta.resource_version = None;
+        meta.self_link = None;
+        meta.managed_fields = None;
+        meta.deletion_timestamp = None;
+        meta.deletion_grace_period_seconds = None;
+        meta.uid = Some(self.config.entropy.uuid());
+        meta.creation_timestamp = Some(meta::time(now));
+        meta.generation = None;
+        metadata::tidy(meta);
+        rules.prepare_create(&mut object);
+        object.metadata_mut().generation = rules.generation().then_some(1);
+        let mut errors = Errors::default();
+        rules.validate(&*object, &mut errors);
+        metadata::validate(kind, object.metadata(), &mut errors);
+        refuse(kind, &key.name, &errors)?;
+        let writes = crate::admission::service_address::assign(self, view, kind, &mut object)?;
+        let warnings = rules.warnings(&*object, None);
+        let effect = Effect::Put(Bytes::from(object.encode()));
+        Ok(Draft { writes, checks, warnings, ..Draft::new(kind, key, None, effect) })
+    }
+
+    /// A new version of an object that is there.
+    pub(crate) fn draft_update(
+        &self,
+        view: &View,
+        kind: &KindRef,
+        user: &User,
+        key: &ObjectKey,
+        part: Part,
+        mut object: AnyObject,
+    ) -> Result<Draft, Failure> {
+        let rules = &kind.rules;
+        let row = view.row(kind, key).ok_or_else(|| Failure::not_found(kind, &key.name))?;
+        let old = row.object().map_err(Failure::internal)?;
+        let old = &*old;
+        expect_version(kind, key, object.metadata(), row)?;
+        metadata::keep(object.metadata_mut(), old.metadata());
+        rules.default(&mut object);
+        crate::admission::service_address::keep(&mut object, old);
+        let act = match part {
+            Part::Own | Part::Both | Part::Finalize => Act::Update,
+            Part::Status => Act::Status,
+        };
+        let mut attempt = Attempt::new(view, kind, key, act, user, Some(old));
+        self.chain.admit(&mut attempt, Some(&mut object))?;
+        let checks = attempt.checks;
+        rules.default(&mut object);
+        prepare_update(kind, part, &mut object, old);
+        metadata::tidy(object.metadata_mut());
+        let mut errors = Errors::default();
+        metadata::validate(kind, object.metadata(), &mut errors);
+        metadata::validate_update(object.metadata(), old.metadata(), &mut errors);
+        match part {
+            Part::Own => {
+                rules.validate(&*object, &mut errors);
+                rules.validate_update(&*object, old, &mut errors);
+            }
+            Part::Status => rules.validate_status(&*object, old, &mut errors),
+            Part::Both => {
+                rules.validate(&*object, &mut errors);
+                rules.validate_update(&*object, old, &mut errors);
+                rules.validate_status(&*object, old, &mut errors);
+            }
+            Part::Finalize => {}
+        }
+        refuse(kind, &key.name, &errors)?;
+        let mut writes = Vec::new();
+        if part != Part::Status {
+            writes = crate::admission::service_address::update(self, view, kind, &mut object, old)?;
+        }
+        let warnings = match part {
+            Part::Own => rules.warnings(&*object, Some(old)),
+            Part::Status | Part::Both | Part::Finalize => Vec::new(),
+        };
+        let effect = if is_over(&*object) {
+            writes = crate::admission::service_address::release(kind, old);
+            Effect::Remove
+        } else {
+            object.metadata_mut().resource_version = None;
+            match object.encode() {
+                same if same == row.bytes => Effect::Keep { checked: false },
+                new => Effect::Put(Bytes::from(new)),
+            }
+        };
+        Ok(Draft { writes, checks, warnings, ..Draft::new(kind, key.clone(), Some(row), effect) })
+    }
+
+    /// A deletion: the object goes, or is marked and waits.
+    pub(crate) fn draft_delete(
+        &self,
+        view: &View,
+        kind: &KindRef,
+        user: &User,
+        key: &ObjectKey,
+        asked: &Deleting,
+    ) -> Result<Draft, Failure> {
+        let row = view.row(kind, key).ok_or_else(|| Failure::not_found(kind, &key.name))?;
+        let old = row.object().map_err(Failure::internal)?;
+        expect_deleted(kind, key, row, asked)?;
+        let mut attempt = Attempt::new(view, kind, key, Act::Delete, user, Some(&*old));
+        self.chain.admit(&mut attempt, None)?;
+        let checks = attempt.checks;
+        let Deleting { grace_seconds, propagation, .. } = *asked;
+        let effect = match delete(kind, &*old, grace_seconds, propagation, self.now()) {
+            Deletion::Gone => Effect::Remove,
+            Deletion::Marked(object) => Effect::Put(Bytes::from(object.encode())),
+            Deletion::Unchanged => Effect::Keep { checked: false },
+        };
+        let writes = match effect {
+            Effect::Remove => crate::admission::service_address::release(kind, &*old),
+            Effect::Put(_) | Effect::Keep { .. } => Vec::new(),
+        };
+        Ok(Draft { writes, checks, ..Draft::new(kind, key.clone(), Some(row), effect) })
+    }
+
+    /// Draws a name that is free as far as the view knows.
+    fn name(&self, view: &View, kind: &AnyKind, object: &mut AnyObject) -> Result<(), Failure> {
+        /// Upstream's room for the prefix: a name of 63 with a suffix of 5.
+        const PREFIX_MAX: usize = 58;
+        const DRAWS: usize = 8;
+        let meta = object.metadata_mut();
+        let prefix = meta.generate_name.clone().unwrap_or_default();
+        if !meta.name.as_deref().unwrap_or_default().is_empty() || prefix.is_empty() {
+            return Ok(());
+        }
+        let prefix: String = prefix.chars().take(PREFIX_MAX).collect();
+        let namespace = meta.namespace.clone().unwrap_or_default();
+        for _ in 0..DRAWS {
+            let name = format!("{prefix}{}", self.config.entropy.suffix(5));
+            if view.row(kind, &ObjectKey::new(&namespace, &name)).is_none() {
+                object.metadata_mut().name = Some(name);
+                return Ok(());
+            }
+        }
+        let why = "the server was not able to generate a unique name for the object";
+        let message = format!("{} {prefix:?} already exists, {why}", kind.qualified());
+        Err(Failure::new(409, "AlreadyExists", message).about(kind, &prefix))
+    }
+}
+
+fn prepare_update(kind: &AnyKind, part: Part, object: &mut AnyObject, old: &dyn Erased) {
+    let rules = &kind.rules;
+    match part {
+        Part::Own => rules.prepare_update(object, old),
+        Part::Status => rules.prepare_status(object, old),
+        Part::Both => {
+            // Both halves stay as written; whether the spec changed is the kind's to say.
+            let mut own = object.clone();
+            rules.prepare_update(&mut own, old);
+            object.metadata_mut().generation = own.metadata().generation;
+        }
+        Part::Finalize => {}
+    }
+    let (meta, old) = (object.metadata_mut(), old.metadata());
+    // Identity is not the kind's to change.
+    meta.uid.clone_from(&old.uid);
+    meta.creation_timestamp.clone_from(&old.creation_timestamp);
+    meta.deletion_timestamp.clone_from(&old.deletion_timestamp);
+    meta.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
+}
+
+/// Whether the author read what is there now.
+fn expect_version(
+    kind: &AnyKind,
+    key: &ObjectKey,
+    given: &meta::ObjectMeta,
+    row: &Row,
+) -> Result<(), Failure> {
+    let uid = given.uid.as_deref().unwrap_or_default();
+    if !uid.is_empty() && uid != row.meta.uid {
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            kind.key(&key.namespace, &key.name),
+            row.meta.uid
+        );
+        return Err(Failure::conflict(kind, &key.name, &why));
+    }
+    match given.resource_version.as_deref().unwrap_or_default() {
+        "" | "0" if CONDITIONAL.contains(&(kind.group.as_str(), kind.plural.as_str())) => {
+            let mut errors = Errors::default();
+            let why = "must be specified for an update";
+            errors.invalid("metadata.resourceVersion", "0x0", why);
+            refuse(kind, &key.name, &errors)
+        }
+        "" | "0" => Ok(()),
+        text => match text.parse::<u64>() {
+            Ok(revision) if revision == row.revision => Ok(()),
+            Ok(_) => Err(Failure::modified(kind, &key.name)),
+            Err(_) => {
+                let mut errors = Errors::default();
+                let value = api::field::quoted(text);
+                errors.invalid("metadata.resourceVersion", value, "must be a number");
+                refuse(kind, &key.name, &errors)
+            }
+        },
+    }
+}
+
+fn expect_deleted(
+    kind: &AnyKind,
+    key: &ObjectKey,
+    row: &Row,
+    asked: &Deleting,
+) -> Result<(), Failure> {
+    let refused = |why: String| {
+        let qualified = match kind.group.as_str() {
+            "" => kind.kind.clone(),
+            group => format!("{}.{group}", kind.kind),
+        };
+        let message =
+            format!("Operation cannot be fulfilled on {qualified} {:?}: {why}", &*key.name);
+        Err(Failure::new(409, "Conflict", message).about(kind, &key.name))
+    };
+    if let Some(uid) = asked.uid.as_deref().filter(|it| *it != row.meta.uid) {
+        return refused(format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
+            row.meta.uid
+        ));
+    }
+    let revision = row.revision.to_string();
+    if let Some(asked) = asked.revision.as_deref().filter(|it| *it != revision) {
+        return refused(format!(
+            "the ResourceVersion in the precondition ({asked}) does not match the ResourceVersion in record ({revision}). The object might have been modified"
+        ));
+    }
+    Ok(())
+}
+
+/// A namespace waits for its `spec.finalizers` besides those of its metadata.
+fn delete(
+    kind: &AnyKind,
+    old: &dyn Erased,
+    grace_seconds: Option<i64>,
+    propagation: Option<Propagation>,
+    now: stdx::Timestamp,
+) -> Deletion {
+    if !has_spec_finalizers(old) {
+        return deletion::delete(kind, old, grace_seconds, propagation, now);
+    }
+    if old.metadata().deletion_timestamp.is_some() {
+        return Deletion::Unchanged;
+    }
+    let mut marked = old.clone_box();
+    marked.metadata_mut().deletion_timestamp = Some(meta::time(now));
+    if let Some(namespace) = (*marked).as_any_mut().downcast_mut::<Namespace>() {
+        namespace.status.get_or_insert_default().phase = Some("Terminating".to_owned());
+    }
+    Deletion::Marked(marked)
+}
+
+fn is_over(object: &dyn Erased) -> bool {
+    deletion::is_over(object) && !has_spec_finalizers(object)
+}
+
+fn has_spec_finalizers(object: &dyn Erased) -> bool {
+    let namespace = object.as_any().downcast_ref::<Namespace>();
+    let spec = namespace.and_then(|it| it.spec.as_ref());
+    spec.and_then(|it| it.finalizers.as_ref()).is_some_and(|it| !it.is_empty())
+}
+
+pub(crate) fn refuse(kind: &AnyKind, name: &str, errors: &Errors) -> Result<(), Failure> {
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::invalid(kind, name, errors)),
+    }
+}
+
+/// The row of an object, or the sentence that there is none.
+pub(crate) fn existing<'a>(
+    view: &'a View,
+    kind: &AnyKind,
+    key: &ObjectKey,
+) -> Result<&'a Arc<Row>, Failure> {
+    view.row(kind, key).ok_or_else(|| Failure::not_found(kind, &key.name))
+}

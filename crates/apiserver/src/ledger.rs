@@ -1,0 +1,216 @@
+//! Reading the ledger: one watch over everything, from which the world, the history of events and
+//! the feed of this process grow, revision by revision.
+
+use crate::{admission::service_address, history::History, view::View};
+use api::KindRef;
+use client::Feed;
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use stdx::{Backoff, Clock};
+use store::{Key, KeyRange, ReadError, Record, Recorded, Revision, Store};
+use tokio::sync::watch;
+use world::{ObjectKey, Row, Touched};
+
+/// Everything of the API lies below this.
+const REGISTRY: &str = "/registry/";
+
+/// How many ticks a follower may lag before it has to look at everything again.
+const BACKLOG: usize = 1024;
+
+/// Kinds by where they lie in the store.
+pub(crate) struct Places(HashMap<String, KindRef>);
+
+impl Places {
+    pub(crate) fn new(kinds: &[KindRef]) -> Places {
+        Places(kinds.iter().map(|it| (it.storage.clone(), it.clone())).collect())
+    }
+
+    /// The kind and the object that a key names; `None` for what is no object of a known kind.
+    fn of(&self, key: &Key) -> Option<(&KindRef, ObjectKey)> {
+        let text = key.as_str();
+        let below = text.strip_prefix(REGISTRY)?;
+        // One segment (`pods`), or two (`services/specs`, `<group>/<custom plural>`).
+        let mut ends = below.match_indices('/').map(|(at, _)| REGISTRY.len() + at);
+        let found = ends.by_ref().take(2).find_map(|end| Some((self.0.get(&text[..end])?, end)));
+        let (kind, end) = found?;
+        let key = match (kind.is_namespaced(), &text[end + 1..]) {
+            (true, rest) => {
+                let (namespace, name) = rest.split_once('/')?;
+                ObjectKey::new(namespace, name)
+            }
+            (false, name) => ObjectKey::cluster(name),
+        };
+        Some((kind, key))
+    }
+}
+
+pub(crate) struct Ledger {
+    places: Places,
+    view: watch::Sender<Arc<View>>,
+    pub(crate) history: History,
+    pub(crate) feed: Feed,
+    clock: Arc<dyn Clock>,
+}
+
+impl Ledger {
+    /// Builds the world from a snapshot, and the watch that goes on from there.
+    pub(crate) async fn open(
+        store: &dyn Store,
+        kinds: &[KindRef],
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Ledger, Box<dyn store::Watch>), ReadError> {
+        let places = Places::new(kinds);
+        let view = load(store, &places).await?;
+        let watch = store.watch(KeyRange::prefix(REGISTRY), Revision(view.revision))?;
+        let ledger = Ledger {
+            places,
+            history: History::new(view.revision),
+            feed: client::feed(BACKLOG, view.world.clone()),
+            view: watch::Sender::new(Arc::new(view)),
+            clock,
+        };
+        Ok((ledger, watch))
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.borrow().clone()
+    }
+
+    /// Waits until this process has seen a revision.
+    pub(crate) async fn reached(&self, revision: u64) -> Arc<View> {
+        if self.view.borrow().revision < revision {
+            let mut view = self.view.subscribe();
+            if let Ok(view) = view.wait_for(|it| it.revision >= revision).await {
+                return view.clone();
+            }
+        }
+        self.view()
+    }
+
+    /// Follows the ledger for as long as the store is open.
+    pub(crate) async fn follow(&self, store: &dyn Store, mut watch: Box<dyn store::Watch>) {
+        let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(5));
+        loop {
+            match watch.next().await {
+                Ok(records) => {
+                    self.take(&records);
+                    backoff.succeeded();
+                    continue;
+                }
+                Err(ReadError::Store(store::StoreError::Closed)) => return,
+                Err(error) => {
+                    tracing::warn!("following the ledger: {}", stdx::one_line(&error));
+                }
+            }
+            stdx::sleep(backoff.failed()).await;
+            let after = Revision(self.view.borrow().revision);
+            watch = match store.watch(KeyRange::prefix(REGISTRY), after) {
+                Ok(watch) => watch,
+                Err(ReadError::Compacted { .. } | ReadError::Future { .. }) => {
+                    match self.reload(store).await {
+                        Ok(watch) => watch,
+                        Err(error) => {
+                            tracing::error!("reloading the world: {}", stdx::one_line(&error));
+                            continue;
+                        }
+                    }
+                }
+                Err(ReadError::Store(error)) => {
+                    tracing::error!("watching the ledger: {}", stdx::one_line(&error));
+                    return;
+                }
+            };
+        }
+    }
+
+    /// Starts over from a snapshot: watchers have to list again, loops look at everything.
+    async fn reload(&self, store: &dyn Store) -> Result<Box<dyn store::Watch>, ReadError> {
+        let view = load(store, &self.places).await?;
+        let watch = store.watch(KeyRange::prefix(REGISTRY), Revision(view.revision))?;
+        self.history.restart(view.revision);
+        // Everything that there is counts as touched; what is gone is missing from the world.
+        let rows = view.world.tables().flat_map(|table| table.rows(None));
+        let touched = |new: &Arc<Row>| Touched {
+            kind: new.kind.clone(),
+            key: new.key(),
+            old: None,
+            new: Some(new.clone()),
+        };
+        let touched = rows.map(touched).collect();
+        self.feed.publish(view.world.clone(), touched);
+        self.view.send_replace(Arc::new(view));
+        Ok(watch)
+    }
+
+    /// Takes whole revisions in: history first, then the world, then the wake-ups, so that whoever
+    /// is woken sees all of it.
+    fn take(&self, records: &[Record]) {
+        let Some(last) = records.last() else { return };
+        let mut view = View::clone(&self.view.borrow());
+        let mut changes = Vec::with_capacity(records.len());
+        for record in records {
+            if let Some(touched) = absorb(&mut view, &self.places, record) {
+                changes.push((record.revision.0, touched));
+            }
+        }
+        view.revision = view.revision.max(last.revision.0);
+        view.world.revision = view.revision;
+        self.history.append(&changes, self.clock.now());
+        let of_world = changes.iter().filter(|(_, it)| !crate::view::is_event(&it.kind));
+        let touched: Arc<[Touched]> = of_world.map(|(_, it)| it.clone()).collect();
+        if !touched.is_empty() {
+            self.feed.publish(view.world.clone(), touched);
+        }
+        self.view.send_replace(Arc::new(view));
+        self.history.announce(&changes);
+    }
+}
+
+fn absorb(view: &mut View, places: &Places, record: &Record) -> Option<Touched> {
+    let reserved = [service_address::ADDRESSES, service_address::PORTS];
+    if reserved.iter().any(|it| record.key.as_str().starts_with(it)) {
+        match record.change {
+            Recorded::Put { .. } => view.reserved.insert(record.key.clone()),
+            Recorded::Delete => view.reserved.remove(&record.key),
+        };
+        return None;
+    }
+    let (kind, key) = places.of(&record.key)?;
+    let revision = record.revision.0;
+    match &record.change {
+        Recorded::Put { value, .. } => match Row::new(kind, value.clone(), revision) {
+            Ok(row) => Some(view.put(Arc::new(row))),
+            Err(error) => {
+                tracing::error!("reading {} at {revision}: {error}", record.key);
+                None
+            }
+        },
+        Recorded::Delete => {
+            let touched = view.remove(kind, &key, revision);
+            touched.old.is_some().then_some(touched)
+        }
+    }
+}
+
+/// Entries read at once: bounds what is held besides the world while it is built.
+const PAGE: usize = 1000;
+
+async fn load(store: &dyn Store, places: &Places) -> Result<View, ReadError> {
+    let snapshot = store.snapshot().await?;
+    let mut view = View::new();
+    let mut after: Option<Key> = None;
+    loop {
+        let page = snapshot.range(&KeyRange::prefix(REGISTRY), PAGE, after.as_ref())?;
+        for entry in &page.entries {
+            let change = Recorded::Put { value: entry.value.clone(), created: entry.created };
+            let record = Record { revision: entry.modified, key: entry.key.clone(), change };
+            absorb(&mut view, places, &record);
+        }
+        match (page.more, page.entries.last()) {
+            (true, Some(last)) => after = Some(last.key.clone()),
+            _ => break,
+        }
+    }
+    view.revision = snapshot.revision().0;
+    view.world.revision = view.revision;
+    Ok(view)
+}

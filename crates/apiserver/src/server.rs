@@ -1,0 +1,81 @@
+//! The door as a whole: what it is opened with, and what its parts share.
+
+use crate::{
+    admission::{Chain, service_address::ServiceRange},
+    error::Error,
+    events::Recorder,
+    ledger::Ledger,
+    local::Local,
+    user::User,
+};
+use api::KindRef;
+use client::Client;
+use std::{collections::BTreeSet, sync::Arc};
+use stdx::{Clock, Entropy};
+use store::Store;
+use tokio::task::JoinHandle;
+
+/// What the door is opened with.
+#[derive(Clone)]
+pub struct Config {
+    /// Where Services get their addresses: `10.96.0.0/12`.
+    pub service_cidr: String,
+    /// Admission checks switched on and off by upstream's names, besides the default ones.
+    pub admission_enabled: BTreeSet<String>,
+    pub admission_disabled: BTreeSet<String>,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    /// What `/version` says: `v1.36.0+stanchion`.
+    pub version: String,
+}
+
+/// The door. Cheap to share; everything behind it is.
+pub struct Server {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) kinds: Vec<KindRef>,
+    pub(crate) chain: Chain,
+    pub(crate) recorder: Recorder,
+    pub(crate) service_range: ServiceRange,
+    follower: JoinHandle<()>,
+}
+
+/// Builds the world from the store and opens the door for loops of this process. Objects that every
+/// cluster has are there when it returns. HTTPS begins with [`Server::serve`].
+pub async fn open(store: Arc<dyn Store>, config: Config) -> Result<Arc<Server>, Error> {
+    let kinds = api::kinds().to_vec();
+    let chain = Chain::new(&config.admission_enabled, &config.admission_disabled)?;
+    let service_range = ServiceRange::parse(&config.service_cidr)?;
+    let (ledger, watch) =
+        Ledger::open(&*store, &kinds, config.clock.clone()).await.map_err(Error::Ledger)?;
+    let ledger = Arc::new(ledger);
+    let follower = tokio::spawn({
+        let (ledger, store) = (ledger.clone(), store.clone());
+        async move { ledger.follow(&*store, watch).await }
+    });
+    let (recorder, backlog) = Recorder::new();
+    let server =
+        Arc::new(Server { config, store, ledger, kinds, chain, recorder, service_range, follower });
+    backlog.start(&server);
+    crate::startup::fill(&server).await?;
+    Ok(server)
+}
+
+impl Server {
+    /// The way in for a loop of this process, which acts as `user`
+    /// (`system:serviceaccount:kube-system:statefulset-controller`).
+    pub fn client(self: &Arc<Self>, user: &str) -> Arc<dyn Client> {
+        Arc::new(Local::new(self.clone(), User::inside(user)))
+    }
+
+    pub(crate) fn now(&self) -> stdx::Timestamp {
+        self.config.clock.now()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}

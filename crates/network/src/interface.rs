@@ -17,7 +17,7 @@ use rtnetlink::{
     packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     packet_route::{
         RouteNetlinkMessage,
-        link::{InfoData, InfoVeth},
+        link::{InfoData, InfoVeth, LinkMessage},
     },
 };
 use sha2::{Digest, Sha256};
@@ -80,7 +80,19 @@ pub(crate) fn ensure_bridge(bridge: &Bridge) -> Result<u32, Error> {
         .up()
         .build();
     netlink.change(RouteNetlinkMessage::NewLink(up), 0).attempted(making)?;
-    for (address, prefix) in [(bridge.range.gateway(), bridge.range.prefix()), (bridge.dns, 32)] {
+    let wanted = [(bridge.range.gateway(), bridge.range.prefix()), (bridge.dns, 32)];
+    let present = netlink.addresses().attempted(making)?;
+    for (index, address, prefix) in present {
+        // The range of an earlier run.
+        if index == link.index && !wanted.contains(&(address, prefix)) {
+            let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index);
+            let message = message.address(address, prefix).build();
+            netlink
+                .change(RouteNetlinkMessage::DelAddress(message), 0)
+                .attempted(|| format!("removing {address}/{prefix} from the bridge {name}"))?;
+        }
+    }
+    for (address, prefix) in wanted {
         add_address(&mut netlink, link.index, address, prefix)
             .attempted(|| format!("adding {address}/{prefix} to the bridge {name}"))?;
     }
@@ -103,42 +115,45 @@ pub(crate) fn attach(
         Some(link) => link.index,
         None => ensure_bridge(bridge)?,
     };
-    let pair = || {
-        let peer = LinkMessageBuilder::<LinkUnspec>::new()
-            .name(POD_INTERFACE)
-            .mtu(bridge.mtu)
-            .address(pod_hardware_address(address))
-            .setns_by_fd(pod.as_raw_fd())
-            .build();
-        LinkVeth::new(&name, POD_INTERFACE)
-            .mtu(bridge.mtu)
-            .controller(port_of)
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-            .up()
-            .build()
-    };
-    let make = |host: &mut Netlink| {
-        host.change(RouteNetlinkMessage::NewLink(pair()), NLM_F_CREATE | NLM_F_EXCL)
-    };
-    let made = make(&mut host);
-    let mut stale = false;
-    if is(&made, libc::EEXIST) {
-        // Either a repeated call, and eth0 is there; or the pair of a namespace that is gone.
-        stale = !has_pod_interface(&pod)?;
-    } else {
-        made.attempted(making)?;
-    }
-    if stale {
+    let mut known = host.link(&name).attempted(making)?.is_some();
+    if known && !has_pod_interface(&pod)? {
+        // The pair of a namespace that is gone, or about to go.
         remove(&mut host, &name)?;
-        make(&mut host).attempted(making)?;
+        known = false;
+    }
+    if !known {
+        let pair = pair(bridge, &name, port_of, address, &pod);
+        host.change(RouteNetlinkMessage::NewLink(pair), NLM_F_CREATE | NLM_F_EXCL)
+            .attempted(making)?;
     }
     // A pod that calls its own service comes back through the port it left by: hairpin.
     let mut port = LinkBridgePort::new(0).hairpin(true).name(name.as_str());
     port = port.alias(format!("{}{address} {sandbox}", alias_prefix(&bridge.instance)));
     host.change(RouteNetlinkMessage::NewLink(port.build()), 0).attempted(making)?;
 
-    namespace::enter(&pod)?;
-    configure_pod(bridge, address)
+    namespace::within(&pod, || configure_pod(bridge, address))
+}
+
+/// Both ends in one message, the pod's made where it belongs: it never is on the host.
+fn pair(
+    bridge: &Bridge,
+    name: &str,
+    port_of: u32,
+    address: Ipv4Addr,
+    pod: &fs::File,
+) -> LinkMessage {
+    let peer = LinkMessageBuilder::<LinkUnspec>::new()
+        .name(POD_INTERFACE)
+        .mtu(bridge.mtu)
+        .address(pod_hardware_address(address))
+        .setns_by_fd(pod.as_raw_fd())
+        .build();
+    LinkVeth::new(name, POD_INTERFACE)
+        .mtu(bridge.mtu)
+        .controller(port_of)
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .up()
+        .build()
 }
 
 /// Takes the pair away; nothing happens where there is none.
@@ -222,15 +237,10 @@ fn configure_pod(bridge: &Bridge, address: Ipv4Addr) -> Result<(), Error> {
         .attempted(|| format!("adding the default route through {gateway} in a pod"))
 }
 
-/// Looks from a second thread: this one still has work to do in the host's namespace.
 fn has_pod_interface(pod: &fs::File) -> Result<bool, Error> {
-    std::thread::scope(|scope| {
-        let looking = scope.spawn(|| {
-            namespace::enter(pod)?;
-            let found = open()?.link(POD_INTERFACE);
-            Ok(found.attempted(|| "looking for a pod's interface".to_owned())?.is_some())
-        });
-        looking.join().unwrap_or(Err(Error::Thread(None)))
+    namespace::within(pod, || {
+        let found = open()?.link(POD_INTERFACE);
+        Ok(found.attempted(|| "looking for a pod's interface".to_owned())?.is_some())
     })
 }
 
@@ -243,7 +253,7 @@ fn add_address(netlink: &mut Netlink, index: u32, address: Ipv4Addr, prefix: u8)
 fn refuse_taken(netlink: &mut Netlink, bridge: &Bridge) -> Result<(), Error> {
     let listing = || "listing the host's addresses".to_owned();
     let links = netlink.links().attempted(listing)?;
-    for (index, address) in netlink.addresses().attempted(listing)? {
+    for (index, address, _) in netlink.addresses().attempted(listing)? {
         let interface = links.iter().find(|it| it.index == index);
         let interface = interface.map(|it| it.name.clone()).unwrap_or_default();
         let ours = interface == bridge.name;

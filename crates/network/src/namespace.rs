@@ -39,9 +39,18 @@ pub(crate) fn of_process(pid: u32) -> Result<File, Error> {
     Ok(namespace)
 }
 
-/// Moves this thread there, for good.
-pub(crate) fn enter(namespace: &File) -> Result<(), Error> {
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(Into::into)
-        .attempted(|| "entering the network namespace of a pod".to_owned())
+/// Runs `work` in that namespace, on a thread of its own, while this one waits where it is.
+pub(crate) fn within<T: Send>(
+    namespace: &File,
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    thread::scope(|scope| {
+        let entered = scope.spawn(|| {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(Into::into)
+                .attempted(|| "entering the network namespace of a pod".to_owned())?;
+            work()
+        });
+        entered.join().unwrap_or(Err(Error::Thread(None)))
+    })
 }

@@ -83,8 +83,8 @@ impl Netlink {
         )
     }
 
-    /// Every IPv4 address with the index of its interface.
-    pub(crate) fn addresses(&mut self) -> io::Result<Vec<(u32, Ipv4Addr)>> {
+    /// Every IPv4 address: the index of its interface, itself, and its prefix.
+    pub(crate) fn addresses(&mut self) -> io::Result<Vec<(u32, Ipv4Addr, u8)>> {
         self.dump(
             || RouteNetlinkMessage::GetAddress(AddressMessage::default()),
             |message| match message {
@@ -93,7 +93,7 @@ impl Netlink {
                         AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
                         _ => None,
                     });
-                    local.map(|address| (it.header.index, address))
+                    local.map(|address| (it.header.index, address, it.header.prefix_len))
                 }
                 _ => None,
             },

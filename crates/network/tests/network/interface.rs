@@ -210,3 +210,33 @@ fn refuses_a_range_that_another_interface_has_and_the_hosts_own_namespace() {
         assert_eq!(error.to_string(), "opening the network namespace /proc/4294967295/ns/net");
     });
 }
+
+#[test]
+fn a_sandbox_that_cannot_have_an_interface_holds_nothing_afterwards() {
+    in_own_namespace(async || {
+        let data = tempfile::tempdir().unwrap();
+        let network = Network::start(config(data.path())).await.unwrap();
+        let pod = Pod::new();
+        network.attach("one", pod.id).await.unwrap();
+        let error = network.attach("two", pod.id).await.unwrap_err();
+        assert!(error.to_string().ends_with("for sandbox two"), "{error}: eth0 is there already");
+        assert_eq!(interfaces().len(), 2);
+        let leases = fs::read_to_string(data.path().join("network/addresses")).unwrap();
+        assert!(leases.contains(" one\n") && !leases.contains(" two\n"), "{leases}");
+    });
+}
+
+#[test]
+fn moves_the_bridge_to_another_range() {
+    in_own_namespace(async || {
+        let data = tempfile::tempdir().unwrap();
+        let network = Network::start(config(data.path())).await.unwrap();
+        let bound = |network: &Network| UdpSocket::bind((network.host_gateway(), 0)).is_ok();
+        assert!(bound(&network));
+        let moved = Config { pod_cidr: "10.245.0.0/24".parse().unwrap(), ..config(data.path()) };
+        let moved = Network::start(moved).await.unwrap();
+        assert!(bound(&moved) && !bound(&network));
+        let pod = Pod::new();
+        assert_eq!(moved.attach("one", pod.id).await.unwrap().to_string(), "10.245.0.2");
+    });
+}

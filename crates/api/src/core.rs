@@ -1,5 +1,6 @@
 //! The kinds of the group `core`, one file each.
 
+pub mod binding;
 pub mod config_map;
 pub mod endpoints;
 pub mod event;

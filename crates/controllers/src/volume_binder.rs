@@ -7,23 +7,14 @@
 use api::{
     Object,
     core::{
+        binding::{BIND_COMPLETED, SELECTED_NODE},
         persistent_volume as volumes, persistent_volume_claim as claims,
-        v1::{
-            ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus,
-            PersistentVolumeStatus, Pod,
-        },
+        v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus, Pod},
     },
     storage::{storage_class as classes, v1::StorageClass},
 };
 use stdx::Timestamp;
 use world::{Change, Controller, Event, ObjectKey, Plan, Touched, Typed, Watch, World};
-
-/// On a claim whose binding is complete.
-pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
-/// On the side that the binder chose, rather than a user.
-pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
-/// On a claim for which the scheduler chose a node.
-pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
 pub struct VolumeBinder;
 
@@ -106,7 +97,7 @@ fn choose(world: &World, claim: &PersistentVolumeClaim, plan: &mut Plan) {
     let class_object = class.and_then(|it| world.cluster::<StorageClass>(it));
     let waits = class_object.as_ref().is_some_and(|it| classes::waits_for_consumer(it));
     if let Some(volume) = find(world, claim, waits) {
-        plan.write(bind(&volume, claim));
+        plan.write(Change::bind(&volume, claim));
         return;
     }
     if class.is_none()
@@ -160,7 +151,7 @@ fn wanted(world: &World, claim: &PersistentVolumeClaim, name: &str, plan: &mut P
     match volumes::claim_ref(&volume) {
         None => match volumes::satisfies(&volume, claim) {
             Ok(()) | Err(volumes::Mismatch::Selector) => {
-                plan.write(bind(&volume, claim));
+                plan.write(Change::bind(&volume, claim));
             }
             Err(why) => {
                 let message = format!("Cannot bind to requested volume {name:?}: {why}");
@@ -168,7 +159,7 @@ fn wanted(world: &World, claim: &PersistentVolumeClaim, name: &str, plan: &mut P
             }
         },
         Some(_) if volumes::is_bound_to(&volume, claim) => {
-            plan.write(bind(&volume, claim));
+            plan.write(Change::bind(&volume, claim));
         }
         Some(_) => {
             let message = format!("volume {name:?} already bound to a different claim.");
@@ -200,7 +191,7 @@ fn bound(world: &World, claim: &PersistentVolumeClaim, plan: &mut Plan) {
         let message = "Two claims are bound to the same volume, this one is bound incorrectly";
         return lost(plan, "ClaimMisbound", message);
     }
-    let changes = bind(&volume, claim);
+    let changes = Change::bind(&volume, claim);
     if !changes.is_empty() {
         plan.write(changes);
     }
@@ -220,104 +211,7 @@ fn find(
     if reserved.is_some() || waits {
         return reserved;
     }
-    candidates(world, claim).next()
-}
-
-/// Free volumes that satisfy the claim, in the order in which they are to be taken.
-pub fn candidates<'a>(
-    world: &'a World,
-    claim: &'a PersistentVolumeClaim,
-) -> impl Iterator<Item = Typed<PersistentVolume>> + 'a {
-    let class = claims::class(claim).unwrap_or_default();
-    let prefix = format!("{class}/");
-    let bytes = claims::requested(claim).units();
-    // Four access modes exist; what offers fewer than the claim asks for cannot satisfy it.
-    let modes = claims::access_modes(claim).len()..=4;
-    let table = world.table::<PersistentVolume>();
-    let of_modes = move |modes: usize| {
-        let (from, end) =
-            (volumes::unbound_key(class, modes, bytes, 0), format!("{prefix}{modes:02}/"));
-        let rows = table.map(|it| it.indexed_from("unbound", &from).collect::<Vec<_>>());
-        rows.into_iter().flatten().take_while(move |(key, _)| key.starts_with(&end))
-    };
-    modes.flat_map(of_modes).filter_map(|(_, row)| row.typed::<PersistentVolume>()).filter(|it| {
-        matches!(volumes::phase(it), "" | volumes::PENDING | volumes::AVAILABLE)
-            && volumes::satisfies(it, claim).is_ok()
-    })
-}
-
-/// Both sides of the binding, for one commit. Sides that are already right are left out.
-pub fn bind(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Vec<Change> {
-    let (bound_volume, bound_claim) = bound_pair(volume, claim);
-    let mut changes = Vec::new();
-    if bound_volume != *volume {
-        changes.push(Change::both(bound_volume));
-    } else {
-        changes.push(Change::check(volume));
-    }
-    if bound_claim != *claim {
-        changes.push(Change::both(bound_claim));
-    } else {
-        changes.push(Change::check(claim));
-    }
-    if changes.iter().all(|it| !it.is_write()) {
-        changes.clear();
-    }
-    changes
-}
-
-/// How the two look once they are bound to each other.
-pub(crate) fn bound_pair(
-    volume: &PersistentVolume,
-    claim: &PersistentVolumeClaim,
-) -> (PersistentVolume, PersistentVolumeClaim) {
-    let (mut volume, mut claim) = (volume.clone(), claim.clone());
-    let yes = || "yes".to_owned();
-    if volumes::claim_ref(&volume).is_none() {
-        let annotations = volume.metadata.annotations.get_or_insert_default();
-        annotations.insert(BOUND_BY_CONTROLLER.to_owned(), yes());
-    }
-    let spec = volume.spec.get_or_insert_default();
-    let held = spec.claim_ref.as_ref().and_then(|it| it.uid.as_deref());
-    if held != Some(claim.uid()) {
-        spec.claim_ref = Some(ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("PersistentVolumeClaim".to_owned()),
-            namespace: claim.metadata.namespace.clone(),
-            name: claim.metadata.name.clone(),
-            uid: claim.metadata.uid.clone(),
-            resource_version: claim.metadata.resource_version.clone(),
-            ..ObjectReference::default()
-        });
-    }
-    let status = volume.status.get_or_insert_default();
-    if status.phase.as_deref() != Some(volumes::BOUND) {
-        *status = PersistentVolumeStatus {
-            phase: Some(volumes::BOUND.to_owned()),
-            last_phase_transition_time: status.last_phase_transition_time.clone(),
-            ..PersistentVolumeStatus::default()
-        };
-    }
-    if claims::volume_name(&claim).is_empty() {
-        let name = volume.metadata.name.clone();
-        claim.spec.get_or_insert_default().volume_name = name;
-        let annotations = claim.metadata.annotations.get_or_insert_default();
-        annotations.insert(BOUND_BY_CONTROLLER.to_owned(), yes());
-    }
-    let annotations = claim.metadata.annotations.get_or_insert_default();
-    annotations.insert(BIND_COMPLETED.to_owned(), yes());
-    let status = claim.status.get_or_insert_default();
-    if status.phase.as_deref() != Some("Bound") {
-        let spec = volume.spec.get_or_insert_default();
-        *status = PersistentVolumeClaimStatus {
-            phase: Some("Bound".to_owned()),
-            access_modes: spec.access_modes.clone(),
-            capacity: spec.capacity.clone(),
-            conditions: status.conditions.take(),
-            ..PersistentVolumeClaimStatus::default()
-        };
-    }
-    (volume, claim)
+    world.free_volumes(claim).next()
 }
 
 /// Plans a phase, if it is another one.

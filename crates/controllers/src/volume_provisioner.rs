@@ -3,10 +3,10 @@
 //! Upstream: `pv_controller.go`, provisionClaim; external-provisioner `controller.go`. The volume and
 //! its claim are written bound to each other in one commit, and only after the volume exists.
 
-use crate::volume_binder::{SELECTED_NODE, bound_pair, candidates};
 use api::{
     Object,
     core::{
+        binding::{SELECTED_NODE, bound_pair},
         persistent_volume as volumes, persistent_volume_claim as claims,
         v1::{
             CSIPersistentVolumeSource, Node, NodeSelector, NodeSelectorRequirement,
@@ -55,7 +55,7 @@ impl Controller for VolumeProvisioner {
         let Some(name) = class else { return plan };
         let Some(class) = world.cluster::<StorageClass>(name) else {
             // A class is also just a name: a volume of that name satisfies it.
-            if candidates(world, &claim).next().is_none() {
+            if world.free_volumes(&claim).next().is_none() {
                 let message = format!("storageclass.storage.k8s.io {name:?} not found");
                 plan.event(Event::warning(&*claim, "ProvisioningFailed", message));
             }
@@ -63,7 +63,7 @@ impl Controller for VolumeProvisioner {
         };
         let waits = classes::waits_for_consumer(&class);
         let node = claim.annotation(SELECTED_NODE);
-        if waits && node.is_none() || !waits && candidates(world, &claim).next().is_some() {
+        if waits && node.is_none() || !waits && world.free_volumes(&claim).next().is_some() {
             return plan;
         }
         match class.provisioner.as_str() {

@@ -7,6 +7,7 @@ use crate::volume_provisioner::{LOCAL, PROVISIONED_BY, PROVISIONER_FINALIZER};
 use api::{
     Object,
     core::{
+        binding::BOUND_BY_CONTROLLER,
         persistent_volume as volumes, persistent_volume_claim as claims,
         v1::{Node, PersistentVolume, PersistentVolumeClaim, PersistentVolumeStatus},
     },
@@ -220,7 +221,7 @@ fn drop_finalizer(volume: &PersistentVolume, plan: &mut Plan) {
 
 /// Bound to a claim that took another volume: free again, if the binder had tied it.
 fn give_back(volume: &PersistentVolume, plan: &mut Plan) {
-    if volume.annotation(crate::volume_binder::BOUND_BY_CONTROLLER).is_none() {
+    if volume.annotation(BOUND_BY_CONTROLLER).is_none() {
         // A user reserved it: the reservation stays, without the uid.
         let mut volume = volume.clone();
         let held = volume.spec.as_mut().and_then(|it| it.claim_ref.as_mut());
@@ -234,7 +235,7 @@ fn give_back(volume: &PersistentVolume, plan: &mut Plan) {
 }
 
 fn release(volume: &mut PersistentVolume) {
-    let by_binder = volume.annotation(crate::volume_binder::BOUND_BY_CONTROLLER).is_some();
+    let by_binder = volume.annotation(BOUND_BY_CONTROLLER).is_some();
     let spec = volume.spec.get_or_insert_default();
     match (&mut spec.claim_ref, by_binder) {
         // A reservation by name outlives the claim that used it.
@@ -245,7 +246,7 @@ fn release(volume: &mut PersistentVolume) {
         (claim_ref, _) => *claim_ref = None,
     }
     let annotations = volume.metadata.annotations.get_or_insert_default();
-    annotations.remove(crate::volume_binder::BOUND_BY_CONTROLLER);
+    annotations.remove(BOUND_BY_CONTROLLER);
     volume.status = Some(PersistentVolumeStatus {
         phase: Some(volumes::AVAILABLE.to_owned()),
         ..PersistentVolumeStatus::default()

@@ -13,6 +13,7 @@ mod plan;
 mod row;
 mod snapshot;
 mod table;
+mod volumes;
 
 pub use call::{CallFailure, Outcome, Place, VolumeCall};
 pub use change::{Change, Expected, Verb};

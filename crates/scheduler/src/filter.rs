@@ -1,0 +1,22 @@
+//! What rules a node out. Each answers with upstream's reasons; none means that the node passes.
+
+mod node_affinity;
+mod node_name;
+mod ports;
+mod resources;
+mod taints;
+mod unschedulable;
+
+use crate::pod::Place;
+
+pub type Filter = fn(&Place<'_>) -> Vec<String>;
+
+/// In upstream's order: the first that refuses gives the reason.
+pub static FILTERS: &[Filter] = &[
+    unschedulable::filter,
+    node_name::filter,
+    taints::filter,
+    node_affinity::filter,
+    ports::filter,
+    resources::filter,
+];

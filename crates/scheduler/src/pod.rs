@@ -1,0 +1,69 @@
+//! What a pod asks for, beside what a node has left: the value that filters and scores judge.
+
+use api::{
+    Object,
+    core::{
+        node::allocatable,
+        pod::{Amounts, is_scheduled, is_terminal, requests},
+        v1::{Node, Pod, PodSpec},
+    },
+    meta::Exact,
+};
+use world::{Typed, World};
+
+/// A pod that looks for a node.
+pub struct Request<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) pod: &'a Pod,
+    pub(crate) spec: PodSpec,
+    pub(crate) wants: Amounts,
+    nominated: Vec<Typed<Pod>>,
+}
+
+/// The pod at one node.
+pub struct Place<'a> {
+    pub(crate) request: &'a Request<'a>,
+    pub(crate) node: &'a Node,
+    pub(crate) has: Amounts,
+    pub(crate) used: Amounts,
+    /// The pods that are on the node or have it kept for them.
+    pub(crate) pods: Vec<Typed<Pod>>,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(world: &'a World, pod: &'a Pod) -> Request<'a> {
+        let spec = pod.spec.clone().unwrap_or_default();
+        let kept = |it: &Typed<Pod>| {
+            let status = it.status.as_ref();
+            status.is_some_and(|it| it.nominated_node_name.is_some()) && it.uid() != pod.uid()
+        };
+        let nominated = world.indexed::<Pod>("node", "").filter(kept).collect();
+        Request { world, pod, wants: requests(&spec), spec, nominated }
+    }
+
+    pub(crate) fn at(&'a self, node: &'a Node) -> Place<'a> {
+        let here = self.world.indexed::<Pod>("node", node.name()).filter(|it| !is_terminal(it));
+        let keeps = |it: &&Typed<Pod>| {
+            let status = it.status.as_ref();
+            status.and_then(|it| it.nominated_node_name.as_deref()) == Some(node.name())
+                && !is_scheduled(it)
+        };
+        let pods: Vec<_> = here.chain(self.nominated.iter().filter(keeps).cloned()).collect();
+        let mut used = Amounts::new();
+        for pod in &pods {
+            for (name, amount) in pod.spec.as_ref().map(requests).unwrap_or_default() {
+                let sum = used.entry(name).or_default();
+                *sum = *sum + amount;
+            }
+        }
+        Place { request: self, node, has: allocatable(node), used, pods }
+    }
+}
+
+impl Place<'_> {
+    /// What is left of a resource before this pod comes.
+    pub(crate) fn free(&self, resource: &str) -> Exact {
+        let of = |amounts: &Amounts| amounts.get(resource).copied().unwrap_or_default();
+        of(&self.has) - of(&self.used)
+    }
+}

@@ -1,0 +1,160 @@
+//! Golden tests: a world in YAML, a plan out.
+
+use super::*;
+use bytes::Bytes;
+use expect_test::{Expect, expect};
+
+fn world(yaml: &str) -> World {
+    let mut world = World::default();
+    for document in yaml.split("---\n").filter(|it| !it.trim().is_empty()) {
+        let value: serde_json::Value = serde_saphyr::from_str(document).expect("YAML");
+        let kind =
+            api::kinds().iter().find(|it| value["kind"] == it.kind.as_str()).expect("a kind");
+        let json = serde_json::to_vec(&value).expect("plain data");
+        let (mut object, unknown) = kind.rules.decode(&json).expect("an object");
+        assert!(unknown.is_empty(), "{unknown:?}");
+        kind.rules.default(&mut object);
+        let revision = world.revision + 1;
+        world.put(kind, Bytes::from(object.encode()), revision).expect("decodes");
+    }
+    world
+}
+
+fn node(name: &str, more: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{kubernetes.io/hostname: {name}}}}}\n{more}\nstatus: {{allocatable: {{cpu: '2', memory: 4Gi, pods: '10'}}}}\n"
+    )
+}
+
+fn pod(spec: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: default, uid: u-p}}\nspec: {{containers: [{{name: c, image: i, resources: {{requests: {{cpu: '1'}}}}}}]{spec}}}\n"
+    )
+}
+
+#[track_caller]
+fn check(yaml: &str, expected: Expect) {
+    let plan = Scheduler.reconcile(&world(yaml), &ObjectKey::new("default", "p"), Timestamp(0));
+    expected.assert_eq(&plan.to_string());
+}
+
+#[test]
+fn says_why_not_per_reason_with_the_number_of_nodes() {
+    let full = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: q, namespace: default, uid: u-q}\nspec: {nodeName: n3, containers: [{name: c, image: i, resources: {requests: {cpu: 1500m}}}]}\n";
+    let yaml = [
+        node("n1", "spec: {taints: [{key: a, value: b, effect: NoSchedule}]}"),
+        node("n2", "spec: {unschedulable: true}"),
+        node("n3", ""),
+        node("n4", "spec: {taints: [{key: a, effect: NoExecute}]}"),
+        full.to_owned(),
+        pod(""),
+    ]
+    .concat();
+    check(
+        &yaml,
+        expect![[r#"
+            status Pod default/p
+            event Warning FailedScheduling 0/4 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable, 2 node(s) had untolerated taint(s).
+        "#]],
+    );
+}
+
+#[test]
+fn binds_to_the_node_with_the_most_room() {
+    let busy = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: q, namespace: default, uid: u-q}\nspec: {nodeName: n1, containers: [{name: c, image: i, resources: {requests: {cpu: 500m}}}]}\n";
+    check(
+        &[node("n1", ""), node("n2", ""), busy.to_owned(), pod("")].concat(),
+        expect![[r#"
+            write
+              update Pod default/p
+            event Normal Scheduled Successfully assigned default/p to n2
+        "#]],
+    );
+}
+
+const CLASS: &str = "---\napiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: local}\nprovisioner: local.csi.stanchion.dev\nvolumeBindingMode: WaitForFirstConsumer\n";
+const CLAIM: &str = "---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c, namespace: default, uid: u-c}\nspec: {storageClassName: local, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n";
+const VOLUMES: &str = ", volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]";
+
+#[test]
+fn chooses_the_node_and_tells_the_provisioner_before_it_binds_the_pod() {
+    let yaml = [node("n1", ""), CLASS.to_owned(), CLAIM.to_owned(), pod(VOLUMES)].concat();
+    check(
+        &yaml,
+        expect![[r#"
+            write
+              status Pod default/p
+            write
+              update PersistentVolumeClaim default/c
+        "#]],
+    );
+}
+
+#[test]
+fn prefers_a_volume_that_is_there_and_reachable() {
+    let volume = |name: &str, node: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: PersistentVolume\nmetadata: {{name: {name}, uid: {name}}}\nspec: {{storageClassName: local, capacity: {{storage: 1Gi}}, accessModes: [ReadWriteOnce], local: {{path: /x}}, nodeAffinity: {{required: {{nodeSelectorTerms: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [{node}]}}]}}]}}}}}}\n"
+        )
+    };
+    let class = CLASS.replace("local.csi.stanchion.dev", "kubernetes.io/no-provisioner");
+    let yaml = [
+        node("n1", ""),
+        node("n2", ""),
+        class.clone(),
+        CLAIM.to_owned(),
+        volume("elsewhere", "n9"),
+        volume("here", "n2"),
+        pod(VOLUMES),
+    ]
+    .concat();
+    check(
+        &yaml,
+        expect![[r#"
+            write
+              status Pod default/p
+            write
+              update PersistentVolume here
+              update PersistentVolumeClaim default/c
+        "#]],
+    );
+    let yaml = [node("n1", ""), class, CLAIM.to_owned(), volume("elsewhere", "n9"), pod(VOLUMES)];
+    check(
+        &yaml.concat(),
+        expect![[r#"
+            status Pod default/p
+            event Warning FailedScheduling 0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind.
+        "#]],
+    );
+}
+
+#[test]
+fn waits_for_claims_that_are_missing_or_unbound() {
+    check(
+        &[node("n1", ""), pod(VOLUMES)].concat(),
+        expect![[r#"
+            status Pod default/p
+            event Warning FailedScheduling 0/1 nodes are available: persistentvolumeclaim "c" not found.
+        "#]],
+    );
+    let manual = CLAIM.replace("storageClassName: local", "storageClassName: manual");
+    check(
+        &[node("n1", ""), manual, pod(VOLUMES)].concat(),
+        expect![[r#"
+            status Pod default/p
+            event Warning FailedScheduling 0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.
+        "#]],
+    );
+}
+
+#[test]
+fn a_nominated_pod_keeps_its_room() {
+    let nominated = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: q, namespace: default, uid: u-q}\nspec: {containers: [{name: c, image: i, resources: {requests: {cpu: 1500m}}}]}\nstatus: {nominatedNodeName: n1}\n";
+    check(
+        &[node("n1", ""), nominated.to_owned(), pod("")].concat(),
+        expect![[r#"
+            status Pod default/p
+            event Warning FailedScheduling 0/1 nodes are available: 1 Insufficient cpu.
+        "#]],
+    );
+}

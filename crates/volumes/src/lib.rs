@@ -19,6 +19,7 @@ mod plugin;
 mod program;
 mod projected;
 mod request;
+mod scrub;
 mod secret;
 pub mod subpath;
 mod tree;
@@ -31,6 +32,7 @@ pub use request::{
     CreateVolume, ExpandVolume, Files, FsGroupChange, PodRef, ProjectedFile, PublishVolume,
     Published, Secrets, StageVolume, Stats, Volume,
 };
+pub use scrub::scrub;
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -141,9 +141,11 @@ impl VolumePlugin for Local {
 
     fn unstage<'a>(&'a self, handle: &'a str, staging: &'a Path) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
+            let _lock = self.lock(handle).await;
             mount::unmount(handle, staging).await?;
+            let inner = Arc::clone(&self.inner);
             let (name, staging) = (handle.to_string(), staging.to_path_buf());
-            self.alone("unstage", handle, move |inner| {
+            blocking("unstage", handle, move || {
                 tree::remove_mount_point(&staging).on("unstage", &name)?;
                 match inner.find("unstage", &name) {
                     Ok(stored) => staged::release(&stored).on("unstage", &name),
@@ -163,6 +165,7 @@ impl VolumePlugin for Local {
 
     fn unpublish<'a>(&'a self, handle: &'a str, target: &'a Path) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
+            let _lock = self.lock(handle).await;
             mount::unmount(handle, target).await?;
             let (name, target) = (handle.to_string(), target.to_path_buf());
             blocking("unpublish", handle, move || {

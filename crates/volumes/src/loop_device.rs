@@ -125,7 +125,8 @@ pub(crate) fn attach(image: &File, name: &Path, setup: Setup) -> Attempt<LoopDev
     Err(Failure::new(format!("{}: {RACES_MAX} times another process took it", attempt())))
 }
 
-/// The devices whose file is `image`, by its device and inode. `image_path` is its path, to leave others' devices alone.
+/// The devices whose file is `image`, by its device and inode. `image_path` ends as its path does wherever the
+/// disk is mounted (`<handle>/disk.img`).
 pub(crate) fn attached(image: &fs::Metadata, image_path: &Path) -> Attempt<Vec<LoopDevice>> {
     let attempt = || "list loop devices in /sys/block".to_string();
     let mut found = Vec::new();
@@ -137,7 +138,9 @@ pub(crate) fn attached(image: &fs::Metadata, image_path: &Path) -> Attempt<Vec<L
         // Opening a device delays its autoclear: only those that seem to be ours are. The text alone proves nothing.
         let file = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
         let file = Path::new(file.trim_end().trim_end_matches(" (deleted)"));
-        if file.file_name() != image_path.file_name() {
+        let same_end =
+            |a: &Path, b: &Path| a.components().rev().take(2).eq(b.components().rev().take(2));
+        if !same_end(file, image_path) {
             continue;
         }
         let Some(file) = open_busy_device(number)? else { continue };

@@ -1,6 +1,6 @@
 //! The volumes on disk: one directory each, with the image and a record; complete as soon as it has its name.
 //!
-//! `<pool>/<handle>/{disk.img,volume.json}`. What is being made is called `.creating-<handle>`, what is going away
+//! `<pool>/<handle>/{disk.img,volume.json}`. What is being made is called `.creating-<handle>.<attempt>`, what is going away
 //! `.deleting-<handle>`; both are leftovers if nobody holds their lock.
 
 use super::specification::Specification;
@@ -22,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Mutex,
 };
+use stdx::{Entropy, SystemEntropy};
 
 const CREATING: &str = ".creating-";
 const DELETING: &str = ".deleting-";
@@ -132,7 +133,9 @@ impl Pool {
             Err(VolumeError::NotFound) => {}
             Err(error) => return Err(error),
         }
-        let new = self.root.join(format!("{CREATING}{handle}"));
+        // A name that never was: a mkfs whose server was killed finds nothing to write to.
+        let attempt = SystemEntropy::default().suffix(8);
+        let new = self.root.join(format!("{CREATING}{handle}.{attempt}"));
         let made = self.build(&new, wanted);
         if made.is_err()
             && let Err(error) = erase(&new)
@@ -147,7 +150,6 @@ impl Pool {
         let handle = &wanted.handle;
         let on = |result: Attempt<()>| result.on("create", handle);
         on(make_pool(&self.root))?;
-        on(erase(new))?;
         on(DirBuilder::new()
             .mode(0o700)
             .create(new)

@@ -175,7 +175,10 @@ pub(super) fn holders(image: &Path) -> Attempt<Vec<String>> {
 
 /// Lets a mounted volume grow to its recorded size. Not mounted: it grows before or at the next mount.
 pub(super) fn grow(pool: &Pool, stored: &mut Stored) -> Result<()> {
-    let handle = stored.record.handle.clone();
+    let (handle, bytes) = (stored.record.handle.clone(), stored.record.bytes);
+    if stored.record.bytes_formatted >= bytes {
+        return Ok(());
+    }
     let mounted = (|| {
         for device in devices(stored)? {
             device.grow()?;
@@ -186,10 +189,6 @@ pub(super) fn grow(pool: &Pool, stored: &mut Stored) -> Result<()> {
         Ok(None)
     })()
     .on("expand", &handle)?;
-    let bytes = stored.record.bytes;
-    if stored.record.bytes_formatted >= bytes {
-        return Ok(());
-    }
     let (filesystem, point) = match (stored.record.filesystem().on("expand", &handle)?, mounted) {
         (Some(filesystem), Some(point)) => (filesystem, point),
         (None, _) => return formatted(pool, stored).on("expand", &handle),

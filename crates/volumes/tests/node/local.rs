@@ -1,6 +1,6 @@
 //! The class `local`: what is promised to whoever claims a volume of it.
 
-use crate::{GIB, MIB, Node, create_request, installed, with};
+use crate::{GIB, MIB, Node, create_request, installed, unique, with};
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -96,7 +96,7 @@ async fn blocks_are_reserved_unless_overcommitted() {
         if !installed(&format!("mkfs.{fs_type}")) {
             continue;
         }
-        let name = format!("pvc-{fs_type}");
+        let name = unique(fs_type);
         let parameters = [("csi.storage.k8s.io/fstype", fs_type)];
         let request = with(create_request(&name, 320 * MIB), &parameters);
         let volume = plugin.create(&request).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_write_beyond_the_claim_fails_and_a_full_host_hurts_nobody() {
             continue;
         }
         let parameters = [("csi.storage.k8s.io/fstype", fs_type)];
-        let request = with(create_request(&format!("pvc-{fs_type}-host"), 500 * MIB), &parameters);
+        let request = with(create_request(&unique("host"), 500 * MIB), &parameters);
         let (_, disk) = published(&outer, &*host, &request).await;
         full_host(&Node::on(&disk, outer.at(fs_type)), &disk).await;
     }
@@ -153,9 +153,8 @@ async fn full_host(node: &Node, disk: &Path) {
     let error = plugin.create(&create_request("pvc-big", GIB)).await.unwrap_err();
     let needs = "needs 1073741824 bytes";
     assert!(matches!(&error, VolumeError::Exhausted(text) if text.contains(needs)), "{error}");
-    for name in ["pvc-big", ".creating-pvc-big"] {
-        assert!(!disk.join("volumes").join(name).exists());
-    }
+    let names = fs::read_dir(disk.join("volumes")).unwrap();
+    assert_eq!(names.count(), 2, "nothing is left of it");
 
     let written = fill(&greedy.join("file"));
     assert!(written < 32 * MIB, "{written}");
@@ -188,7 +187,7 @@ async fn what_df_says_is_below_the_capacity_and_at_least_nine_tenths_of_it() {
         }
         // 10Gi overcommitted: the same filesystem without taking the space.
         for (bytes, overcommit) in [(GIB, "false"), (10 * GIB, "true")] {
-            let name = format!("pvc-{fs_type}-{bytes}");
+            let name = unique(fs_type);
             let parameters = [("csi.storage.k8s.io/fstype", fs_type), ("overcommit", overcommit)];
             let request = with(create_request(&name, bytes), &parameters);
             let (volume, path) = published(&node, &*plugin, &request).await;
@@ -289,13 +288,6 @@ async fn a_restart_finds_what_is_mounted_and_a_crash_leaves_nothing_half_made() 
     let mounts = mount::mounts_below(&node.directory).unwrap();
     assert_eq!(mounts.len(), 2, "{mounts:?}");
 
-    // Left in place by a create that was killed and is asked again in the same process.
-    let leftover = node.at("volumes/.creating-pvc-late");
-    fs::create_dir(&leftover).unwrap();
-    fs::write(leftover.join("disk.img"), "half").unwrap();
-    plugin.create(&create_request("pvc-late", 16 * MIB)).await.unwrap();
-    assert!(!leftover.exists());
-
     let device = mounts[0].source.clone();
     withdraw(&node, &*plugin, &volume).await;
     withdraw(&node, &*plugin, &volume).await;
@@ -313,7 +305,7 @@ async fn volumes_grow_while_mounted_and_while_not() {
         if !installed(&format!("mkfs.{fs_type}")) {
             continue;
         }
-        let name = format!("pvc-{fs_type}");
+        let name = unique(fs_type);
         let request =
             with(create_request(&name, 320 * MIB), &[("csi.storage.k8s.io/fstype", fs_type)]);
         let (volume, path) = published(&node, &*plugin, &request).await;

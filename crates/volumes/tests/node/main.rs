@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use stdx::{Entropy, SystemEntropy};
 use volumes::{
     Config, CreateVolume, PodRef, PublishVolume, StageVolume, Volume, VolumePlugin, mount, plugins,
 };
@@ -106,6 +107,11 @@ fn with(mut request: CreateVolume, parameters: &[(&str, &str)]) -> CreateVolume 
     let pairs = parameters.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     request.parameters = pairs.collect::<BTreeMap<_, _>>();
     request
+}
+
+/// Filesystems of one UUID do not go together, not even in two runs on one machine.
+fn unique(text: &str) -> String {
+    format!("pvc-{text}-{}", SystemEntropy::default().uuid())
 }
 
 fn installed(program: &str) -> bool {

@@ -21,8 +21,11 @@ pub(super) fn stage(pool: &Pool, stored: &mut Stored, request: &StageVolume) -> 
         (None, true) => attach(pool, stored, false).map(|_| ()).on("stage", &handle),
         (Some(filesystem), false) => {
             mount_once(pool, stored, filesystem, request).on("stage", &handle)?;
-            // Kinds that only grow while mounted.
-            grow(pool, stored)
+            // Kinds that only grow while mounted. One that must wait for its next mount is usable as it is.
+            match grow(pool, stored) {
+                Err(VolumeError::Pending(_)) => Ok(()),
+                other => other,
+            }
         }
         (Some(_), true) => {
             Err(VolumeError::Invalid(format!("volume {handle} is a filesystem, not a device")))

@@ -1,5 +1,6 @@
 //! The plugins against a real kernel: mounts, loop devices and full disks, in temporary directories.
 
+mod crash;
 mod files;
 mod local;
 mod local_disk;

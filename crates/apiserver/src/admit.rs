@@ -54,13 +54,14 @@ pub(crate) struct Deleting {
 }
 
 impl Server {
-    /// A new object. Its name is generated here when only a prefix was given, so a name that is
+    /// A new object; with `Part::Both` it brings its status along. Its name is generated here when only a prefix was given, so a name that is
     /// taken is drawn again with the next proposal.
     pub(crate) fn draft_create(
         &self,
         view: &View,
         kind: &KindRef,
         user: &User,
+        part: Part,
         mut object: AnyObject,
     ) -> Result<Draft, Failure> {
         let rules = &kind.rules;
@@ -91,7 +92,9 @@ impl Server {
         meta.creation_timestamp = Some(meta::time(now));
         meta.generation = None;
         metadata::tidy(meta);
-        rules.prepare_create(&mut object);
+        if part != Part::Both {
+            rules.prepare_create(&mut object);
+        }
         object.metadata_mut().generation = rules.generation().then_some(1);
         let mut errors = Errors::default();
         rules.validate(&*object, &mut errors);
@@ -133,7 +136,7 @@ impl Server {
         metadata::tidy(object.metadata_mut());
         let mut errors = Errors::default();
         metadata::validate(kind, object.metadata(), &mut errors);
-        metadata::validate_update(object.metadata(), old.metadata(), &mut errors);
+        meta::validate::validate_update(object.metadata(), old.metadata(), &mut errors);
         match part {
             Part::Own => {
                 rules.validate(&*object, &mut errors);
@@ -343,10 +346,17 @@ fn has_spec_finalizers(object: &dyn Erased) -> bool {
 }
 
 pub(crate) fn refuse(kind: &AnyKind, name: &str, errors: &Errors) -> Result<(), Failure> {
-    match errors.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::invalid(kind, name, errors)),
+    if errors.is_empty() {
+        return Ok(());
     }
+    // What two rules find is said once.
+    let mut once = Errors::default();
+    for error in &errors.0 {
+        if !once.0.contains(error) {
+            once.0.push(error.clone());
+        }
+    }
+    Err(Failure::invalid(kind, name, &once))
 }
 
 /// The row of an object, or the sentence that there is none.

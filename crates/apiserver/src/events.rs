@@ -140,7 +140,7 @@ async fn write(
                 let object: AnyObject = Box::new(event);
                 server.draft_update(view, kind, &user, key, Part::Own, object)?
             }
-            None => server.draft_create(view, kind, &user, Box::new(first(waiting)))?,
+            None => server.draft_create(view, kind, &user, Part::Own, Box::new(first(waiting)))?,
         };
         Ok(vec![draft])
     };

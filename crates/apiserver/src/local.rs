@@ -34,7 +34,8 @@ impl Local {
             server.draft_update(view, kind, user, key, part, object)
         };
         match change.verb {
-            Verb::Create => server.draft_create(view, kind, user, object()?),
+            Verb::Create => server.draft_create(view, kind, user, Part::Own, object()?),
+            Verb::CreateWithStatus => server.draft_create(view, kind, user, Part::Both, object()?),
             Verb::Update => update(Part::Own),
             Verb::Status => update(Part::Status),
             Verb::Both => update(Part::Both),

@@ -99,8 +99,7 @@ async fn a_claim_waits_for_its_finalizer() {
     assert!(claim.has_finalizer("kubernetes.io/pvc-protection"));
     let written = client.write(vec![Change::delete(&claim)]).await.unwrap();
     assert!(written.rows[0].is_some(), "it waits");
-    let mut waiting =
-        client.world().get::<PersistentVolumeClaim>(&key).unwrap().to_owned();
+    let mut waiting = client.world().get::<PersistentVolumeClaim>(&key).unwrap().to_owned();
     assert!(waiting.is_deleting());
     waiting.metadata.finalizers = None;
     let written = client.write(vec![Change::update(waiting)]).await.unwrap();

@@ -111,6 +111,7 @@ pub trait Rules: Send + Sync {
     fn prepare_status(&self, object: &mut AnyObject, old: &dyn Erased);
     fn validate(&self, object: &dyn Erased, errors: &mut Errors);
     fn validate_update(&self, object: &dyn Erased, old: &dyn Erased, errors: &mut Errors);
+    fn validate_both(&self, object: &dyn Erased, old: &dyn Erased, errors: &mut Errors);
     fn validate_status(&self, object: &dyn Erased, old: &dyn Erased, errors: &mut Errors);
     fn validate_name(&self, name: &str, errors: &mut Errors);
     fn warnings(&self, object: &dyn Erased, old: Option<&dyn Erased>) -> Vec<String>;
@@ -256,6 +257,9 @@ impl<T: Kind> Rules for Typed<T> {
     }
     fn validate_update(&self, object: &dyn Erased, old: &dyn Erased, errors: &mut Errors) {
         typed::<T>(object).validate_update(typed(old), errors);
+    }
+    fn validate_both(&self, object: &dyn Erased, old: &dyn Erased, errors: &mut Errors) {
+        typed::<T>(object).validate_both(typed(old), errors);
     }
     fn validate_status(&self, object: &dyn Erased, old: &dyn Erased, errors: &mut Errors) {
         typed::<T>(object).validate_status(typed(old), errors);

@@ -101,6 +101,12 @@ pub trait Kind: Object {
     /// Says which changes from `old` are not allowed. Called besides `validate`.
     fn validate_update(&self, _old: &Self, _errors: &mut Errors) {}
 
+    /// Says which changes from `old` a loop may not make when it writes spec and status at once. What
+    /// only a subresource may change (the node of a pod) is a loop's to change.
+    fn validate_both(&self, old: &Self, errors: &mut Errors) {
+        self.validate_update(old, errors);
+    }
+
     /// Says what is wrong with a status.
     fn validate_status(&self, _old: &Self, _errors: &mut Errors) {}
 

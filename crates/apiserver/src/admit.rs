@@ -145,7 +145,7 @@ impl Server {
             Part::Status => rules.validate_status(&*object, old, &mut errors),
             Part::Both => {
                 rules.validate(&*object, &mut errors);
-                rules.validate_update(&*object, old, &mut errors);
+                rules.validate_both(&*object, old, &mut errors);
                 rules.validate_status(&*object, old, &mut errors);
             }
             Part::Finalize => {}

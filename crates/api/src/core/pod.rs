@@ -107,6 +107,16 @@ impl Kind for Pod {
         keys
     }
 
+    /// A binding: the node is set once, by whoever decides where pods go.
+    fn validate_both(&self, old: &Pod, errors: &mut crate::Errors) {
+        let mut old = old.clone();
+        if !is_scheduled(&old) {
+            let node = self.spec.as_ref().and_then(|it| it.node_name.clone());
+            old.spec.get_or_insert_default().node_name = node;
+        }
+        self.validate_update(&old, errors);
+    }
+
     fn deletion_grace(&self, asked: Option<i64>) -> Option<i64> {
         let of_spec = || self.spec.as_ref()?.termination_grace_period_seconds;
         if !is_scheduled(self) || is_terminal(self) {

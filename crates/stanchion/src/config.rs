@@ -1,0 +1,205 @@
+//! What a user may say on the command line, checked and completed.
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+const DEFAULT_DATA_DIR: &str = "/var/lib/stanchion";
+
+/// Where everything of one instance lies.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DataDir {
+    /// State, images, volumes and certificates of this instance
+    #[arg(long, default_value = DEFAULT_DATA_DIR)]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// The flags of `up` and `server`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Address and port of the API (HTTPS)
+    #[arg(long, default_value = "127.0.0.1:6443")]
+    pub(crate) listen: SocketAddr,
+    /// Where volumes are mounted and drivers register; must not be a symlink
+    /// [default: /var/lib/kubelet with the default data dir, else DATA/kubelet]
+    #[arg(long)]
+    pub(crate) kubelet_dir: Option<PathBuf>,
+    /// Port of the node's own API; 0: any free one
+    #[arg(long, default_value_t = 10250)]
+    pub(crate) kubelet_port: u16,
+    /// Admission plugins to switch on besides the default ones
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) enable_admission_plugins: Vec<String>,
+    /// Admission plugins to switch off
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) disable_admission_plugins: Vec<String>,
+    /// Where to write the admin's kubeconfig [default: DATA/admin.kubeconfig]
+    #[arg(long)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Where objects are kept: embedded
+    #[arg(long, default_value = "embedded")]
+    pub(crate) store: String,
+    /// Name of this node [default: the host's name]
+    #[arg(long)]
+    pub(crate) node_name: Option<String>,
+    /// Control plane only
+    #[arg(long)]
+    pub(crate) no_node: bool,
+    /// Addresses of pods
+    #[arg(long, default_value = "10.244.0.0/16")]
+    pub(crate) cluster_cidr: Cidr,
+    /// Addresses of services
+    #[arg(long, default_value = "10.96.0.0/12")]
+    pub(crate) service_cidr: Cidr,
+    /// Address of the cluster's DNS [default: the tenth of the service addresses]
+    #[arg(long)]
+    pub(crate) cluster_dns: Option<Ipv4Addr>,
+    /// Domain of the cluster
+    #[arg(long, default_value = "cluster.local")]
+    pub(crate) cluster_domain: String,
+    /// Container runtime: embedded
+    #[arg(long, default_value = "embedded")]
+    pub(crate) runtime_endpoint: String,
+    /// Apply these manifests once ready, and show progress until they are Ready (repeatable)
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) apply: Vec<PathBuf>,
+}
+
+/// Flags with everything that they leave open filled in.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) instance: String,
+    pub(crate) kubelet_dir: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) node_name: String,
+    /// This node's share of the cluster's addresses.
+    pub(crate) pod_cidr: Cidr,
+    pub(crate) cluster_dns: Ipv4Addr,
+}
+
+impl Flags {
+    pub(crate) fn settle(&self) -> Result<Settings> {
+        if self.store != "embedded" {
+            bail!("open store {:?}: only \"embedded\" is there", self.store);
+        }
+        if self.runtime_endpoint != "embedded" {
+            bail!("use runtime {:?}: only \"embedded\" is there", self.runtime_endpoint);
+        }
+        let data_dir = self.data.open()?;
+        let kubelet_dir = match &self.kubelet_dir {
+            Some(dir) => dir.clone(),
+            None if data_dir == Path::new(DEFAULT_DATA_DIR) => "/var/lib/kubelet".into(),
+            None => data_dir.join("kubelet"),
+        };
+        if kubelet_dir.is_symlink() {
+            bail!("use kubelet dir {}: it is a symlink", kubelet_dir.display());
+        }
+        let kubeconfig = self.kubeconfig.clone();
+        Ok(Settings {
+            instance: instance(&data_dir),
+            kubeconfig: kubeconfig.unwrap_or_else(|| data_dir.join("admin.kubeconfig")),
+            node_name: match &self.node_name {
+                Some(name) => name.clone(),
+                None => host_name()?,
+            },
+            pod_cidr: self.cluster_cidr.first(24)?,
+            cluster_dns: self.cluster_dns.unwrap_or_else(|| self.service_cidr.address(10)),
+            kubelet_dir,
+            data_dir,
+        })
+    }
+}
+
+impl DataDir {
+    /// Makes the directory if it is not there, and says where it really is.
+    pub(crate) fn open(&self) -> Result<PathBuf> {
+        let attempt = || format!("open data dir {}", self.data_dir.display());
+        std::fs::create_dir_all(&self.data_dir).with_context(attempt)?;
+        self.data_dir.canonicalize().with_context(attempt)
+    }
+}
+
+/// Six letters that are this data dir's own: in the names of interfaces, cgroups and sockets, so that
+/// several instances live side by side on one host.
+pub(crate) fn instance(data_dir: &Path) -> String {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    let bytes = data_dir.as_os_str().as_encoded_bytes();
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, step);
+    format!("{:06x}", (hash ^ hash >> 32) & 0xff_ffff)
+}
+
+fn host_name() -> Result<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").context("read the host's name")?;
+    Ok(text.trim().to_lowercase())
+}
+
+/// A range of IPv4 addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cidr {
+    pub(crate) base: Ipv4Addr,
+    pub(crate) bits: u8,
+}
+
+impl Cidr {
+    /// The address at an offset from the first.
+    pub(crate) fn address(self, offset: u32) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.base).saturating_add(offset))
+    }
+
+    /// The first part of the range with this many bits.
+    fn first(self, bits: u8) -> Result<Cidr> {
+        if self.bits > 28 {
+            bail!("divide cluster CIDR {self}: it has no room for pods, use a /28 or larger");
+        }
+        Ok(Cidr { base: self.base, bits: bits.max(self.bits) })
+    }
+}
+
+impl std::str::FromStr for Cidr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Cidr, String> {
+        let (address, bits) = text.split_once('/').ok_or("expected ADDRESS/BITS")?;
+        let address: IpAddr = address.parse().map_err(|_| format!("{address:?} is no address"))?;
+        let IpAddr::V4(base) = address else { return Err("only IPv4 ranges are there".to_owned()) };
+        let bits: u8 = bits.parse().ok().filter(|it| *it <= 32).ok_or("expected 0 to 32 bits")?;
+        let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+        if u32::from(base) & !mask != 0 {
+            return Err(format!("{base} is not the first address of a /{bits}"));
+        }
+        Ok(Cidr { base, bits })
+    }
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.base, self.bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_of_different_data_dirs_have_different_names() {
+        assert_ne!(instance(Path::new("/a")), instance(Path::new("/b")));
+        assert_eq!(instance(Path::new("/a")).len(), 6);
+    }
+
+    #[test]
+    fn ranges_are_read_exactly() {
+        let cidr: Cidr = "10.96.0.0/12".parse().unwrap();
+        assert_eq!(cidr.address(10), Ipv4Addr::new(10, 96, 0, 10));
+        assert_eq!("10.244.0.0/16".parse::<Cidr>().unwrap().first(24).unwrap().to_string(), "10.244.0.0/24");
+        for text in ["10.96.0.1/12", "10.96.0.0", "x/1", "10.0.0.0/33", "fd00::/8"] {
+            assert!(text.parse::<Cidr>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Certificates: one authority per data dir, an admin's identity that stays, and leaves made anew at
+//! every start, so that no server key lies on disk.
+
+use anyhow::{Context, Result};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// A certificate and its key, both PEM.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+/// The authority of one cluster.
+pub(crate) struct Authority {
+    dir: PathBuf,
+    identity: Identity,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Reads the authority of a data dir, or makes it.
+    pub(crate) fn open(data_dir: &Path) -> Result<Authority> {
+        let dir = data_dir.join("pki");
+        fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+        let identity = match read(&dir, "ca")? {
+            Some(identity) => identity,
+            None => {
+                let identity = new_authority()?;
+                write(&dir, "ca", &identity)?;
+                identity
+            }
+        };
+        let key = KeyPair::from_pem(&identity.key).context("read the authority's key")?;
+        let issuer = Issuer::from_ca_cert_pem(&identity.certificate, key)
+            .context("read the authority's certificate")?;
+        Ok(Authority { dir, identity, issuer })
+    }
+
+    /// The authority's certificate, PEM.
+    pub(crate) fn certificate(&self) -> &str {
+        &self.identity.certificate
+    }
+
+    /// The admin of this cluster: the same one at every start.
+    pub(crate) fn admin(&self) -> Result<Identity> {
+        if let Some(identity) = read(&self.dir, "admin")? {
+            return Ok(identity);
+        }
+        let identity = self.client("kubernetes-admin", "system:masters")?;
+        write(&self.dir, "admin", &identity)?;
+        Ok(identity)
+    }
+
+    /// A server's certificate for these host names and addresses.
+    pub(crate) fn server(&self, name: &str, hosts: Vec<String>) -> Result<Identity> {
+        self.leaf(name, "system:nodes", hosts, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// A client's certificate: user and group.
+    pub(crate) fn client(&self, user: &str, group: &str) -> Result<Identity> {
+        self.leaf(user, group, Vec::new(), ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn leaf(
+        &self,
+        name: &str,
+        group: &str,
+        hosts: Vec<String>,
+        usage: ExtendedKeyUsagePurpose,
+    ) -> Result<Identity> {
+        let attempt = || format!("make a certificate for {name}");
+        let mut params = CertificateParams::new(hosts).with_context(attempt)?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().with_context(attempt)?;
+        let certificate = params.signed_by(&key, &self.issuer).with_context(attempt)?;
+        Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    /// A kubeconfig for the admin.
+    pub(crate) fn kubeconfig(&self, server: &str) -> Result<String> {
+        let admin = self.admin()?;
+        let data = |pem: &str| STANDARD.encode(pem);
+        Ok(format!(
+            "apiVersion: v1
+kind: Config
+clusters:
+- name: stanchion
+  cluster:
+    server: {server}
+    certificate-authority-data: {}
+users:
+- name: admin
+  user:
+    client-certificate-data: {}
+    client-key-data: {}
+contexts:
+- name: stanchion
+  context:
+    cluster: stanchion
+    user: admin
+current-context: stanchion
+",
+            data(self.certificate()),
+            data(&admin.certificate),
+            data(&admin.key),
+        ))
+    }
+}
+
+fn new_authority() -> Result<Identity> {
+    let attempt = "make the cluster's certificate authority";
+    let mut params = CertificateParams::new(Vec::<String>::new()).context(attempt)?;
+    params.distinguished_name.push(DnType::CommonName, "stanchion-ca");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    let key = KeyPair::generate().context(attempt)?;
+    let certificate = params.self_signed(&key).context(attempt)?;
+    Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+fn read(dir: &Path, name: &str) -> Result<Option<Identity>> {
+    let file = |ending: &str| {
+        let path = dir.join(format!("{name}.{ending}"));
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+        }
+    };
+    // The certificate is written last: without it there is no identity.
+    match (file("crt")?, file("key")?) {
+        (Some(certificate), Some(key)) => Ok(Some(Identity { certificate, key })),
+        _ => Ok(None),
+    }
+}
+
+fn write(dir: &Path, name: &str, identity: &Identity) -> Result<()> {
+    write_private(&dir.join(format!("{name}.key")), &identity.key)?;
+    write_private(&dir.join(format!("{name}.crt")), &identity.certificate)
+}
+
+/// Writes a file that only its owner may read: whole or not at all.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
+    let attempt = || format!("write {}", path.display());
+    let temporary = path.with_extension("tmp");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .with_context(attempt)?;
+    file.write_all(text.as_bytes()).with_context(attempt)?;
+    file.sync_all().with_context(attempt)?;
+    fs::rename(&temporary, path).with_context(attempt)
+}

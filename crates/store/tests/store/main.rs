@@ -1,4 +1,8 @@
 //! The promises, on every backend, and what only the embedded one promises.
 
+mod disk;
 mod embedded;
+mod kill;
 mod memory;
+mod model;
+mod power;

@@ -60,10 +60,21 @@ fn checksum(bytes: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
-pub(super) fn write_version(magic: &[u8; 16], id: u64, version: u32) -> Vec<u8> {
-    let mut block = write(magic, id);
-    block[16..20].copy_from_slice(&version.to_le_bytes());
-    let sum = checksum(&block[..LENGTH - 4]);
-    block[LENGTH - 4..LENGTH].copy_from_slice(&sum.to_le_bytes());
-    block
+mod tests {
+    use super::*;
+    use crate::backend::embedded::medium::FileMedium;
+
+    #[test]
+    fn a_newer_format_is_refused_and_not_called_corrupt() {
+        let dir = tempfile::tempdir().unwrap();
+        let medium = FileMedium::open(&dir.path().join("pages"), true).unwrap();
+        let mut block = write(PAGES, 7);
+        block[16..20].copy_from_slice(&(VERSION + 1).to_le_bytes());
+        let sum = checksum(&block[..LENGTH - 4]);
+        block[LENGTH - 4..LENGTH].copy_from_slice(&sum.to_le_bytes());
+        medium.write_at(0, &block).unwrap();
+        let refused = read(&medium, PAGES).unwrap_err().to_string();
+        let end = "pages has format version 2, this program knows up to 1";
+        assert!(refused.ends_with(end), "{refused}");
+    }
 }

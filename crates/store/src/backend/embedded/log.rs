@@ -39,13 +39,18 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Takes over an empty medium. Writes zeros, not holes: a sync that allocates blocks costs
+    /// Takes over an empty medium, for the first generation. Writes zeros, not holes: a sync that allocates blocks costs
     /// the filesystem's journal too.
-    pub(super) fn create(medium: &dyn Medium, id: u64) -> Result<(), StoreError> {
+    pub(super) fn create(medium: Arc<dyn Medium>, id: u64) -> Result<(), StoreError> {
         let attempt = |error| StoreError::io(format!("create {}", medium.path().display()), error);
         medium.write_at(0, &header::write(header::LOG, id)).map_err(attempt)?;
         medium.write_at(BLOCK as u64, &vec![0; CAPACITY as usize]).map_err(attempt)?;
-        medium.sync().map_err(attempt)
+        let mut log = Log::at_start(Arc::clone(&medium), id, 1);
+        log.append(&[]).map_err(attempt)
+    }
+
+    fn at_start(medium: Arc<dyn Medium>, id: u64, generation: u64) -> Log {
+        Log { medium, id, generation, sequence: 0, position: 0, syncs: Arc::default() }
     }
 
     /// Reads what was acknowledged since the checkpoint that began `generation`.
@@ -70,8 +75,7 @@ impl Log {
         let mut bytes = vec![0; CAPACITY as usize];
         medium.read_at(BLOCK as u64, &mut bytes).map_err(attempt)?;
 
-        let mut log =
-            Log { medium, id, generation, sequence: 0, position: 0, syncs: Arc::default() };
+        let mut log = Log::at_start(medium, id, generation);
         let mut payloads = Vec::new();
         while let Some(frame) = log.frame(&bytes, log.position) {
             if frame.generation > generation {

@@ -22,6 +22,7 @@ use crate::{
     lease::Leases,
     watch::{Follower, History, Hub, startable},
 };
+use codec::Item;
 use log::Log;
 use pages::Pages;
 use queue::{Queue, Request};
@@ -78,7 +79,7 @@ impl Embedded {
         let mut id = [0; 8];
         SystemEntropy::default().fill(&mut id);
         let id = u64::from_le_bytes(id);
-        Log::create(&*log, id)?;
+        Log::create(log, id)?;
         let pages = Pages::create(pages, id)?;
         let path = pages.medium().path().to_owned();
         let error = |error: redb::Error| store_error("create the ledger", &path, None, error);
@@ -169,14 +170,18 @@ fn database(pages: &Pages) -> Result<Database, StoreError> {
     }
 }
 
-/// Repeats what the log holds beyond the pages.
+/// Repeats what the log holds beyond the pages. redb makes its pages durable too when it is closed
+/// without a checkpoint, so the log may begin with what they hold.
 fn replay(database: &Database, payloads: &[Vec<u8>]) -> Result<State, redb::Error> {
     let mut transaction = database.begin_write()?;
     let mut tables = Tables::open(&transaction)?;
     for payload in payloads {
         let unreadable = || redb::StorageError::Corrupted("a log frame cannot be read".into());
         for item in codec::items(payload).ok_or_else(unreadable)? {
-            tables.apply(&item)?;
+            let held = tables.state.latest;
+            if !matches!(item, Item::Commit { revision, .. } if revision <= held) {
+                tables.apply(&item)?;
+            }
         }
     }
     let state = tables.state;

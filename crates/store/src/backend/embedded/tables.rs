@@ -11,8 +11,8 @@ use crate::{
 };
 use bytes::Bytes;
 use redb::{
-    AccessGuard, ReadTransaction, ReadableTable, ReadableTableMetadata, StorageError, Table,
-    TableDefinition, TableError, WriteTransaction,
+    AccessGuard, ReadTransaction, ReadableTable, StorageError, Table, TableDefinition, TableError,
+    WriteTransaction,
 };
 use std::time::Duration;
 use stdx::Timestamp;
@@ -431,12 +431,6 @@ impl Reading {
             }
         }
         Ok(records)
-    }
-
-    /// Versions and history rows in the file, for tests of what compaction leaves.
-    pub(super) fn rows_kept(&self) -> Result<(u64, u64), StorageError> {
-        let history = self.transaction.open_table(HISTORY).map_err(storage)?;
-        Ok((self.rows()?.len()?, history.len()?))
     }
 }
 

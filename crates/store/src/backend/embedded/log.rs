@@ -23,6 +23,9 @@ use std::{
 /// enough checkpoints (one in some 10,000 small puts) that they do not show in the rate.
 const CAPACITY: u64 = 4 << 20;
 
+/// What the log's file takes, always.
+pub(super) const FILE_BYTES: u64 = BLOCK as u64 + CAPACITY;
+
 /// Frames begin at multiples of this, so that a sound frame behind a damaged one is found.
 const ALIGN: u64 = 64;
 
@@ -66,7 +69,7 @@ impl Log {
             return Err(corrupt("it is the log of another ledger".into()));
         }
         let length = medium.len().map_err(attempt)?;
-        if length != BLOCK as u64 + CAPACITY {
+        if length != FILE_BYTES {
             return Err(corrupt(format!(
                 "it has {length} bytes, {} were written",
                 BLOCK as u64 + CAPACITY

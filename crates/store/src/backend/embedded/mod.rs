@@ -33,7 +33,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -52,6 +52,7 @@ pub struct Embedded {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
     lock: Option<File>,
+    walked: bool,
 }
 
 struct Shared {
@@ -83,7 +84,7 @@ impl Embedded {
         let pages = Pages::create(pages, id)?;
         let path = pages.medium().path().to_owned();
         let error = |error: redb::Error| store_error("create the ledger", &path, None, error);
-        let database = database(&pages)?;
+        let (database, _) = database(&pages)?;
         let mut transaction = database.begin_write().map_err(|e| error(e.into()))?;
         Tables::create(&transaction).map_err(|e| error(e.into()))?;
         transaction.set_quick_repair(true);
@@ -102,7 +103,7 @@ impl Embedded {
         let moving = pages.moving().map_err(|e| error(e.into()))?;
         // redb's own checksums decide in this case: it expects pages that never reached the disk.
         pages.set_strict(!moving);
-        let database = database(&pages)?;
+        let (database, walked) = database(&pages)?;
         pages.set_strict(true);
 
         let transaction = database.begin_read().map_err(|e| error(e.into()))?;
@@ -143,19 +144,31 @@ impl Embedded {
         let thread = thread.spawn(move || writer.run());
         let thread =
             thread.map_err(|source| StoreError::io("start the ledger's writer", source))?;
-        Ok(Embedded { shared, writer: Some(thread), lock: None })
+        Ok(Embedded { shared, writer: Some(thread), lock: None, walked })
+    }
+
+    /// Whether opening had to walk the whole file. Only after a crash while pages were moved.
+    pub fn walked(&self) -> bool {
+        self.walked
     }
 }
 
-/// Opens redb, or makes its file if the medium holds none.
-fn database(pages: &Pages) -> Result<Database, StoreError> {
+/// Opens redb, or makes its file if the medium holds none. Also says whether redb repaired it.
+fn database(pages: &Pages) -> Result<(Database, bool), StoreError> {
     let path = pages.medium().path();
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
+    let walked = Arc::new(AtomicBool::new(false));
+    let walks = Arc::clone(&walked);
+    builder.set_repair_callback(move |_| {
+        if !walks.swap(true, Ordering::Relaxed) {
+            tracing::warn!("walking the whole ledger: the last process ended while moving pages");
+        }
+    });
     // Not every damaged header is an error to redb: some break its assertions.
     let opened = catch_unwind(AssertUnwindSafe(|| builder.create_with_backend(pages.clone())));
     match opened {
-        Ok(Ok(database)) => Ok(database),
+        Ok(Ok(database)) => Ok((database, walked.load(Ordering::Relaxed))),
         Ok(Err(redb::DatabaseError::Storage(redb::StorageError::Io(error))))
             if error.kind() == std::io::ErrorKind::UnexpectedEof =>
         {
@@ -225,7 +238,7 @@ impl Shared {
         self.writes.fetch_add(writes, Ordering::Relaxed);
     }
 
-    fn occupied(&self) -> u64 {
+    fn pages_occupied(&self) -> u64 {
         self.pages.medium().occupied().unwrap_or_default()
     }
 
@@ -425,7 +438,7 @@ impl Store for Embedded {
             commits: self.shared.commits.load(Ordering::Relaxed),
             writes: self.shared.writes.load(Ordering::Relaxed),
             syncs: self.shared.pages.syncs() + self.shared.log_syncs.load(Ordering::Relaxed),
-            file_bytes: self.shared.occupied(),
+            file_bytes: self.shared.pages_occupied() + log::FILE_BYTES,
             live_bytes: state.live_bytes,
             live_keys: state.live_keys,
             oldest: state.oldest,

@@ -27,8 +27,9 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// commits already acknowledged, and for the deletions that free space.
 const RESERVE: u64 = 32 << 20;
 
-/// Pages are moved together when the file takes more than this and 2.5 times its content.
-const SLACK: u64 = 8 << 20;
+/// Pages are moved together when the file takes more than this and twice its content: 3 times is
+/// what is promised, and deleting goes on meanwhile.
+const SLACK: u64 = 2 << 20;
 
 /// Moving stops readers and writers for the time it takes to copy the content once.
 const MOVE_PERIOD: Duration = Duration::from_secs(60);
@@ -331,9 +332,9 @@ impl Writer {
     fn move_pages(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let state = self.shared.state();
         let content = state.live_bytes + state.history_bytes + state.live_keys * ROW_OVERHEAD;
-        let occupied = self.shared.occupied();
+        let occupied = self.shared.pages_occupied();
         let recent = self.moved.is_some_and(|moved| now.since(moved) < MOVE_PERIOD);
-        if recent || occupied <= SLACK + content * 5 / 2 || !self.shared.queue.is_empty() {
+        if recent || occupied <= SLACK + content * 2 || !self.shared.queue.is_empty() {
             return Ok(());
         }
         self.moved = Some(now);
@@ -347,7 +348,7 @@ impl Writer {
         shared.pages.set_moving(false).map_err(pages)?;
         tracing::info!(
             from = occupied,
-            to = shared.occupied(),
+            to = shared.pages_occupied(),
             "moved the ledger's pages together"
         );
         Ok(())

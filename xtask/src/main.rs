@@ -1,1 +1,13 @@
-fn main() {}
+//! Chores of the workspace: `cargo xtask CHORE`.
+
+mod images;
+
+use anyhow::{Result, bail};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((chore, rest)) if chore == "images" => images::run(rest),
+        _ => bail!("usage: cargo xtask images DIR"),
+    }
+}

@@ -1,0 +1,460 @@
+//! What is asked of a pod: start, signal, exec, attach, connect; and the children that end.
+
+use crate::{
+    Failure, Result,
+    container::{Attached, Container, Output, replace_file},
+    log::Log,
+    process::{self, PidNamespace, Streams},
+    sys::{self, failure},
+};
+use shim::{
+    frame,
+    protocol::{
+        Attach, ContainerState, Exec, Exit, Identity, Setup, Signal, SignalExec, Start, Started,
+        State,
+    },
+    wire::Wire,
+};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    path::PathBuf,
+};
+
+/// A connection to a server, by number.
+pub(crate) type Caller = u64;
+
+pub(crate) struct Pod {
+    pub(crate) setup: Setup,
+    /// First process of the shared pid namespace.
+    pub(crate) reaper: Option<libc::pid_t>,
+    pub(crate) containers: BTreeMap<String, Container>,
+    pub(crate) launches: Vec<Launch>,
+    execs: BTreeMap<libc::pid_t, RunningExec>,
+}
+
+/// A process that has not executed its program yet, and the request that waits for it.
+pub(crate) struct Launch {
+    pub(crate) channel: OwnedFd,
+    pid: libc::pid_t,
+    caller: Caller,
+    number: u64,
+    what: Launching,
+    identity: Identity,
+    terminal: Option<OwnedFd>,
+}
+
+enum Launching {
+    Container(String),
+    Exec(u64),
+}
+
+struct RunningExec {
+    caller: Caller,
+    exec: u64,
+}
+
+/// Something to tell the server.
+pub(crate) enum News {
+    Started { caller: Caller, number: u64, started: Started, terminal: Option<OwnedFd> },
+    Failed { caller: Caller, number: u64, why: Failure },
+    Exited { container: String, exit: Exit },
+    ExecExited { caller: Caller, exec: u64, code: i32 },
+}
+
+impl Pod {
+    pub(crate) fn new(setup: Setup, reaper: Option<libc::pid_t>) -> Pod {
+        Pod {
+            setup,
+            reaper,
+            containers: BTreeMap::new(),
+            launches: Vec::new(),
+            execs: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        let state = |(name, container): (&String, &Container)| ContainerState {
+            container: name.clone(),
+            started: container.started.clone(),
+            exit: container.exit.clone(),
+        };
+        State {
+            pid: std::process::id() as i32,
+            containers: self.containers.iter().map(state).collect(),
+        }
+    }
+
+    /// Answered when the program runs, or could not.
+    pub(crate) fn start(
+        &mut self,
+        caller: Caller,
+        number: u64,
+        start: Start,
+        sources: &[OwnedFd],
+    ) -> Result<()> {
+        let name = start.container.clone();
+        if self.containers.contains_key(&name) {
+            return Err(Failure(format!("container {name} was started before")));
+        }
+        let mut container = Container {
+            directory: PathBuf::from(&start.directory),
+            cgroup: start.cgroup.clone(),
+            oom_score_adjust: start.oom_score_adjust,
+            own_pid_namespace: false,
+            started: Started::default(),
+            exit: None,
+            log: Log::open(&start.log)
+                .map_err(|error| failure(format_args!("open the log {}", start.log), &error))?,
+            outputs: Vec::new(),
+            input: None,
+            input_once: start.stdin_once,
+            terminal: start.process.terminal,
+            attached: Vec::new(),
+        };
+        let launched = self.launch(&start, sources, &mut container);
+        match launched {
+            Ok((pid, channel)) => {
+                container.started.pid = pid;
+                container.started.started_at = sys::now();
+                let what = Launching::Container(name.clone());
+                let identity = Identity::default();
+                self.launches.push(Launch {
+                    channel,
+                    pid,
+                    caller,
+                    number,
+                    what,
+                    identity,
+                    terminal: None,
+                });
+                self.containers.insert(name, container);
+                Ok(())
+            }
+            Err(why) => {
+                container.failed_to_start(&why.0);
+                self.containers.insert(name, container);
+                Err(why)
+            }
+        }
+    }
+
+    fn launch(
+        &mut self,
+        start: &Start,
+        sources: &[OwnedFd],
+        container: &mut Container,
+    ) -> Result<(libc::pid_t, OwnedFd)> {
+        let wanted = &start.pid_namespace;
+        let pid_namespace = if wanted.host {
+            PidNamespace::Own
+        } else if !wanted.container.is_empty() {
+            let pid = self.living(&wanted.container)?.started.pid;
+            PidNamespace::Of(sys::pidfd(pid)?)
+        } else if wanted.pod {
+            let reaper = self
+                .reaper
+                .ok_or_else(|| Failure("this pod has no shared pid namespace".into()))?;
+            PidNamespace::Of(sys::pidfd(reaper)?)
+        } else {
+            PidNamespace::New
+        };
+        container.own_pid_namespace = matches!(pid_namespace, PidNamespace::New);
+        let streams = if start.process.terminal {
+            Streams::Terminal
+        } else {
+            let (stdin, input) = if start.stdin {
+                let (read, write) = sys::pipe()?;
+                (read, Some(write))
+            } else {
+                (sys::open("/dev/null", libc::O_RDONLY, 0)?, None)
+            };
+            let (out, stdout) = sys::pipe()?;
+            let (err, stderr) = sys::pipe()?;
+            container.input = input;
+            container.outputs = vec![Output::new(out, false)?, Output::new(err, true)?];
+            Streams::Given([stdin, stdout, stderr])
+        };
+        let launched = process::start(start, &self.setup, pid_namespace, sources, streams)?;
+        Ok((launched.pid, launched.channel))
+    }
+
+    pub(crate) fn exec(
+        &mut self,
+        caller: Caller,
+        number: u64,
+        exec: Exec,
+        streams: Vec<OwnedFd>,
+    ) -> Result<()> {
+        let container = self.living(&exec.container)?;
+        let streams = if exec.process.terminal {
+            Streams::Terminal
+        } else {
+            let streams = <[OwnedFd; 3]>::try_from(streams);
+            Streams::Given(
+                streams.map_err(|_| Failure("exec needs stdin, stdout and stderr".into()))?,
+            )
+        };
+        let identity = container.started.user.clone();
+        let (procs, adjust) = (container.cgroup.procs.clone(), container.oom_score_adjust);
+        let launched = process::exec(
+            container.started.pid,
+            &exec.process,
+            &identity,
+            &procs,
+            adjust,
+            streams,
+        )?;
+        let what = Launching::Exec(exec.exec);
+        let (channel, pid) = (launched.channel, launched.pid);
+        self.launches.push(Launch { channel, pid, caller, number, what, identity, terminal: None });
+        Ok(())
+    }
+
+    fn living(&self, name: &str) -> Result<&Container> {
+        match self.containers.get(name) {
+            Some(container) if container.exit.is_none() => Ok(container),
+            Some(_) => Err(Failure(format!("container {name} is not running"))),
+            None => Err(Failure(format!("container {name} was never started"))),
+        }
+    }
+
+    /// Hears what starting processes have to say.
+    pub(crate) fn advance_launches(&mut self, news: &mut Vec<News>) {
+        let mut index = 0;
+        while index < self.launches.len() {
+            match self.launches[index].hear() {
+                Heard::NotYet => index += 1,
+                Heard::Running => {
+                    let launch = self.launches.swap_remove(index);
+                    news.push(self.launched(launch));
+                }
+                Heard::Failed(why) => {
+                    let launch = self.launches.swap_remove(index);
+                    if let Launching::Container(name) = &launch.what
+                        && let Some(container) = self.containers.get_mut(name)
+                    {
+                        container.failed_to_start(&why.0);
+                    }
+                    news.push(News::Failed { caller: launch.caller, number: launch.number, why });
+                }
+            }
+        }
+    }
+
+    fn launched(&mut self, launch: Launch) -> News {
+        let Launch { pid, caller, number, what, identity, mut terminal, .. } = launch;
+        let mut started = Started { pid, started_at: sys::now(), user: identity };
+        match what {
+            Launching::Exec(exec) => {
+                self.execs.insert(pid, RunningExec { caller, exec });
+            }
+            Launching::Container(name) => {
+                if let Some(container) = self.containers.get_mut(&name) {
+                    started.started_at = container.started.started_at;
+                    container.started = started.clone();
+                    let _told_by_reply =
+                        replace_file(&container.directory, "started", &started.to_bytes());
+                    if let Some(master) = terminal.take()
+                        && let Err(why) = take_terminal(container, master)
+                    {
+                        container.kill_all();
+                        return News::Failed { caller, number, why };
+                    }
+                }
+            }
+        }
+        News::Started { caller, number, started, terminal }
+    }
+
+    /// Collects every child that has ended.
+    pub(crate) fn reap(&mut self, news: &mut Vec<News>) {
+        // A program that ends at once was started first.
+        self.advance_launches(news);
+        loop {
+            let mut status = 0;
+            // SAFETY: waitpid writes one int.
+            let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+            if pid <= 0 {
+                return;
+            }
+            self.advance_launches(news);
+            if let Some(RunningExec { caller, exec }) = self.execs.remove(&pid) {
+                news.push(News::ExecExited { caller, exec, code: exit_code(status) });
+                continue;
+            }
+            let ended = |(_, container): &(&String, &mut Container)| {
+                container.started.pid == pid && container.exit.is_none()
+            };
+            if let Some((name, container)) = self.containers.iter_mut().find(ended) {
+                container.ended(status);
+                let exit = container.exit.clone().expect("ended records it");
+                news.push(News::Exited { container: name.clone(), exit });
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: &Signal) -> Result<()> {
+        let Some(container) = self.containers.get(&signal.container) else {
+            return Err(Failure(format!("container {} was never started", signal.container)));
+        };
+        if container.exit.is_some() {
+            return Ok(());
+        }
+        if signal.all {
+            container.signal_all(signal.signal);
+        }
+        match sys::kill(container.started.pid, signal.signal) {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                Err(failure(format_args!("signal container {}", signal.container), &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn signal_exec(&self, signal: &SignalExec) {
+        for (pid, running) in &self.execs {
+            if running.exec == signal.exec {
+                // The process leads a session and a group; what it started is in it, unless it left.
+                let _gone_already = sys::kill(-pid, signal.signal);
+            }
+        }
+    }
+
+    /// Nobody can learn any more how these end.
+    pub(crate) fn caller_gone(&mut self, caller: Caller) {
+        for (pid, running) in &self.execs {
+            if running.caller == caller {
+                let _gone_already = sys::kill(-pid, libc::SIGKILL);
+            }
+        }
+    }
+
+    /// Returns the way to the container's stdin, or its terminal.
+    pub(crate) fn attach(
+        &mut self,
+        attach: &Attach,
+        mut streams: Vec<OwnedFd>,
+    ) -> Result<Option<OwnedFd>> {
+        self.living(&attach.container)?;
+        let container = self.containers.get_mut(&attach.container).expect("it lives");
+        for stream in &streams {
+            sys::set_nonblocking(stream)?;
+        }
+        if !streams.is_empty() {
+            let stderr = (streams.len() > 1).then(|| streams.remove(1));
+            container.attached.push(Attached { stdout: streams.remove(0), stderr });
+        }
+        match &container.input {
+            _ if !attach.stdin && !container.terminal => Ok(None),
+            None => Ok(None),
+            // Its end of input is when this one client leaves.
+            Some(_) if container.input_once && !container.terminal => Ok(container.input.take()),
+            Some(input) => {
+                let copy =
+                    input.try_clone().map_err(|error| failure("copy the way to stdin", &error))?;
+                Ok(Some(copy))
+            }
+        }
+    }
+
+    pub(crate) fn reopen_log(&mut self, name: &str) -> Result<()> {
+        let Some(container) = self.containers.get_mut(name) else {
+            return Err(Failure(format!("container {name} was never started")));
+        };
+        container
+            .log
+            .reopen()
+            .map_err(|error| failure(format_args!("reopen the log of container {name}"), &error))
+    }
+
+    pub(crate) fn forget(&mut self, name: &str) -> Result<()> {
+        match self.containers.get(name) {
+            Some(container) if container.exit.is_none() => {
+                Err(Failure(format!("container {name} is running")))
+            }
+            _ => {
+                self.containers.remove(name);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn kill_everything(&mut self) {
+        for container in self.containers.values().filter(|container| container.exit.is_none()) {
+            container.kill_all();
+            let _gone_already = sys::kill(container.started.pid, libc::SIGKILL);
+        }
+    }
+
+    pub(crate) fn all_ended(&self) -> bool {
+        self.containers.values().all(|container| container.exit.is_some())
+    }
+}
+
+fn take_terminal(container: &mut Container, master: OwnedFd) -> Result<()> {
+    let input = master.try_clone().map_err(|error| failure("copy the terminal", &error))?;
+    container.input = Some(input);
+    container.outputs = vec![Output::new(master, false)?];
+    Ok(())
+}
+
+fn exit_code(status: libc::c_int) -> i32 {
+    if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
+}
+
+enum Heard {
+    NotYet,
+    Running,
+    Failed(Failure),
+}
+
+impl Launch {
+    fn hear(&mut self) -> Heard {
+        loop {
+            let Ok((packet, mut descriptors)) = frame::receive_packet(self.channel.as_fd()) else {
+                return Heard::NotYet;
+            };
+            match packet.split_first() {
+                None => return Heard::Running,
+                Some((&process::TERMINAL, _)) => self.terminal = descriptors.pop(),
+                Some((&process::USER, body)) => {
+                    self.identity = Identity::from_bytes(body).unwrap_or_default()
+                }
+                Some((&process::FAILED, why)) => {
+                    return Heard::Failed(Failure(String::from_utf8_lossy(why).into_owned()));
+                }
+                Some((other, _)) => {
+                    return Heard::Failed(Failure(format!(
+                        "unknown packet {other} from a starting process"
+                    )));
+                }
+            }
+        }
+    }
+}
+
+/// A socket inside the pod that connects to one of its ports. The caller waits for it.
+pub(crate) fn connect(port: u16) -> Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(std::net::Ipv4Addr::LOCALHOST).to_be() },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: the address has the stated length and outlives the call; the descriptor is new.
+    unsafe {
+        let socket = sys::check("make a socket", libc::socket(libc::AF_INET, kind, 0))?;
+        let socket = OwnedFd::from_raw_fd(socket);
+        let length = size_of_val(&address) as libc::socklen_t;
+        let result = libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length);
+        if result < 0 {
+            let error = std::io::Error::last_os_error();
+            if error.raw_os_error() != Some(libc::EINPROGRESS) {
+                return Err(failure(format_args!("connect to port {port} of the pod"), &error));
+            }
+        }
+        Ok(socket)
+    }
+}

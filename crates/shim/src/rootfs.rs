@@ -1,0 +1,325 @@
+//! What a container sees as `/`, made inside its own mount namespace: nothing of it appears on the host, and nothing
+//! is left to unmount when the container dies.
+//!
+//! Every path of the image is opened below the new root with openat2, so links in an image cannot lead out of it.
+
+use crate::{
+    Failure, Result,
+    sys::{self, MountAttributes, Resolve, c_string, check, descriptor_path, failure},
+};
+use shim::protocol::{Device, Mount, Start, propagation};
+use std::{
+    ffi::{CStr, CString},
+    fs, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+const LINKS: Resolve = Resolve { no_links: false };
+const NO_LINKS: Resolve = Resolve { no_links: true };
+
+const NOSUID_NODEV_NOEXEC: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+
+/// Layers, system directories, volumes and devices below a root that is not yet `/`.
+pub(crate) fn assemble(
+    start: &Start,
+    pod: &Path,
+    host_ipc: bool,
+    sources: &[OwnedFd],
+) -> Result<OwnedFd> {
+    let root = mount_layers(start)?;
+    let root_fd = root.as_fd();
+    mount_system(root_fd, start, pod, host_ipc)?;
+    if start.mounts.len() != sources.len() {
+        return Err(Failure(format!(
+            "{} mounts came with {} sources",
+            start.mounts.len(),
+            sources.len()
+        )));
+    }
+    for (mount, source) in start.mounts.iter().zip(sources) {
+        mount_volume(root_fd, mount, source.as_fd())
+            .map_err(|cause| Failure(format!("mount a volume on {}: {}", mount.target, cause.0)))?;
+    }
+    for device in &start.devices {
+        make_device(root_fd, device)?;
+    }
+    Ok(root)
+}
+
+/// The overlay of the image's layers and the container's own. Layers are named by descriptor, because the option
+/// string is limited to one page.
+fn mount_layers(start: &Start) -> Result<OwnedFd> {
+    let directory = Path::new(&start.directory);
+    let mut opened = Vec::new();
+    let mut name = |path: &str| -> Result<String> {
+        let layer = sys::open(path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        let name = format!("/proc/self/fd/{}", layer.as_raw_fd());
+        opened.push(layer);
+        Ok(name)
+    };
+    let mut lower = Vec::new();
+    for layer in start.layers.iter().rev() {
+        lower.push(name(layer)?);
+    }
+    let own = |part: &str| directory.join(part).to_string_lossy().into_owned();
+    let upper = name(&own("upper"))?;
+    let work = name(&own("work"))?;
+    let target = own("rootfs");
+    let options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
+    let attempted = || format!("mount the overlay of {} layers on {target}", lower.len());
+    sys::mount(
+        Some(c"overlay"),
+        &c_string(&target)?,
+        Some(c"overlay"),
+        0,
+        Some(&c_string(&options)?),
+    )
+    .map_err(|error| failure(attempted(), &error))?;
+    sys::open(&target, libc::O_PATH | libc::O_DIRECTORY, 0)
+}
+
+fn mount_system(root: BorrowedFd<'_>, start: &Start, pod: &Path, host_ipc: bool) -> Result<()> {
+    let system = |path: &str, kind: &CStr, flags: libc::c_ulong, data: &CStr| -> Result<()> {
+        // A link here would put the protected paths somewhere else.
+        let target = target(root, path, true, NO_LINKS)?;
+        sys::mount(Some(kind), &descriptor_path(&target), Some(kind), flags, Some(data)).map_err(
+            |error| failure(format_args!("mount {} on {path}", kind.to_string_lossy()), &error),
+        )
+    };
+    let readonly = if start.writable_system { 0 } else { libc::MS_RDONLY };
+    system("/proc", c"proc", NOSUID_NODEV_NOEXEC, c"")?;
+    system("/dev", c"tmpfs", libc::MS_NOSUID | libc::MS_STRICTATIME, c"mode=755,size=65536k")?;
+    let terminals = c"newinstance,ptmxmode=0666,mode=0620,gid=5";
+    system("/dev/pts", c"devpts", libc::MS_NOSUID | libc::MS_NOEXEC, terminals)?;
+    system("/dev/mqueue", c"mqueue", NOSUID_NODEV_NOEXEC, c"")?;
+    system("/sys", c"sysfs", NOSUID_NODEV_NOEXEC | readonly, c"")?;
+    let shared_memory = if host_ipc { Path::new("/dev/shm").to_owned() } else { pod.join("shm") };
+    bind(root, &shared_memory.to_string_lossy(), "/dev/shm", MountAttributes::default())?;
+    mount_cgroups(root, start)?;
+    make_default_devices(root)
+}
+
+/// The container's own control groups. On v1 every controller's directory is bound for itself: mounting `cgroup`
+/// there ignores `ro`.
+fn mount_cgroups(root: BorrowedFd<'_>, start: &Start) -> Result<()> {
+    let base = "/sys/fs/cgroup";
+    let protected = (libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC) as u64;
+    let attributes = || MountAttributes {
+        set: protected | if start.writable_system { 0 } else { libc::MS_RDONLY as u64 },
+        ..MountAttributes::default()
+    };
+    if let [(name, directory)] = start.cgroup.views.as_slice()
+        && name.is_empty()
+    {
+        return bind(root, directory, base, attributes());
+    }
+    let whole = target(root, base, true, NO_LINKS)?;
+    sys::mount(
+        Some(c"tmpfs"),
+        &descriptor_path(&whole),
+        Some(c"tmpfs"),
+        NOSUID_NODEV_NOEXEC,
+        Some(c"mode=755"),
+    )
+    .map_err(|error| failure(format_args!("mount tmpfs on {base}"), &error))?;
+    for (name, directory) in &start.cgroup.views {
+        bind(root, directory, &format!("{base}/{name}"), attributes())?;
+    }
+    Ok(())
+}
+
+/// Shows a directory of the host. MOUNT_ATTR_* have the values of MS_RDONLY, MS_NOSUID, MS_NODEV and MS_NOEXEC.
+fn bind(root: BorrowedFd<'_>, source: &str, path: &str, attributes: MountAttributes) -> Result<()> {
+    let tree = sys::clone_mount(&c_string(source)?)?;
+    sys::set_mount(tree.as_fd(), true, &attributes)?;
+    let target = target(root, path, true, NO_LINKS)?;
+    sys::attach_mount(tree.as_fd(), target.as_fd())
+        .map_err(|error| failure(format_args!("show {source} on {path}"), &error))
+}
+
+fn mount_volume(root: BorrowedFd<'_>, mount: &Mount, source: BorrowedFd<'_>) -> Result<()> {
+    let flag = |wanted: bool, flag: libc::c_ulong| if wanted { flag as u64 } else { 0 };
+    let own = flag(mount.readonly, libc::MS_RDONLY)
+        | flag(mount.no_suid, libc::MS_NOSUID)
+        | flag(mount.no_device, libc::MS_NODEV)
+        | flag(mount.no_exec, libc::MS_NOEXEC);
+    let spread = match mount.propagation {
+        propagation::BIDIRECTIONAL => libc::MS_SHARED,
+        propagation::HOST_TO_CONTAINER => libc::MS_SLAVE,
+        _ => libc::MS_PRIVATE,
+    };
+    sys::set_mount(
+        source,
+        true,
+        &MountAttributes { propagation: spread as u64, ..MountAttributes::default() },
+    )?;
+    if own != 0 {
+        let attributes = MountAttributes { set: own, ..MountAttributes::default() };
+        sys::set_mount(source, mount.recursive_readonly, &attributes)?;
+    }
+    let target = target(root, &mount.target, mount.directory, LINKS)?;
+    sys::attach_mount(source, target.as_fd()).map_err(|error| failure("attach it", &error))
+}
+
+/// Opens a mount point, making what is missing of it.
+fn target(root: BorrowedFd<'_>, path: &str, directory: bool, resolve: Resolve) -> Result<OwnedFd> {
+    let attempted = || format!("open {path} in the container's root");
+    match sys::open_in(root, path, libc::O_PATH, resolve) {
+        Ok(found) => return Ok(found),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+        Err(error) => return Err(failure(attempted(), &error)),
+    }
+    let trimmed = path.trim_end_matches('/');
+    let Some((parent, name)) = trimmed.rsplit_once('/') else {
+        return Err(Failure(format!("{path:?} is not an absolute path")));
+    };
+    let parent = target(root, if parent.is_empty() { "/" } else { parent }, true, resolve)?;
+    let name = c_string(name)?;
+    // SAFETY: descriptor and name outlive the calls; the new file is closed at once.
+    unsafe {
+        if directory {
+            check(
+                format_args!("make directory {path}"),
+                libc::mkdirat(parent.as_raw_fd(), name.as_ptr(), 0o755),
+            )?;
+        } else {
+            let flags = libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+            let made = libc::openat(parent.as_raw_fd(), name.as_ptr(), flags, 0o644);
+            libc::close(check(format_args!("make file {path}"), made)?);
+        }
+    }
+    sys::open_in(root, path, libc::O_PATH, resolve).map_err(|error| failure(attempted(), &error))
+}
+
+const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+const DEVICE_LINKS: [(&CStr, &CStr); 6] = [
+    (c"/proc/self/fd", c"fd"),
+    (c"/proc/self/fd/0", c"stdin"),
+    (c"/proc/self/fd/1", c"stdout"),
+    (c"/proc/self/fd/2", c"stderr"),
+    (c"/proc/kcore", c"core"),
+    (c"pts/ptmx", c"ptmx"),
+];
+
+fn make_default_devices(root: BorrowedFd<'_>) -> Result<()> {
+    for (name, major, minor) in DEFAULT_DEVICES {
+        let path = format!("/dev/{name}");
+        make_device(root, &Device { path, major, minor, mode: 0o666, ..Device::default() })?;
+    }
+    let directory = target(root, "/dev", true, NO_LINKS)?;
+    for (leads_to, name) in DEVICE_LINKS {
+        // SAFETY: both names are constants and the descriptor is open.
+        let result =
+            unsafe { libc::symlinkat(leads_to.as_ptr(), directory.as_raw_fd(), name.as_ptr()) };
+        check(format_args!("link /dev/{}", name.to_string_lossy()), result)?;
+    }
+    Ok(())
+}
+
+fn make_device(root: BorrowedFd<'_>, device: &Device) -> Result<()> {
+    let Some((parent, name)) = device.path.rsplit_once('/') else {
+        return Err(Failure(format!("device path {:?} is not absolute", device.path)));
+    };
+    let parent = target(root, if parent.is_empty() { "/" } else { parent }, true, LINKS)?;
+    let name = c_string(name)?;
+    let kind = if device.block { libc::S_IFBLK } else { libc::S_IFCHR };
+    let attempted = format!("make device {}", device.path);
+    // SAFETY: descriptor and name outlive the calls.
+    unsafe {
+        let previous = libc::umask(0);
+        let number = libc::makedev(device.major, device.minor);
+        let made = libc::mknodat(parent.as_raw_fd(), name.as_ptr(), kind | device.mode, number);
+        let error = io::Error::last_os_error();
+        libc::umask(previous);
+        if made < 0 && error.raw_os_error() == Some(libc::EEXIST) {
+            return Ok(());
+        }
+        if made < 0 {
+            return Err(failure(attempted, &error));
+        }
+        let flags = libc::AT_SYMLINK_NOFOLLOW;
+        check(
+            attempted,
+            libc::fchownat(parent.as_raw_fd(), name.as_ptr(), device.uid, device.gid, flags),
+        )
+        .map(drop)
+    }
+}
+
+/// Makes the assembled root `/` and protects what a container must not see or change. Afterwards the working
+/// directory of the process is `/`.
+pub(crate) fn enter(root: &OwnedFd, start: &Start) -> Result<()> {
+    // SAFETY: the descriptor is open.
+    check("enter the container's root", unsafe { libc::fchdir(root.as_raw_fd()) })?;
+    sys::pivot_root_here()?;
+    sys::mount(None, c".", None, libc::MS_REC | libc::MS_SLAVE, None)
+        .map_err(|error| failure("separate the host's mounts", &error))?;
+    // SAFETY: a constant path.
+    check("let go of the host's mounts", unsafe {
+        libc::umount2(c".".as_ptr(), libc::MNT_DETACH)
+    })?;
+    std::env::set_current_dir("/").map_err(|error| failure("change to /", &error))?;
+    make_working_directory(&start.process.directory)?;
+    for path in &start.readonly_paths {
+        make_readonly(path)?;
+    }
+    for path in &start.masked_paths {
+        mask(path)?;
+    }
+    if start.readonly_root {
+        let flags = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY;
+        sys::mount(None, c"/", None, flags, None)
+            .map_err(|error| failure("make the root read-only", &error))?;
+    }
+    Ok(())
+}
+
+fn make_working_directory(path: &str) -> Result<()> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)
+        .map_err(|error| failure(format_args!("make the working directory {path}"), &error))
+}
+
+fn make_readonly(path: &str) -> Result<()> {
+    let name = c_string(path)?;
+    let attempted = || format!("make {path} read-only");
+    match sys::mount(Some(&name), &name, None, libc::MS_BIND | libc::MS_REC, None) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+        Err(error) => return Err(failure(attempted(), &error)),
+    }
+    let flags = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY | NOSUID_NODEV_NOEXEC;
+    sys::mount(Some(&name), &name, None, flags, None).map_err(|error| failure(attempted(), &error))
+}
+
+fn mask(path: &str) -> Result<()> {
+    let name = c_string(path)?;
+    match sys::mount(Some(c"/dev/null"), &name, None, libc::MS_BIND, None) {
+        Ok(()) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => {
+            sys::mount(Some(c"tmpfs"), &name, Some(c"tmpfs"), libc::MS_RDONLY, Some(c"size=0k"))
+                .map_err(|error| failure(format_args!("mask {path}"), &error))
+        }
+        Err(error) => Err(failure(format_args!("mask {path}"), &error)),
+    }
+}
+
+/// The terminal as /dev/console, where programs expect it.
+pub(crate) fn show_console(terminal: BorrowedFd<'_>) -> Result<()> {
+    drop(sys::open("/dev/console", libc::O_CREAT | libc::O_WRONLY | libc::O_NOFOLLOW, 0o600)?);
+    let source: CString = descriptor_path(terminal);
+    sys::mount(Some(&source), c"/dev/console", None, libc::MS_BIND, None)
+        .map_err(|error| failure("show the terminal as /dev/console", &error))
+}

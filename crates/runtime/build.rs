@@ -5,5 +5,6 @@ mod static_program;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    static_program::build("shim");
     static_program::build("toolbox");
 }

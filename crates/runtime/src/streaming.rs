@@ -52,8 +52,17 @@ pub struct Process {
 /// Our ends: pipes, sockets or the master of a terminal. They become non-blocking, which everybody who
 /// has the same open file notices.
 pub enum Streams {
-    Pipes { stdin: Option<OwnedFd>, stdout: Option<OwnedFd>, stderr: Option<OwnedFd> },
+    Pipes {
+        stdin: Option<OwnedFd>,
+        stdout: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
+    },
     Terminal(OwnedFd),
+    /// A terminal that somebody else reads: input and size go to the master, output comes copied.
+    SharedTerminal {
+        master: OwnedFd,
+        output: OwnedFd,
+    },
 }
 
 /// Hands out URLs and serves them.

@@ -105,6 +105,15 @@ impl Ends {
                     terminal: Some(terminal),
                 })
             }
+            Streams::SharedTerminal { master, output } => {
+                let terminal = Arc::new(Descriptor::new(master)?);
+                Ok(Ends {
+                    stdin: wants.stdin.then(|| terminal.clone()),
+                    stdout: open(wants.stdout, Some(output))?,
+                    stderr: None,
+                    terminal: Some(terminal),
+                })
+            }
         }
     }
 }

@@ -1,0 +1,72 @@
+//! What the runtime keeps on disk to know its sandboxes and containers again after a restart.
+//!
+//! `sandboxes/<id>/{config,ready,shim.sock,...}` and below it `containers/<id>/{config,started,exit,upper,...}`.
+//! Nothing is synced: after a crash of the machine nothing of this runs, and a torn record is thrown away.
+
+use crate::error::{Attempt, Result};
+use shim::{record, wire::Wire};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+record! {
+    pub struct SandboxRecord {
+        /// A PodSandboxConfig.
+        pub config: Vec<u8>,
+        pub handler: String,
+        pub created_at: i64,
+    }
+
+    /// Written when the sandbox is complete. One without it was never answered for.
+    pub struct ReadyRecord {
+        pub addresses: Vec<String>,
+        pub shim: i32,
+    }
+
+    pub struct ContainerRecord {
+        /// A ContainerConfig.
+        pub config: Vec<u8>,
+        pub created_at: i64,
+        pub image_id: String,
+        pub layers: Vec<String>,
+        pub environment: Vec<String>,
+        pub arguments: Vec<String>,
+        pub directory: String,
+        pub user: String,
+        pub stop_signal: i32,
+    }
+}
+
+pub(crate) fn sandboxes(data: &Path) -> PathBuf {
+    data.join("sandboxes")
+}
+
+pub(crate) fn read<T: Wire>(directory: &Path, name: &str) -> Option<T> {
+    T::from_bytes(&fs::read(directory.join(name)).ok()?)
+}
+
+/// Replaces the file as a whole.
+pub(crate) fn write(directory: &Path, name: &str, record: &impl Wire) -> Result<()> {
+    let path = directory.join(name);
+    let unfinished = directory.join(format!(".{name}"));
+    let attempted = || format!("write {}", path.display());
+    fs::write(&unfinished, record.to_bytes()).attempt(attempted)?;
+    fs::rename(&unfinished, &path).attempt(attempted)
+}
+
+/// Removes a directory and what is in it; gone already is as good.
+pub(crate) fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).attempt(|| format!("remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The names of the directories in `directory`.
+pub(crate) fn names(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}

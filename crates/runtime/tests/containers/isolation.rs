@@ -1,0 +1,162 @@
+//! What a container cannot see, change or do.
+
+use crate::harness::{command, fields, script, security, with_runtime};
+use rpc::cri;
+use std::fs;
+
+fn as_root(config: &mut cri::ContainerConfig) {
+    security(config).run_as_user = Some(cri::Int64Value { value: 0 });
+}
+
+#[test]
+fn the_process_has_only_the_usual_capabilities_and_a_filter() {
+    with_runtime(|harness| async move {
+        let sandbox = harness.sandbox(|_| {}).await;
+        let mut root = command("root", &["cat", "/proc/self/status"]);
+        as_root(&mut root);
+        let (_, output) = harness.run_to_end(&sandbox, root.clone()).await;
+        let status = fields(&output);
+        assert_eq!((status["CapEff"], status["CapBnd"]), ("00000000a80425fb", "00000000a80425fb"));
+        assert_eq!((status["Seccomp"], status["NoNewPrivs"]), ("2", "0"));
+
+        root.metadata.as_mut().unwrap().name = "changed".into();
+        root.log_path = "changed".into();
+        security(&mut root).no_new_privs = true;
+        security(&mut root).seccomp = None;
+        security(&mut root).capabilities = Some(cri::Capability {
+            add_capabilities: vec!["NET_ADMIN".into()],
+            drop_capabilities: vec!["ALL".into()],
+            ..Default::default()
+        });
+        let (_, output) = harness.run_to_end(&sandbox, root).await;
+        let status = fields(&output);
+        assert_eq!(status["CapEff"], "0000000000001000");
+        assert_eq!((status["Seccomp"], status["NoNewPrivs"]), ("0", "1"));
+
+        let user = command("user", &["cat", "/proc/self/status"]);
+        let (_, output) = harness.run_to_end(&sandbox, user).await;
+        let status = fields(&output);
+        assert_eq!((status["CapEff"], status["CapPrm"]), ("0000000000000000", "0000000000000000"));
+        assert_eq!(status["SigIgn"], "0000000000000000");
+        assert_eq!(status["SigBlk"], "0000000000000000");
+    });
+}
+
+#[test]
+fn the_filter_refuses_a_new_user_namespace() {
+    with_runtime(|harness| async move {
+        let sandbox = harness.sandbox(|_| {}).await;
+        let (status, output) =
+            harness.run_to_end(&sandbox, command("a", &["unshare", "-U", "true"])).await;
+        assert_ne!(status.exit_code, 0);
+        assert!(output.contains("Operation not permitted"), "{output}");
+        let mut free = command("b", &["unshare", "-U", "true"]);
+        security(&mut free).seccomp =
+            Some(cri::SecurityProfile { profile_type: 1, ..Default::default() });
+        let (status, output) = harness.run_to_end(&sandbox, free).await;
+        assert_eq!(status.exit_code, 0, "{output}");
+    });
+}
+
+#[test]
+fn a_profile_of_ones_own_is_obeyed() {
+    with_runtime(|harness| async move {
+        let profile = harness.directory.join("profile.json");
+        let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+            {"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":28}]}"#;
+        fs::write(&profile, text).unwrap();
+        let sandbox = harness.sandbox(|_| {}).await;
+        let mut config = command("a", &["mkdir", "/tmp-directory"]);
+        as_root(&mut config);
+        security(&mut config).seccomp = Some(cri::SecurityProfile {
+            profile_type: cri::security_profile::ProfileType::Localhost as i32,
+            localhost_ref: profile.to_string_lossy().into_owned(),
+        });
+        let (_, output) = harness.run_to_end(&sandbox, config).await;
+        assert!(output.contains("No space left on device"), "{output}");
+    });
+}
+
+#[test]
+fn its_own_limits_are_shown_and_cannot_be_changed() {
+    with_runtime(|harness| async move {
+        let sandbox = harness.sandbox(|_| {}).await;
+        let text = "for file in /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max; do \
+                    test -e $file && cat $file && echo 1073741824 > $file; done; mkdir /sys/fs/cgroup/memory/x";
+        let mut config = script("a", text);
+        as_root(&mut config);
+        crate::harness::resources(&mut config).memory_limit_in_bytes = 64 << 20;
+        let (_, output) = harness.run_to_end(&sandbox, config).await;
+        assert!(
+            output.contains("67108864\n") && output.contains("Read-only file system"),
+            "{output}"
+        );
+    });
+}
+
+#[test]
+fn the_host_is_protected() {
+    with_runtime(|harness| async move {
+        let sandbox = harness.sandbox(|_| {}).await;
+        let text = "echo 1 > /proc/sys/kernel/panic; cat /proc/keys | wc -c; ls /sys/firmware | wc -l; \
+                    mknod /disk b 8 0 && head -c 1 /disk; mount -t tmpfs none /etc; ls /proc | grep -c '^[0-9]'; \
+                    ls -a / | grep -c old; mount | grep -c ' / '";
+        let mut config = script("a", text);
+        as_root(&mut config);
+        let (_, output) = harness.run_to_end(&sandbox, config).await;
+        let lines: Vec<&str> = output.lines().collect();
+        assert!(
+            output.contains("can't create /proc/sys/kernel/panic: Read-only file system"),
+            "{output}"
+        );
+        assert!(output.contains("head: /disk: Operation not permitted"), "{output}");
+        assert!(output.contains("mount: permission denied"), "{output}");
+        assert_eq!(
+            lines.iter().filter(|line| **line == "0").count(),
+            3,
+            "keys, firmware and old roots: {output}"
+        );
+        assert_eq!(lines.last(), Some(&"1"), "one root: {output}");
+    });
+}
+
+#[test]
+fn a_readonly_root_is_read_only_but_its_volumes_are_not() {
+    with_runtime(|harness| async move {
+        let volume = harness.directory.join("volume");
+        fs::create_dir(&volume).unwrap();
+        let sandbox = harness.sandbox(|_| {}).await;
+        let mount = |path: &str, readonly| cri::Mount {
+            container_path: path.into(),
+            host_path: volume.to_string_lossy().into_owned(),
+            readonly,
+            ..Default::default()
+        };
+        let mut config = script("a", "touch /x; touch /made/for/it/y; touch /readonly/z; echo end");
+        as_root(&mut config);
+        security(&mut config).readonly_rootfs = true;
+        config.mounts = vec![mount("/made/for/it", false), mount("/readonly", true)];
+        let (_, output) = harness.run_to_end(&sandbox, config).await;
+        assert!(output.contains("touch: /x: Read-only file system"), "{output}");
+        assert!(output.contains("touch: /readonly/z: Read-only file system"), "{output}");
+        let written: Vec<_> =
+            fs::read_dir(&volume).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(written, ["y"]);
+    });
+}
+
+#[test]
+fn a_device_that_was_asked_for_can_be_opened() {
+    with_runtime(|harness| async move {
+        let sandbox = harness.sandbox(|_| {}).await;
+        let mut config = script("a", "head -c 0 /dev/mine && echo opened");
+        as_root(&mut config);
+        config.devices = vec![cri::Device {
+            container_path: "/dev/mine".into(),
+            host_path: "/dev/loop-control".into(),
+            permissions: "rwm".into(),
+        }];
+        let (_, output) = harness.run_to_end(&sandbox, config).await;
+        assert_eq!(output, "opened\n");
+    });
+}

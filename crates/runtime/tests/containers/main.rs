@@ -1,0 +1,7 @@
+//! Promises of the container runtime, kept on a real kernel: root, overlayfs, control groups, a static busybox.
+
+mod harness;
+mod isolation;
+mod lifecycle;
+mod process;
+mod restart;

@@ -167,7 +167,12 @@ impl Medium for DiskFile {
         let mut disk = self.disk();
         disk.operate()?;
         let file = &mut disk.files[self.index];
+        let before = file.current.len();
         file.current.resize(length as usize, 0);
+        if before < file.current.len() {
+            // Also where the file was cut off before: zeros are found there, not what was.
+            file.unsynced.push((before, length as usize));
+        }
         file.unsynced.retain(|(from, _)| *from < length as usize);
         for (_, to) in &mut file.unsynced {
             *to = (*to).min(length as usize);

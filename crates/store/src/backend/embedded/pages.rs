@@ -35,7 +35,8 @@ struct Shared {
     medium: Arc<dyn Medium>,
     sums: Mutex<Sums>,
     syncs: AtomicU64,
-    /// A page that fails its checksum is an error, and not for redb to find out.
+    /// A page that fails its checksum is an error. Otherwise redb finds out by its own, which it
+    /// verifies on all pages that it goes on with, and the page gets a checksum of what it holds.
     strict: AtomicBool,
     /// The first damage that was found; redb only remembers that there was some.
     damage: Mutex<Option<String>>,
@@ -156,12 +157,21 @@ impl Shared {
             } else {
                 expected == sum(page, bytes)
             };
-            if !sound && self.strict.load(Ordering::Relaxed) {
-                let detail = format!("page at byte {} fails its checksum", page_at(page));
-                let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
-                damage.get_or_insert(detail.clone());
-                return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
+            if sound {
+                continue;
             }
+            if !self.strict.load(Ordering::Relaxed) {
+                // The page may have reached the disk where its checksum has not.
+                let mut sums = self.sums();
+                sums.group(&*self.medium, page / GROUP)?[(page % GROUP) as usize] =
+                    sum(page, bytes);
+                sums.dirty.insert(page / GROUP);
+                continue;
+            }
+            let detail = format!("page at byte {} fails its checksum", page_at(page));
+            let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+            damage.get_or_insert(detail.clone());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
         }
         Ok(())
     }

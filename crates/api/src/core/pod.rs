@@ -7,6 +7,7 @@ mod defaults;
 mod print;
 mod resources;
 mod sources;
+mod validate;
 
 pub use condition::{
     condition, is_available, is_ready, is_scheduled, is_terminal, node_name, phase, set_condition,
@@ -15,6 +16,7 @@ pub use defaults::default_spec;
 pub use resources::{Amounts, limits, qos_class, requests};
 
 use crate::{
+    field::Errors,
     k8s::api::core::v1::{Pod, PodCondition, PodStatus},
     kind::{Column, Kind, Names, Object, Scope, Subresource},
     meta::absent::{list, same, text},
@@ -78,6 +80,18 @@ impl Kind for Pod {
         if text(&status.qos_class).is_empty() {
             status.qos_class = of_old;
         }
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        validate::validate(self, errors);
+    }
+
+    fn validate_update(&self, old: &Pod, errors: &mut Errors) {
+        validate::validate_update(self, old, errors);
+    }
+
+    fn validate_status(&self, old: &Pod, errors: &mut Errors) {
+        validate::validate_status(self, old, errors);
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

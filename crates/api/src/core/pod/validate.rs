@@ -1,0 +1,539 @@
+//! What a pod must be, and what may change in it.
+//!
+//! Upstream: `pkg/apis/core/validation/validation.go`, ValidatePodSpec, ValidatePodUpdate and
+//! ValidatePodStatusUpdate. Ephemeral containers are always refused: there is no door for them.
+
+mod container;
+mod scheduling;
+mod security;
+mod volume;
+
+use super::node_name;
+use crate::{
+    Object,
+    field::{Errors, quoted},
+    k8s::api::core::v1::{Container, Pod, PodSpec, Toleration},
+    meta::{
+        absent::{list, same, text},
+        difference::difference,
+        names,
+    },
+};
+
+/// Fields that may change while a pod lives, as upstream lists them.
+const MUTABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+
+const DEADLINE_MOST: i64 = i32::MAX as i64;
+
+/// Says what is wrong with a pod in itself.
+pub(super) fn validate(pod: &Pod, errors: &mut Errors) {
+    let empty = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
+    validate_spec("spec", spec, Some(pod.name()), errors);
+    let init = list(&spec.init_containers);
+    for (field, containers) in
+        [("containers", spec.containers.as_slice()), ("initContainers", init)]
+    {
+        for (n, it) in containers.iter().enumerate() {
+            trimmed(format!("spec.{field}[{n}].image"), text(&it.image), errors);
+        }
+    }
+    if !list(&spec.ephemeral_containers).is_empty() {
+        errors.forbidden("spec.ephemeralContainers", "cannot be set on create");
+    }
+    if !node_name(pod).is_empty() && !list(&spec.scheduling_gates).is_empty() {
+        let detail = "cannot be set until all schedulingGates have been cleared";
+        errors.forbidden("spec.nodeName", detail);
+    }
+}
+
+/// Says what is wrong with a spec wherever it stands. `pod` is the pod's name, or `None` in a
+/// template.
+pub(crate) fn validate_spec(path: &str, spec: &PodSpec, pod: Option<&str>, errors: &mut Errors) {
+    let at = |field: &str| format!("{path}.{field}");
+    let volumes = volume::validate(&at("volumes"), list(&spec.volumes), pod, errors);
+    container::validate(path, spec, &volumes, errors);
+    validate_whole(path, spec, errors);
+    if spec.host_network == Some(true) {
+        validate_host_ports(&at("containers"), &spec.containers, pod.is_some(), errors);
+    }
+    one_of(
+        at("restartPolicy"),
+        text(&spec.restart_policy),
+        &["Always", "OnFailure", "Never"],
+        errors,
+    );
+    let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+    one_of(at("dnsPolicy"), text(&spec.dns_policy), &policies, errors);
+    if let Some(labels) = &spec.node_selector {
+        names::labels(at("nodeSelector"), labels, errors);
+    }
+    security::validate_pod(path, spec, errors);
+    if let Some(affinity) = &spec.affinity {
+        scheduling::affinity(&at("affinity"), affinity, errors);
+    }
+    validate_dns(&at("dnsConfig"), spec, errors);
+    for (n, it) in list(&spec.readiness_gates).iter().enumerate() {
+        let path = at(&format!("readinessGates[{n}].conditionType"));
+        names::qualified_name(path, &it.condition_type, errors);
+    }
+    let mut gates = Vec::new();
+    for (n, it) in list(&spec.scheduling_gates).iter().enumerate() {
+        let path = at(&format!("schedulingGates[{n}]"));
+        names::qualified_name(&path, &it.name, errors);
+        if gates.contains(&&it.name) {
+            errors.duplicate(path, quoted(&it.name));
+        }
+        gates.push(&it.name);
+    }
+    scheduling::spread(&at("topologySpreadConstraints"), spec, errors);
+    let named = [
+        ("serviceAccountName", text(&spec.service_account_name)),
+        ("nodeName", text(&spec.node_name)),
+        ("priorityClassName", text(&spec.priority_class_name)),
+        ("runtimeClassName", text(&spec.runtime_class_name)),
+    ];
+    for (field, name) in named.into_iter().filter(|it| !it.1.is_empty()) {
+        names::dns_subdomain(at(field), name, errors);
+    }
+    if let Some(seconds) = spec.active_deadline_seconds {
+        names::in_range(at("activeDeadlineSeconds"), seconds, 1, DEADLINE_MOST, errors);
+    }
+    let labels = [("hostname", text(&spec.hostname)), ("subdomain", text(&spec.subdomain))];
+    for (field, name) in labels.into_iter().filter(|it| !it.1.is_empty()) {
+        names::dns_label(at(field), name, errors);
+    }
+    scheduling::tolerations(&at("tolerations"), list(&spec.tolerations), errors);
+    for (n, it) in list(&spec.host_aliases).iter().enumerate() {
+        let path = at(&format!("hostAliases[{n}]"));
+        names::ip(format!("{path}.ip"), &it.ip, errors);
+        for (n, name) in list(&it.hostnames).iter().enumerate() {
+            names::dns_subdomain(format!("{path}.hostnames[{n}]"), name, errors);
+        }
+    }
+    if let Some(policy) = &spec.preemption_policy {
+        one_of(at("preemptionPolicy"), policy, &["PreemptLowerPriority", "Never"], errors);
+    }
+    if let Some(os) = &spec.os {
+        one_of(at("os.name"), &os.name, &["linux", "windows"], errors);
+    }
+}
+
+/// Requests and limits of the pod as a whole hold those of its containers.
+fn validate_whole(path: &str, spec: &PodSpec, errors: &mut Errors) {
+    let Some(whole) = &spec.resources else { return };
+    let path = format!("{path}.resources");
+    if whole.claims.is_some() {
+        let detail = "claims may not be set for Resources at pod-level";
+        errors.forbidden(format!("{path}.claims"), detail);
+    }
+    container::validate_resources(&path, whole, container::validate_pod_resource, errors);
+    let parts = PodSpec { resources: None, overhead: None, ..spec.clone() };
+    let amount = crate::meta::Exact::of;
+    for (name, together) in super::requests(&parts) {
+        let Some(given) = whole.requests.as_ref().and_then(|it| it.get(&name)) else { continue };
+        if together > amount(given) {
+            let shown = match name.as_str() {
+                "cpu" => format!("{}m", together.milli()),
+                _ => together.units().to_string(),
+            };
+            let shown = crate::meta::Exact::canonical(&shown).unwrap_or(shown);
+            let detail =
+                format!("must be greater than or equal to aggregate container requests of {shown}");
+            errors.invalid(format!("{path}.requests[{name}]"), quoted(&given.0), detail);
+        }
+    }
+    for (n, container) in spec.containers.iter().enumerate() {
+        let limits = container.resources.as_ref().and_then(|it| it.limits.as_ref());
+        for (name, limit) in limits.into_iter().flatten() {
+            let Some(most) = whole.limits.as_ref().and_then(|it| it.get(name)) else { continue };
+            if amount(limit) > amount(most) {
+                let path = format!("{path}.containers[{n}][{name}].limits");
+                let detail = format!("must be less than or equal to pod limits of {}", most.0);
+                errors.invalid(path, quoted(&limit.0), detail);
+            }
+        }
+    }
+}
+
+fn validate_host_ports(path: &str, containers: &[Container], in_pod: bool, errors: &mut Errors) {
+    for (n, container) in containers.iter().enumerate() {
+        for (m, port) in list(&container.ports).iter().enumerate() {
+            let host = port.host_port.unwrap_or(0);
+            if (in_pod || host != 0) && host != port.container_port {
+                let path = format!("{path}[{n}].ports[{m}].hostPort");
+                let detail = "must match `containerPort` when `hostNetwork` is true";
+                errors.invalid(path, host, detail);
+            }
+        }
+    }
+}
+
+fn validate_dns(path: &str, spec: &PodSpec, errors: &mut Errors) {
+    let own = text(&spec.dns_policy) == "None";
+    let Some(config) = &spec.dns_config else {
+        if own {
+            errors.required(path, "must provide `dnsConfig` when `dnsPolicy` is None");
+        }
+        return;
+    };
+    let servers = list(&config.nameservers);
+    let at = format!("{path}.nameservers");
+    if own && servers.is_empty() {
+        errors.required(at, "must provide at least one DNS nameserver when `dnsPolicy` is None");
+        return;
+    }
+    let shown = |list: &[String]| {
+        format!("[{}]", list.iter().map(|it| quoted(it)).collect::<Vec<_>>().join(","))
+    };
+    if servers.len() > 3 {
+        errors.invalid(&at, shown(servers), "must not have more than 3 nameservers");
+    }
+    for (n, server) in servers.iter().enumerate() {
+        names::ip(format!("{at}[{n}]"), server, errors);
+    }
+    let searches = list(&config.searches);
+    let at = format!("{path}.searches");
+    if searches.len() > 32 {
+        errors.invalid(&at, shown(searches), "must not have more than 32 search paths");
+    }
+    if searches.join(" ").len() > 2048 {
+        let detail =
+            "must not have more than 2048 characters (including spaces) in the search list";
+        errors.invalid(&at, shown(searches), detail);
+    }
+    for (n, option) in list(&config.options).iter().enumerate() {
+        if text(&option.name).is_empty() {
+            errors.required(format!("{path}.options[{n}]"), "must not be empty");
+        }
+    }
+}
+
+/// A value from a closed list, in the list's order.
+fn one_of(path: String, value: &str, known: &[&str], errors: &mut Errors) {
+    match value {
+        "" => errors.required(path, ""),
+        value if known.contains(&value) => {}
+        value => errors.not_supported(path, value, known),
+    }
+}
+
+fn trimmed(path: String, image: &str, errors: &mut Errors) {
+    if image.trim() != image {
+        errors.invalid(path, quoted(image), "must not have leading or trailing whitespace");
+    }
+}
+
+pub(super) fn validate_update(pod: &Pod, old: &Pod, errors: &mut Errors) {
+    let (Some(spec), Some(before)) = (&pod.spec, &old.spec) else { return };
+    let counts = |it: &PodSpec| [it.containers.len(), list(&it.init_containers).len()];
+    for (n, field) in ["containers", "initContainers"].into_iter().enumerate() {
+        if counts(spec)[n] != counts(before)[n] {
+            let detail = "pod updates may not add or remove containers";
+            errors.forbidden(format!("spec.{field}"), detail);
+            return;
+        }
+    }
+    if !validate_deadline(spec.active_deadline_seconds, before.active_deadline_seconds, errors) {
+        return;
+    }
+    validate_tolerations(list(&spec.tolerations), list(&before.tolerations), errors);
+    let gates = list(&before.scheduling_gates);
+    for (n, it) in list(&spec.scheduling_gates).iter().enumerate() {
+        if !gates.contains(it) {
+            let detail =
+                format!("only deletion is allowed, but found new scheduling gate '{}'", it.name);
+            errors.forbidden(format!("spec.schedulingGates[{n}].name"), detail);
+        }
+    }
+    let masked = masked(spec, before);
+    if !same(&masked, before) {
+        let detail = format!("pod updates may not change fields other than {MUTABLE}");
+        errors.forbidden("spec", format!("{detail}\n{}", difference(before, &masked)));
+    }
+}
+
+/// A deadline may come, and come nearer. False if there is no sense in looking further.
+fn validate_deadline(now: Option<i64>, before: Option<i64>, errors: &mut Errors) -> bool {
+    let path = "spec.activeDeadlineSeconds";
+    match (now, before) {
+        (Some(now), _) if !(0..=DEADLINE_MOST).contains(&now) => {
+            names::in_range(path, now, 0, DEADLINE_MOST, errors);
+            false
+        }
+        (Some(now), Some(before)) if before < now => {
+            errors.invalid(path, now, "must be less than or equal to previous value");
+            false
+        }
+        (None, Some(_)) => {
+            let detail = "must not update from a positive integer to nil value";
+            errors.invalid(path, "null", detail);
+            true
+        }
+        (Some(_), _) | (None, None) => true,
+    }
+}
+
+/// Tolerations may be added, and old ones last longer or shorter.
+fn validate_tolerations(now: &[Toleration], before: &[Toleration], errors: &mut Errors) {
+    let timeless = |it: &Toleration| Toleration { toleration_seconds: None, ..it.clone() };
+    let kept = |old: &Toleration| now.iter().any(|it| timeless(it) == timeless(old));
+    if !before.iter().all(kept) {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        errors.forbidden("spec.tolerations", detail);
+    }
+}
+
+/// The new spec with everything that may change as it was.
+fn masked(spec: &PodSpec, before: &PodSpec) -> PodSpec {
+    let mut masked = spec.clone();
+    let pairs = masked.containers.iter_mut().zip(&before.containers);
+    let init = masked.init_containers.iter_mut().flatten();
+    for (it, old) in pairs.chain(init.zip(list(&before.init_containers))) {
+        it.image.clone_from(&old.image);
+    }
+    masked.active_deadline_seconds = before.active_deadline_seconds;
+    masked.scheduling_gates.clone_from(&before.scheduling_gates);
+    masked.tolerations.clone_from(&before.tolerations);
+    let negative = before.termination_grace_period_seconds.is_some_and(|it| it < 0);
+    if negative && masked.termination_grace_period_seconds == Some(1) {
+        masked.termination_grace_period_seconds = before.termination_grace_period_seconds;
+    }
+    if !list(&before.scheduling_gates).is_empty() {
+        // A gated pod may still be told where to go: selectors may grow.
+        let old = before.node_selector.clone().unwrap_or_default();
+        let new = spec.node_selector.clone().unwrap_or_default();
+        if old.iter().all(|(key, value)| new.get(key) == Some(value)) {
+            masked.node_selector.clone_from(&before.node_selector);
+        }
+    }
+    masked
+}
+
+pub(super) fn validate_status(pod: &Pod, old: &Pod, errors: &mut Errors) {
+    let (Some(status), Some(before)) = (&pod.status, &old.status) else { return };
+    for (n, it) in list(&status.conditions).iter().enumerate() {
+        let known = [
+            "PodScheduled",
+            "Ready",
+            "Initialized",
+            "ContainersReady",
+            "DisruptionTarget",
+            "PodReadyToStartContainers",
+        ];
+        if !known.contains(&it.type_.as_str()) {
+            names::qualified_name(format!("status.conditions[{n}].type"), &it.type_, errors);
+        }
+    }
+    let nominated = text(&status.nominated_node_name);
+    if nominated != text(&before.nominated_node_name) && !nominated.is_empty() {
+        names::dns_subdomain("status.nominatedNodeName", nominated, errors);
+        if !node_name(old).is_empty() {
+            let detail = "may not be set on pods that are already bound to a node";
+            errors.forbidden("status.nominatedNodeName", detail);
+        }
+    }
+    if text(&status.qos_class) != text(&before.qos_class) {
+        errors.invalid("status.qosClass", quoted(text(&status.qos_class)), "field is immutable");
+    }
+    let policy = old.spec.as_ref().map_or("", |it| text(&it.restart_policy));
+    for (n, it) in list(&before.container_statuses).iter().enumerate() {
+        let ended = |it: &crate::k8s::api::core::v1::ContainerStatus| {
+            it.state.as_ref().and_then(|it| it.terminated.clone())
+        };
+        let Some(end) = ended(it) else { continue };
+        // What has ended for good does not run again.
+        if policy == "Always" || (policy == "OnFailure" && end.exit_code != 0) {
+            continue;
+        }
+        let mut now = list(&status.container_statuses).iter().filter(|new| new.name == it.name);
+        if now.any(|it| ended(it).is_none()) {
+            let path = format!("status.containerStatuses[{n}].state");
+            errors.forbidden(path, "may not be transitioned to non-terminated state");
+        }
+    }
+    for (n, it) in list(&status.pod_ips).iter().enumerate() {
+        names::ip(format!("status.podIPs[{n}]"), &it.ip, errors);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kind, codec::from_value};
+    use serde_json::{Value, json};
+
+    fn pod(changes: Value) -> Pod {
+        let mut spec = json!({"containers": [{"name": "c", "image": "i"}]});
+        spec.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let mut pod =
+            from_value(&json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": spec}))
+                .unwrap();
+        <Pod as Kind>::default(&mut pod);
+        pod
+    }
+
+    #[track_caller]
+    fn check(changes: Value, expected: &str) {
+        let mut errors = Errors::default();
+        pod(changes).validate(&mut errors);
+        assert_eq!(errors.message(), expected);
+    }
+
+    #[track_caller]
+    fn container(mut changes: Value, expected: &str) {
+        let fields = changes.as_object_mut().unwrap();
+        fields.entry("name").or_insert("c".into());
+        fields.entry("image").or_insert("i".into());
+        let volumes =
+            json!([{"name": "v"}, {"name": "d", "persistentVolumeClaim": {"claimName": "d"}}]);
+        check(json!({"containers": [changes], "volumes": volumes}), expected);
+    }
+
+    #[test]
+    fn a_pod_has_named_containers_with_images() {
+        check(json!({}), "");
+        check(json!({"containers": []}), "spec.containers: Required value");
+        container(json!({"name": ""}), "spec.containers[0].name: Required value");
+        container(json!({"image": ""}), "spec.containers[0].image: Required value");
+        let same = json!({"name": "c", "image": "i"});
+        check(
+            json!({"containers": [same, same]}),
+            "spec.containers[1].name: Duplicate value: \"c\"",
+        );
+        check(
+            json!({"restartPolicy": "Sometimes"}),
+            "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \
+             \"OnFailure\", \"Never\"",
+        );
+        check(
+            json!({"hostname": "a.b"}),
+            "spec.hostname: Invalid value: \"a.b\": must not contain dots",
+        );
+    }
+
+    #[test]
+    fn containers_say_their_ports_variables_and_mounts() {
+        container(
+            json!({"ports": [{"containerPort": 0}, {"containerPort": 70000}]}),
+            "[spec.containers[0].ports[0].containerPort: Required value, \
+             spec.containers[0].ports[1].containerPort: Invalid value: 70000: \
+             must be between 1 and 65535, inclusive]",
+        );
+        container(
+            json!({"env": [{"name": "a=b"}, {"name": "A", "valueFrom": {}}]}),
+            "[spec.containers[0].env[0].name: Invalid value: \"a=b\": a valid environment variable name \
+             must consist only of printable ASCII characters other than '=', \
+             spec.containers[0].env[1].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, \
+             `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`]",
+        );
+        container(
+            json!({"volumeMounts": [{"name": "none", "mountPath": "/a"}, {"name": "v", "mountPath": "/a"},
+                {"name": "v", "mountPath": "/b", "subPath": "../x"}]}),
+            "[spec.containers[0].volumeMounts[0].name: Not found: \"none\", \
+             spec.containers[0].volumeMounts[1].mountPath: Invalid value: \"/a\": must be unique, \
+             spec.containers[0].volumeMounts.subPath: Invalid value: \"../x\": must not contain '..']",
+        );
+        container(
+            json!({"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}),
+            "spec.containers[0].volumeDevices[0].name: Invalid value: \"v\": can only use volume source \
+             type of PersistentVolumeClaim or Ephemeral for block mode",
+        );
+        container(
+            json!({"readinessProbe": {}}),
+            "spec.containers[0].readinessProbe: Required value: must specify a handler type",
+        );
+        container(
+            json!({"livenessProbe": {"tcpSocket": {"port": 80}, "successThreshold": 2}}),
+            "spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1",
+        );
+    }
+
+    #[test]
+    fn containers_ask_for_no_more_than_their_limit() {
+        container(
+            json!({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}),
+            "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to \
+             cpu limit of 1",
+        );
+        container(
+            json!({"resources": {"requests": {"memory": "-1"}}}),
+            "spec.containers[0].resources.requests[memory]: Invalid value: \"-1\": must be greater than \
+             or equal to 0",
+        );
+        container(
+            json!({"resources": {"requests": {"storage": "1Gi"}}}),
+            "spec.containers[0].resources.requests[storage]: Invalid value: \"storage\": must be a \
+             standard resource for containers",
+        );
+    }
+
+    #[test]
+    fn volumes_have_one_name_and_one_source() {
+        check(
+            json!({"volumes": [{"name": "v"}, {"name": "v"}]}),
+            "spec.volumes[1].name: Duplicate value: \"v\"",
+        );
+        check(
+            json!({"volumes": [{"name": "v", "hostPath": {"path": "/a", "type": "Any"}}]}),
+            "spec.volumes[0].hostPath.type: Unsupported value: \"Any\": supported values: \"\", \
+             \"BlockDevice\", \"CharDevice\", \"Directory\", \"DirectoryOrCreate\", \"File\", \
+             \"FileOrCreate\", \"Socket\"",
+        );
+        check(
+            json!({"volumes": [{"name": "v", "emptyDir": {}, "secret": {"secretName": "s"}}]}),
+            "spec.volumes[0].secret: Forbidden: may not specify more than 1 volume type",
+        );
+        check(
+            json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": ""}}]}),
+            "spec.volumes[0].persistentVolumeClaim.claimName: Required value",
+        );
+        check(
+            json!({"volumes": [{"name": "v", "azureFile": {"secretName": "s"}}]}),
+            "spec.volumes[0].azureFile.shareName: Required value",
+        );
+    }
+
+    #[test]
+    fn only_images_deadlines_and_tolerations_of_a_pod_change() {
+        let old = pod(json!({}));
+        let changed = |changes: Value| {
+            let mut errors = Errors::default();
+            pod(changes).validate_update(&old, &mut errors);
+            errors.message()
+        };
+        assert_eq!(
+            changed(json!({"containers": [{"name": "c", "image": "j:1",
+            "imagePullPolicy": "Always"}]})),
+            ""
+        );
+        assert_eq!(changed(json!({"activeDeadlineSeconds": 5})), "");
+        assert_eq!(changed(json!({"tolerations": [{"operator": "Exists"}]})), "");
+        let text = changed(json!({"nodeName": "n1"}));
+        let start = "spec: Forbidden: pod updates may not change fields other than \
+             `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
+             `spec.tolerations` (only additions to existing tolerations),\
+             `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n@@ ";
+        assert!(text.starts_with(start), "{text}");
+        assert!(text.contains("+ \"nodeName\": \"n1\""), "{text}");
+    }
+
+    #[test]
+    fn what_ended_for_good_does_not_run_again() {
+        let of = |state: Value| {
+            let mut pod = pod(json!({"restartPolicy": "Never"}));
+            let container = json!({"name": "c", "ready": false, "restartCount": 0, "image": "",
+                "imageID": "", "state": state});
+            pod.status = serde_json::from_value(json!({"containerStatuses": [container]})).unwrap();
+            pod
+        };
+        let (ended, running) =
+            (of(json!({"terminated": {"exitCode": 0}})), of(json!({"running": {}})));
+        let mut errors = Errors::default();
+        running.validate_status(&ended, &mut errors);
+        assert_eq!(
+            errors.message(),
+            "status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"
+        );
+    }
+}

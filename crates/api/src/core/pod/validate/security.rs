@@ -1,0 +1,148 @@
+//! As whom a pod and its containers run.
+
+use crate::{
+    core::volume_source::descending,
+    field::{Errors, quoted},
+    k8s::api::core::v1::{AppArmorProfile, PodSpec, SeccompProfile, SecurityContext},
+    meta::{
+        absent::{list, text},
+        names,
+    },
+};
+
+/// Largest user and group id.
+const ID_MOST: i64 = i32::MAX as i64;
+
+pub(super) fn validate_pod(path: &str, spec: &PodSpec, errors: &mut Errors) {
+    let at = format!("{path}.securityContext");
+    let host = |it: Option<bool>| it == Some(true);
+    if let Some(context) = &spec.security_context {
+        id(&at, "fsGroup", context.fs_group, errors);
+        id(&at, "runAsUser", context.run_as_user, errors);
+        id(&at, "runAsGroup", context.run_as_group, errors);
+        for (n, group) in list(&context.supplemental_groups).iter().enumerate() {
+            id(&at, &format!("supplementalGroups[{n}]"), Some(*group), errors);
+        }
+        if host(spec.share_process_namespace) && host(spec.host_pid) {
+            let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
+            errors.invalid(format!("{at}.shareProcessNamespace"), "true", detail);
+        }
+        let mut seen = Vec::new();
+        for (n, it) in list(&context.sysctls).iter().enumerate() {
+            let path = format!("{at}.sysctls[{n}].name");
+            if it.name.is_empty() {
+                errors.required(path, "");
+            } else if seen.contains(&&it.name) {
+                errors.duplicate(path, quoted(&it.name));
+            }
+            seen.push(&it.name);
+        }
+        let policies = ["Always", "OnRootMismatch"];
+        if let Some(policy) = &context.fs_group_change_policy {
+            if !policies.contains(&policy.as_str()) {
+                errors.not_supported(format!("{at}.fsGroupChangePolicy"), policy, &policies);
+            }
+        }
+        seccomp(&at, context.seccomp_profile.as_ref(), errors);
+        app_armor(&at, context.app_armor_profile.as_ref(), errors);
+        let policies = ["Merge", "Strict"];
+        if let Some(policy) = &context.supplemental_groups_policy {
+            if !policies.contains(&policy.as_str()) {
+                errors.not_supported(format!("{at}.supplementalGroupsPolicy"), policy, &policies);
+            }
+        }
+    }
+    if spec.host_users == Some(false) {
+        let fields = [
+            ("hostNetwork", host(spec.host_network)),
+            ("HostPID", host(spec.host_pid)),
+            ("HostIPC", host(spec.host_ipc)),
+        ];
+        for (field, _) in fields.into_iter().filter(|it| it.1) {
+            errors.forbidden(format!("{path}.{field}"), "when `hostUsers` is false");
+        }
+    }
+}
+
+pub(super) fn validate_container(
+    path: &str,
+    context: &SecurityContext,
+    host_users: bool,
+    errors: &mut Errors,
+) {
+    id(path, "runAsUser", context.run_as_user, errors);
+    id(path, "runAsGroup", context.run_as_group, errors);
+    if let Some(mount) = context.proc_mount.as_deref() {
+        let known = ["Default", "Unmasked"];
+        if !known.contains(&mount) {
+            errors.not_supported(format!("{path}.procMount"), mount, &known);
+        }
+        if host_users && mount == "Unmasked" {
+            let detail = "`hostUsers` must be false to use `Unmasked`";
+            errors.invalid(format!("{path}.procMount"), quoted(mount), detail);
+        }
+    }
+    seccomp(path, context.seccomp_profile.as_ref(), errors);
+    if context.allow_privilege_escalation == Some(false) {
+        let shown = || serde_json::to_string(context).expect("API objects are plain data");
+        let cannot = "cannot set `allowPrivilegeEscalation` to false and";
+        if context.privileged == Some(true) {
+            errors.invalid(path, shown(), format!("{cannot} `privileged` to true"));
+        }
+        let added = context.capabilities.as_ref().map(|it| list(&it.add)).unwrap_or_default();
+        if added.iter().any(|it| it == "CAP_SYS_ADMIN") {
+            errors.invalid(path, shown(), format!("{cannot} `capabilities.Add` CAP_SYS_ADMIN"));
+        }
+    }
+    app_armor(path, context.app_armor_profile.as_ref(), errors);
+}
+
+fn id(path: &str, field: &str, id: Option<i64>, errors: &mut Errors) {
+    if let Some(id) = id {
+        names::in_range(format!("{path}.{field}"), id, 0, ID_MOST, errors);
+    }
+}
+
+const PROFILES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
+
+fn seccomp(path: &str, profile: Option<&SeccompProfile>, errors: &mut Errors) {
+    let Some(profile) = profile else { return };
+    let path = format!("{path}.seccompProfile");
+    match profile.type_.as_str() {
+        "" => {
+            errors.required(format!("{path}.type"), "type is required when seccompProfile is set")
+        }
+        kind if PROFILES.contains(&kind) => {}
+        kind => errors.not_supported(format!("{path}.type"), kind, &PROFILES),
+    }
+    let at = format!("{path}.localhostProfile");
+    match (profile.type_ == "Localhost", &profile.localhost_profile) {
+        (true, None) => errors.required(at, "must be set when seccomp type is Localhost"),
+        (true, Some(file)) => descending(at, file, errors),
+        (false, Some(_)) => {
+            let shown = serde_json::to_string(profile).expect("API objects are plain data");
+            errors.invalid(at, shown, "can only be set when seccomp type is Localhost");
+        }
+        (false, None) => {}
+    }
+}
+
+fn app_armor(path: &str, profile: Option<&AppArmorProfile>, errors: &mut Errors) {
+    let Some(profile) = profile else { return };
+    let path = format!("{path}.appArmorProfile");
+    match profile.type_.as_str() {
+        "" => {
+            errors.required(format!("{path}.type"), "type is required when appArmorProfile is set")
+        }
+        kind if PROFILES.contains(&kind) => {}
+        kind => errors.not_supported(format!("{path}.type"), kind, &PROFILES),
+    }
+    let at = format!("{path}.localhostProfile");
+    match (profile.type_ == "Localhost", text(&profile.localhost_profile)) {
+        (true, "") => errors.required(at, "must be set when AppArmor type is Localhost"),
+        (false, name) if !name.is_empty() => {
+            errors.invalid(at, quoted(name), "can only be set when AppArmor type is Localhost");
+        }
+        (true | false, _) => {}
+    }
+}

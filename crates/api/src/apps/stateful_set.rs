@@ -2,8 +2,11 @@
 //!
 //! Upstream: `pkg/controller/statefulset/stateful_set_utils.go`, `pkg/apis/apps/validation`.
 
+mod validate;
+
 use crate::{
     core::pod,
+    field::Errors,
     k8s::api::{
         apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus},
         core::v1::Container,
@@ -13,6 +16,7 @@ use crate::{
         Selector,
         absent::{fill, same, text},
         columns::{self, age, name, wide},
+        names,
     },
 };
 
@@ -61,11 +65,13 @@ impl Kind for StatefulSet {
     }
 
     fn prepare_create(&mut self) {
+        drop_unsupported(self);
         self.status = Some(StatefulSetStatus { available_replicas: Some(0), ..Default::default() });
         self.metadata.generation = Some(1);
     }
 
     fn prepare_update(&mut self, old: &StatefulSet) {
+        drop_unsupported(self);
         self.status.clone_from(&old.status);
         let grown = i64::from(!same(&self.spec, &old.spec));
         self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
@@ -73,6 +79,37 @@ impl Kind for StatefulSet {
 
     fn prepare_status(&mut self, old: &StatefulSet) {
         self.spec.clone_from(&old.spec);
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        validate::validate(self, errors);
+    }
+
+    fn validate_update(&self, old: &StatefulSet, errors: &mut Errors) {
+        validate::validate_update(self, old, errors);
+    }
+
+    fn validate_status(&self, _old: &StatefulSet, errors: &mut Errors) {
+        validate::validate_status(self, errors);
+    }
+
+    fn warnings(&self, _old: Option<&StatefulSet>) -> Vec<String> {
+        let limit = self.spec.as_ref().and_then(|it| it.revision_history_limit);
+        let text = "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended";
+        limit.filter(|it| *it < 0).map(|_| text.to_owned()).into_iter().collect()
+    }
+
+    /// Its pods' names begin with it, and are host names.
+    fn validate_name(name: &str, errors: &mut Errors) {
+        names::dns_label("metadata.name", name, errors);
+    }
+}
+
+/// `maxUnavailable` is behind a gate that is off: as upstream, it is not kept.
+fn drop_unsupported(set: &mut StatefulSet) {
+    let strategy = set.spec.as_mut().and_then(|it| it.update_strategy.as_mut());
+    if let Some(rolling) = strategy.and_then(|it| it.rolling_update.as_mut()) {
+        rolling.max_unavailable = None;
     }
 }
 

@@ -3,11 +3,13 @@
 //! Upstream: `pkg/registry/core/namespace/strategy.go`.
 
 use crate::{
+    field::{Errors, quoted},
     k8s::api::core::v1::{Namespace, NamespaceStatus},
     kind::{Column, Kind, Names, Object, Scope, Subresource},
     meta::{
         absent::fill,
         columns::{age, name, text},
+        names,
     },
 };
 
@@ -55,6 +57,32 @@ impl Kind for Namespace {
 
     fn prepare_status(&mut self, old: &Namespace) {
         self.spec.clone_from(&old.spec);
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let finalizers = self.spec.iter().flat_map(|it| it.finalizers.iter().flatten());
+        for finalizer in finalizers {
+            names::qualified_name("spec.finalizers", finalizer, errors);
+            let standard = ["kubernetes", "orphan", "foregroundDeletion"];
+            if !finalizer.contains('/') && !standard.contains(&finalizer.as_str()) {
+                let detail = "name is neither a standard finalizer name nor is it fully qualified";
+                errors.invalid("spec.finalizers", quoted(finalizer), detail);
+            }
+        }
+    }
+
+    fn validate_status(&self, _old: &Namespace, errors: &mut Errors) {
+        let (wanted, detail) = match self.is_deleting() {
+            false => (ACTIVE, "may only be 'Active' if `deletionTimestamp` is empty"),
+            true => (TERMINATING, "may only be 'Terminating' if `deletionTimestamp` is not empty"),
+        };
+        if phase(self) != wanted {
+            errors.invalid("status.Phase", quoted(phase(self)), detail);
+        }
+    }
+
+    fn validate_name(name: &str, errors: &mut Errors) {
+        names::dns_label("metadata.name", name, errors);
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

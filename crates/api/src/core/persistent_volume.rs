@@ -92,6 +92,11 @@ impl Kind for PersistentVolume {
         validate::validate_update(self, old, errors);
     }
 
+    fn warnings(&self, _old: Option<&PersistentVolume>) -> Vec<String> {
+        let text = "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.";
+        (reclaim_policy(self) == "Recycle").then(|| text.to_owned()).into_iter().collect()
+    }
+
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![("name", self.name().to_owned())]
     }

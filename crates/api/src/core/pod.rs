@@ -14,6 +14,7 @@ pub use condition::{
 };
 pub use defaults::default_spec;
 pub use resources::{Amounts, limits, qos_class, requests};
+pub(crate) use validate::validate_spec;
 
 use crate::{
     field::Errors,

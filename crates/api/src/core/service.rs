@@ -2,7 +2,10 @@
 //!
 //! Upstream: `pkg/registry/core/service`, `pkg/apis/core/v1/defaults.go`.
 
+mod validate;
+
 use crate::{
+    field::Errors,
     k8s::{
         api::core::v1::{
             ClientIPConfig, Service, ServiceSpec, ServiceStatus, SessionAffinityConfig,
@@ -14,6 +17,7 @@ use crate::{
         Selector,
         absent::{fill, list, text},
         columns::{self, NONE, age, name, or, wide},
+        names,
     },
 };
 use std::collections::BTreeSet;
@@ -48,6 +52,13 @@ impl Kind for Service {
     fn prepare_create(&mut self) {
         let load_balancer = Some(Default::default());
         self.status = Some(ServiceStatus { load_balancer, conditions: None });
+        let spec = self.spec.get_or_insert_default();
+        if !text(&spec.cluster_ip).is_empty() && list(&spec.cluster_ips).is_empty() {
+            spec.cluster_ips = Some(vec![text(&spec.cluster_ip).to_owned()]);
+        }
+        if has_address(spec) {
+            default_families(spec);
+        }
     }
 
     fn prepare_update(&mut self, old: &Service) {
@@ -55,6 +66,12 @@ impl Kind for Service {
         if let (Some(spec), Some(before)) = (&mut self.spec, &old.spec) {
             keep_allocated(spec, before);
             drop_outgrown(spec, before);
+            let changed = text(&spec.cluster_ip) != text(&before.cluster_ip);
+            if changed && spec.cluster_ips == before.cluster_ips {
+                // The author changed the old field only: the new one follows.
+                let one = spec.cluster_ip.clone().filter(|it| !it.is_empty());
+                spec.cluster_ips = one.map(|it| vec![it]);
+            }
         }
         if kind(self.spec.as_ref()) != "LoadBalancer" {
             self.status.get_or_insert_default().load_balancer = Some(Default::default());
@@ -63,6 +80,23 @@ impl Kind for Service {
 
     fn prepare_status(&mut self, old: &Service) {
         self.spec.clone_from(&old.spec);
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        validate::validate(self, errors);
+    }
+
+    fn validate_update(&self, old: &Service, errors: &mut Errors) {
+        validate::validate_update(self, old, errors);
+    }
+
+    fn warnings(&self, _old: Option<&Service>) -> Vec<String> {
+        warnings(self)
+    }
+
+    /// A label, digits first or not: upstream relaxed it in 1.36.
+    fn validate_name(name: &str, errors: &mut Errors) {
+        names::dns_label("metadata.name", name, errors);
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -155,6 +189,52 @@ fn default_spec(spec: &mut ServiceSpec) {
     if text(&spec.type_) == "LoadBalancer" {
         spec.allocate_load_balancer_node_ports.get_or_insert(true);
     }
+}
+
+/// One family, that of the address; both for a headless service that selects nothing.
+fn default_families(spec: &mut ServiceSpec) {
+    let families = list(&spec.cluster_ips).first().map_or("IPv4", |it| match it.contains(':') {
+        true => "IPv6",
+        false => "IPv4",
+    });
+    let open = text(&spec.cluster_ip) == HEADLESS && spec.selector.iter().flatten().count() == 0;
+    let policy = if open { "RequireDualStack" } else { "SingleStack" };
+    fill(&mut spec.ip_family_policy, policy);
+    if list(&spec.ip_families).is_empty() {
+        let mut all = vec![families.to_owned()];
+        if text(&spec.ip_family_policy) == "RequireDualStack" && open {
+            all.push("IPv6".to_owned());
+        }
+        spec.ip_families = Some(all);
+    }
+}
+
+fn warnings(service: &Service) -> Vec<String> {
+    let Some(spec) = &service.spec else { return Vec::new() };
+    let headless = is_headless(service);
+    let named = text(&spec.type_) == "ExternalName";
+    let external = !list(&spec.external_ips).is_empty();
+    let all = [
+        (
+            headless && !text(&spec.load_balancer_ip).is_empty(),
+            "spec.loadBalancerIP is ignored for headless services",
+        ),
+        (headless && external, "spec.externalIPs is ignored for headless services"),
+        (
+            headless && text(&spec.session_affinity) != "None",
+            "spec.SessionAffinity is ignored for headless services",
+        ),
+        (
+            external && !headless && !named,
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+        ),
+        (named && external, "spec.externalIPs is ignored when spec.type is \"ExternalName\""),
+        (
+            !named && !text(&spec.external_name).is_empty(),
+            "spec.externalName is ignored when spec.type is not \"ExternalName\"",
+        ),
+    ];
+    all.into_iter().filter(|it| it.0).map(|it| it.1.to_owned()).collect()
 }
 
 /// Can be reached from outside the cluster.

@@ -1,8 +1,11 @@
-//! `v1` ServiceAccount.
+//! `v1` ServiceAccount: a name under which pods act.
+//!
+//! Upstream: `pkg/registry/core/serviceaccount/strategy.go`.
 
 use crate::{
-    k8s::api::core::v1::ServiceAccount,
-    kind::{Kind, Names, Scope, Subresource},
+    k8s::api::core::v1::{ObjectReference, ServiceAccount},
+    kind::{Column, Kind, Names, Scope, Subresource},
+    meta::columns::{age, name},
 };
 
 impl Kind for ServiceAccount {
@@ -16,4 +19,20 @@ impl Kind for ServiceAccount {
     const STORAGE: &'static str = "/registry/serviceaccounts";
     const SUBRESOURCES: &'static [Subresource] = &[];
     const GENERATION: bool = false;
+    const COLUMNS: &'static [Column<ServiceAccount>] = &[name(), age()];
+
+    fn prepare_create(&mut self) {
+        name_secrets_only(self);
+    }
+
+    fn prepare_update(&mut self, _old: &ServiceAccount) {
+        name_secrets_only(self);
+    }
+}
+
+/// Of a reference to a secret only the name is kept.
+fn name_secrets_only(account: &mut ServiceAccount) {
+    for secret in account.secrets.iter_mut().flatten() {
+        *secret = ObjectReference { name: secret.name.take(), ..ObjectReference::default() };
+    }
 }

@@ -94,9 +94,13 @@ impl Kind for StatefulSet {
     }
 
     fn warnings(&self, _old: Option<&StatefulSet>) -> Vec<String> {
-        let limit = self.spec.as_ref().and_then(|it| it.revision_history_limit);
+        let Some(spec) = &self.spec else { return Vec::new() };
+        let pods = spec.template.spec.as_ref();
+        let mut warnings =
+            pods.map(|it| pod::warnings("spec.template.spec", it)).unwrap_or_default();
         let text = "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended";
-        limit.filter(|it| *it < 0).map(|_| text.to_owned()).into_iter().collect()
+        warnings.extend(spec.revision_history_limit.filter(|it| *it < 0).map(|_| text.to_owned()));
+        warnings
     }
 
     /// Its pods' names begin with it, and are host names.
@@ -120,10 +124,10 @@ fn default_spec(spec: &mut StatefulSetSpec) {
         strategy.type_ = Some("RollingUpdate".to_owned());
         strategy.rolling_update.get_or_insert_default();
     }
-    if text(&strategy.type_) == "RollingUpdate" {
-        if let Some(rolling) = &mut strategy.rolling_update {
-            rolling.partition.get_or_insert(0);
-        }
+    if text(&strategy.type_) == "RollingUpdate"
+        && let Some(rolling) = &mut strategy.rolling_update
+    {
+        rolling.partition.get_or_insert(0);
     }
     let retention = spec.persistent_volume_claim_retention_policy.get_or_insert_default();
     fill(&mut retention.when_deleted, "Retain");

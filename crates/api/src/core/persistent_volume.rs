@@ -22,6 +22,9 @@ use crate::{
 };
 use std::{collections::BTreeMap, fmt};
 
+/// Mount options by annotation, which old clients write.
+pub const MOUNT_OPTIONS: &str = "volume.beta.kubernetes.io/mount-options";
+
 pub const PENDING: &str = "Pending";
 pub const AVAILABLE: &str = "Available";
 pub const BOUND: &str = "Bound";
@@ -93,8 +96,19 @@ impl Kind for PersistentVolume {
     }
 
     fn warnings(&self, _old: Option<&PersistentVolume>) -> Vec<String> {
-        let text = "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.";
-        (reclaim_policy(self) == "Recycle").then(|| text.to_owned()).into_iter().collect()
+        let annotation = |key: &str, since: &str, field: &str| {
+            let text = format!(
+                "metadata.annotations[{key}]: deprecated since {since}; use {field:?} attribute instead"
+            );
+            self.annotation(key).map(|_| text)
+        };
+        let recycle = "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.";
+        let all = [
+            annotation(claims::CLASS_ANNOTATION, "v1.8", "storageClassName"),
+            annotation(MOUNT_OPTIONS, "v1.31", "mountOptions"),
+            (reclaim_policy(self) == "Recycle").then(|| recycle.to_owned()),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

@@ -79,6 +79,13 @@ impl Kind for PersistentVolumeClaim {
         validate::validate_status(self, errors);
     }
 
+    fn warnings(&self, _old: Option<&PersistentVolumeClaim>) -> Vec<String> {
+        let text = format!(
+            "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
+        );
+        self.annotation(CLASS_ANNOTATION).map(|_| text).into_iter().collect()
+    }
+
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![("name", self.name().to_owned())]
     }

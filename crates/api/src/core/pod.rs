@@ -8,6 +8,7 @@ mod print;
 mod resources;
 mod sources;
 mod validate;
+mod warnings;
 
 pub use condition::{
     condition, is_available, is_ready, is_scheduled, is_terminal, node_name, phase, set_condition,
@@ -15,6 +16,7 @@ pub use condition::{
 pub use defaults::default_spec;
 pub use resources::{Amounts, limits, qos_class, requests};
 pub(crate) use validate::validate_spec;
+pub(crate) use warnings::of_spec as warnings;
 
 use crate::{
     field::Errors,
@@ -93,6 +95,10 @@ impl Kind for Pod {
 
     fn validate_status(&self, old: &Pod, errors: &mut Errors) {
         validate::validate_status(self, old, errors);
+    }
+
+    fn warnings(&self, _old: Option<&Pod>) -> Vec<String> {
+        self.spec.as_ref().map(|it| warnings::of_spec("spec", it)).unwrap_or_default()
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

@@ -93,10 +93,8 @@ fn validate_type(secret: &Secret, data: &BTreeMap<String, ByteString>, errors: &
                 need(&[user, password]);
             }
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.get("ssh-privatekey").is_none_or(|it| it.0.is_empty()) {
-                errors.required("data[ssh-privatekey]", "");
-            }
+        "kubernetes.io/ssh-auth" if data.get("ssh-privatekey").is_none_or(|it| it.0.is_empty()) => {
+            errors.required("data[ssh-privatekey]", "");
         }
         "kubernetes.io/tls" => need(&["tls.crt", "tls.key"]),
         kind @ ("kubernetes.io/dockercfg" | "kubernetes.io/dockerconfigjson") => {

@@ -23,14 +23,14 @@ pub const ANNOTATIONS_MOST: usize = 256 * 1024;
 
 /// Most names: dots between labels.
 pub fn dns_subdomain(path: impl Display, name: &str, errors: &mut Errors) {
-    add(path, name, subdomain_problems(name), errors);
+    add(path, name, subdomain_problems(name, "characters"), errors);
 }
 
 /// Namespaces, services, containers and volumes of a pod.
 pub fn dns_label(path: impl Display, name: &str, errors: &mut Errors) {
     let mut problems = Vec::new();
     if name.len() > LABEL_MOST {
-        problems.push(format!("must be no more than {LABEL_MOST} bytes"));
+        problems.push(format!("must be no more than {LABEL_MOST} characters"));
     }
     if !is_label(name) {
         let dots = name.split('.').all(is_label);
@@ -176,7 +176,7 @@ pub fn driver(path: impl Display, name: &str, errors: &mut Errors) {
     if name.len() > LABEL_MOST {
         errors.too_long(&path, LABEL_MOST);
     }
-    add(path, name, subdomain_problems(&name.to_lowercase()), errors);
+    add(path, name, subdomain_problems(&name.to_lowercase(), "characters"), errors);
 }
 
 /// Lower case letters, digits and inner dashes.
@@ -210,10 +210,11 @@ fn is_key_part(text: &str) -> bool {
     }
 }
 
-fn subdomain_problems(name: &str) -> Vec<String> {
+/// Upstream counts in bytes and calls them characters for names, bytes for keys.
+fn subdomain_problems(name: &str, unit: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if name.len() > SUBDOMAIN_MOST {
-        problems.push(format!("must be no more than {SUBDOMAIN_MOST} bytes"));
+        problems.push(format!("must be no more than {SUBDOMAIN_MOST} {unit}"));
     }
     if !name.split('.').all(is_label) {
         problems.push(DNS_SUBDOMAIN.to_owned());
@@ -230,7 +231,7 @@ fn key_problems(key: &str) -> Vec<String> {
             *name
         }
         [prefix, name] => {
-            let wrong = subdomain_problems(prefix).into_iter();
+            let wrong = subdomain_problems(prefix, "bytes").into_iter();
             problems.extend(wrong.map(|it| format!("prefix part {it}")));
             *name
         }
@@ -276,7 +277,10 @@ mod tests {
         assert_eq!(problems(|it| dns_label("n", "a.b", it)), ["must not contain dots"]);
         assert_eq!(problems(|it| dns_label("n", "a_b", it)), [DNS_LABEL]);
         let long = "a".repeat(64);
-        assert_eq!(problems(|it| dns_label("n", &long, it)), ["must be no more than 63 bytes"]);
+        assert_eq!(
+            problems(|it| dns_label("n", &long, it)),
+            ["must be no more than 63 characters"]
+        );
     }
 
     #[test]

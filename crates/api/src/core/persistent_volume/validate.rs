@@ -2,8 +2,9 @@
 //!
 //! Upstream: `pkg/apis/core/validation/validation.go`, ValidatePersistentVolumeSpec and Update.
 
-use super::claims;
+use super::{MOUNT_OPTIONS, claims};
 use crate::{
+    Object,
     core::{
         node,
         volume_source::{self as source, Sources},
@@ -54,6 +55,7 @@ pub(super) fn validate(volume: &PersistentVolume, errors: &mut Errors) {
     if let Some(mode) = spec.volume_mode.as_deref().filter(|it| !modes.contains(it)) {
         errors.not_supported("spec.volumeMode", mode, &modes);
     }
+    validate_mount_annotation(volume, spec, errors);
     if let Some(class) = &spec.volume_attributes_class_name {
         match class.as_str() {
             "" => {
@@ -186,6 +188,31 @@ fn validate_source(spec: &PersistentVolumeSpec, name: &str, errors: &mut Errors)
     });
     one.one("csi", spec.csi.as_ref(), errors, validate_csi);
     one.finish(errors);
+}
+
+/// Mount options by annotation, which only the sources that are mounted by name understand.
+fn validate_mount_annotation(
+    volume: &PersistentVolume,
+    spec: &PersistentVolumeSpec,
+    errors: &mut Errors,
+) {
+    let mounted = spec.gce_persistent_disk.is_some()
+        || spec.aws_elastic_block_store.is_some()
+        || spec.glusterfs.is_some()
+        || spec.nfs.is_some()
+        || spec.rbd.is_some()
+        || spec.quobyte.is_some()
+        || spec.iscsi.is_some()
+        || spec.cinder.is_some()
+        || spec.cephfs.is_some()
+        || spec.azure_file.is_some()
+        || spec.vsphere_volume.is_some()
+        || spec.azure_disk.is_some()
+        || spec.photon_persistent_disk.is_some();
+    if !mounted && volume.annotation(MOUNT_OPTIONS).is_some() {
+        let detail = "may not specify mount options for this volume type";
+        errors.forbidden(format!("metadata.annotations.{MOUNT_OPTIONS}"), detail);
+    }
 }
 
 fn validate_csi(it: &CSIPersistentVolumeSource, path: &str, errors: &mut Errors) {

@@ -32,13 +32,6 @@ pub fn default_spec(spec: &mut PodSpec) {
     spec.containers.iter_mut().for_each(default_container);
     quantity::canonicalize(&mut spec.overhead);
     spec.resources.iter_mut().for_each(canonicalize);
-    if spec.host_network == Some(true) {
-        let init = spec.init_containers.iter_mut().flatten();
-        let ports = init.chain(&mut spec.containers).filter_map(|it| it.ports.as_mut()).flatten();
-        for port in ports.filter(|it| it.host_port.unwrap_or(0) == 0) {
-            port.host_port = Some(port.container_port);
-        }
-    }
 }
 
 /// Fills in what a template leaves open and a pod may not.
@@ -54,6 +47,13 @@ pub(super) fn default_pod(spec: &mut PodSpec) {
         }
     }
     default_whole(spec);
+    if spec.host_network == Some(true) {
+        let init = spec.init_containers.iter_mut().flatten();
+        let ports = init.chain(&mut spec.containers).filter_map(|it| it.ports.as_mut()).flatten();
+        for port in ports.filter(|it| it.host_port.unwrap_or(0) == 0) {
+            port.host_port = Some(port.container_port);
+        }
+    }
 }
 
 /// Requests of the pod as a whole, once it has limits as a whole: what its containers ask for

@@ -530,10 +530,10 @@ impl Handler<'_> {
     }
 
     fn action(&self, field: &str, path: &str, grace: Option<i64>, errors: &mut Errors) {
-        if let (Some(exec), "exec") = (self.exec, field) {
-            if list(&exec.command).is_empty() {
-                errors.required(format!("{path}.command"), "");
-            }
+        if let (Some(exec), "exec") = (self.exec, field)
+            && list(&exec.command).is_empty()
+        {
+            errors.required(format!("{path}.command"), "");
         }
         if let (Some(get), "httpGet") = (self.get, field) {
             need(path, "path", text(&get.path), errors);
@@ -552,13 +552,13 @@ impl Handler<'_> {
         if let (Some(grpc), "grpc") = (self.grpc, field) {
             names::port(format!("{path}.port"), grpc.port, errors);
         }
-        if let (Some(sleep), "sleep", Some(grace)) = (self.sleep, field, grace) {
-            if !(0..=grace).contains(&sleep.seconds) {
-                let detail = format!(
-                    "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
-                );
-                errors.invalid(path, sleep.seconds, detail);
-            }
+        if let (Some(sleep), "sleep", Some(grace)) = (self.sleep, field, grace)
+            && !(0..=grace).contains(&sleep.seconds)
+        {
+            let detail = format!(
+                "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+            );
+            errors.invalid(path, sleep.seconds, detail);
         }
     }
 }

@@ -38,18 +38,18 @@ pub(super) fn validate_pod(path: &str, spec: &PodSpec, errors: &mut Errors) {
             seen.push(&it.name);
         }
         let policies = ["Always", "OnRootMismatch"];
-        if let Some(policy) = &context.fs_group_change_policy {
-            if !policies.contains(&policy.as_str()) {
-                errors.not_supported(format!("{at}.fsGroupChangePolicy"), policy, &policies);
-            }
+        if let Some(policy) = &context.fs_group_change_policy
+            && !policies.contains(&policy.as_str())
+        {
+            errors.not_supported(format!("{at}.fsGroupChangePolicy"), policy, &policies);
         }
         seccomp(&at, context.seccomp_profile.as_ref(), errors);
         app_armor(&at, context.app_armor_profile.as_ref(), errors);
         let policies = ["Merge", "Strict"];
-        if let Some(policy) = &context.supplemental_groups_policy {
-            if !policies.contains(&policy.as_str()) {
-                errors.not_supported(format!("{at}.supplementalGroupsPolicy"), policy, &policies);
-            }
+        if let Some(policy) = &context.supplemental_groups_policy
+            && !policies.contains(&policy.as_str())
+        {
+            errors.not_supported(format!("{at}.supplementalGroupsPolicy"), policy, &policies);
         }
     }
     if spec.host_users == Some(false) {

@@ -10,7 +10,7 @@ use crate::StoreError;
 use flate2::Crc;
 use redb::{BackendError, StorageBackend};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     io,
     ops::Bound,
     sync::{
@@ -179,16 +179,18 @@ impl Shared {
 
 impl Sums {
     fn group(&mut self, medium: &dyn Medium, group: u64) -> io::Result<&mut [u32]> {
-        if !self.groups.contains_key(&group) {
-            let mut block = [0; PAGE as usize];
-            if sums_at(group) + PAGE <= medium.len()? {
-                medium.read_at(sums_at(group), &mut block)?;
+        Ok(match self.groups.entry(group) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unread) => {
+                let mut block = [0; PAGE as usize];
+                if sums_at(group) + PAGE <= medium.len()? {
+                    medium.read_at(sums_at(group), &mut block)?;
+                }
+                let sums = block.chunks_exact(4);
+                let sums = sums.map(|s| u32::from_le_bytes(s.try_into().expect("four bytes")));
+                unread.insert(sums.collect())
             }
-            let sums = block.chunks_exact(4);
-            let sums = sums.map(|s| u32::from_le_bytes(s.try_into().expect("four bytes")));
-            self.groups.insert(group, sums.collect());
-        }
-        Ok(self.groups.get_mut(&group).expect("it is there now"))
+        })
     }
 }
 

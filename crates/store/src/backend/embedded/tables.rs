@@ -92,12 +92,15 @@ fn state_of(table: &impl ReadableTable<(), &'static [u8]>) -> Result<State, Stor
     State::read(bytes.value()).ok_or_else(|| damaged("state"))
 }
 
+/// A row's bytes in redb's cache.
+type StoredRow<'r> = AccessGuard<'r, &'static [u8]>;
+
 /// The newest version of a key that is not after `at`.
 fn version_at<'r>(
     rows: &'r impl ReadableTable<&'static [u8], &'static [u8]>,
     key: &[u8],
     at: Revision,
-) -> Result<Option<(Revision, AccessGuard<'r, &'static [u8]>)>, StorageError> {
+) -> Result<Option<(Revision, StoredRow<'r>)>, StorageError> {
     let (from, to) = (codec::row_key(key, at), codec::behind(key));
     let Some(found) = rows.range(&from[..]..&to[..])?.next() else { return Ok(None) };
     let (row_key, row) = found?;
@@ -241,15 +244,14 @@ impl<'t> Tables<'t> {
     pub(super) fn outdated(&self, now: Timestamp) -> Result<Option<Revision>, StorageError> {
         let age = retention::age_allowed(self.state.history_bytes);
         let mut outdated = None;
-        let mut steps = 0;
-        for found in self.history.iter()? {
+        // One more than a step forgets, so that the step after this one is due at once.
+        for found in self.history.iter()?.take(COMPACT_STEP + 1) {
             let (revision, bytes) = found?;
             let at = codec::history_time(bytes.value()).ok_or_else(|| damaged("revision"))?;
-            if now.since(at) <= age || steps > COMPACT_STEP {
+            if now.since(at) <= age {
                 break;
             }
             outdated = Some(Revision(revision.value()));
-            steps += 1;
         }
         Ok(outdated.filter(|revision| *revision > self.state.oldest))
     }

@@ -24,6 +24,8 @@ pub struct Details {
     pub uid: String,
     pub causes: Vec<Cause>,
     pub retry_after_seconds: u32,
+    /// Where a list goes on whose past is forgotten; part of the `Status`'s own metadata.
+    pub continue_token: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +144,9 @@ impl Failure {
             "message": self.message, "reason": self.reason, "code": self.code,
         });
         if let Some(details) = &self.details {
+            if !details.continue_token.is_empty() {
+                status["metadata"]["continue"] = details.continue_token.as_str().into();
+            }
             status["details"] = details.to_json();
         }
         status

@@ -4,19 +4,41 @@
 //! the same way through [`admit`](mod@admit) and [`commit`](mod@commit).
 #![forbid(unsafe_code)]
 
+mod accept;
 mod admission;
 mod admit;
+mod answer;
+mod ask;
+mod authn;
+mod authz;
+mod body;
 mod commit;
+mod discovery;
 mod error;
 mod events;
+mod health;
 mod history;
+mod http;
 mod ledger;
 mod local;
+mod merge;
 mod metadata;
+mod metrics;
+mod node;
+mod rest;
+mod scan;
+mod selection;
 mod server;
+mod show;
 mod startup;
+mod subresource;
+mod table;
+mod target;
+mod tls;
 mod user;
 mod view;
 
 pub use error::Error;
+pub use node::{Connection, NodeProxy, TlsNodeProxy};
 pub use server::{Config, Server, open};
+pub use tls::Tls;

@@ -4,11 +4,14 @@ use crate::{
     admission::{Chain, service_address::ServiceRange},
     error::Error,
     events::Recorder,
+    health::Health,
     ledger::Ledger,
     local::Local,
+    metrics::Metrics,
+    node::NodeProxy,
     user::User,
 };
-use api::KindRef;
+use api::{Failure, KindRef};
 use client::Client;
 use std::{collections::BTreeSet, sync::Arc};
 use stdx::{Clock, Entropy};
@@ -27,6 +30,8 @@ pub struct Config {
     pub entropy: Arc<dyn Entropy>,
     /// What `/version` says: `v1.36.0+stanchion`.
     pub version: String,
+    /// The way to nodes' own servers; without one there are no logs and no streams.
+    pub node_proxy: Option<Arc<dyn NodeProxy>>,
 }
 
 /// The door. Cheap to share; everything behind it is.
@@ -38,6 +43,8 @@ pub struct Server {
     pub(crate) chain: Chain,
     pub(crate) recorder: Recorder,
     pub(crate) service_range: ServiceRange,
+    pub(crate) health: Health,
+    pub(crate) metrics: Metrics,
     follower: JoinHandle<()>,
 }
 
@@ -55,8 +62,18 @@ pub async fn open(store: Arc<dyn Store>, config: Config) -> Result<Arc<Server>, 
         async move { ledger.follow(&*store, watch).await }
     });
     let (recorder, backlog) = Recorder::new();
-    let server =
-        Arc::new(Server { config, store, ledger, kinds, chain, recorder, service_range, follower });
+    let server = Arc::new(Server {
+        config,
+        store,
+        ledger,
+        kinds,
+        chain,
+        recorder,
+        service_range,
+        health: Health::default(),
+        metrics: Metrics::default(),
+        follower,
+    });
     backlog.start(&server);
     crate::startup::fill(&server).await?;
     Ok(server)
@@ -67,6 +84,11 @@ impl Server {
     /// (`system:serviceaccount:kube-system:statefulset-controller`).
     pub fn client(self: &Arc<Self>, user: &str) -> Arc<dyn Client> {
         Arc::new(Local::new(self.clone(), User::inside(user)))
+    }
+
+    pub(crate) fn node_proxy(&self) -> Result<&dyn NodeProxy, Failure> {
+        let why = "this server does not know the way to its nodes";
+        self.config.node_proxy.as_deref().ok_or_else(|| Failure::unavailable(why))
     }
 
     pub(crate) fn now(&self) -> stdx::Timestamp {

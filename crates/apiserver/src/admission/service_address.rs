@@ -62,7 +62,7 @@ impl ServiceRange {
         let free = |it: &Ipv4Addr| !view.reserved.contains(&address_key(*it));
         // The lower part is left to those who ask for an address by number.
         let band = (self.size() / 16).clamp(16, 256).min(self.size() / 2);
-        let mut draw = || server.config.entropy.below(u64::from(self.size() - band)) as u32 + band;
+        let draw = || server.config.entropy.below(u64::from(self.size() - band)) as u32 + band;
         let drawn = (0..DRAWS).map(|_| self.nth(draw())).find(free);
         let in_turn = || (0..self.size()).map(|n| self.nth(band + n)).find(free);
         drawn.or_else(in_turn)

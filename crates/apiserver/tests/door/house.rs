@@ -13,6 +13,7 @@ pub(crate) fn config() -> Config {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy::default()),
         version: "v1.36.0+stanchion".to_owned(),
+        node_proxy: None,
     }
 }
 

@@ -1,0 +1,168 @@
+//! From the bytes of a request to a typed object, as strictly as was asked.
+//!
+//! Upstream: `apiserver/pkg/endpoints/handlers/{create,rest}.go`.
+
+use crate::{scan, target::Query};
+use api::{AnyKind, AnyObject, Failure, KindRef};
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+/// Upstream's `MaxRequestBodyBytes`: 3 MiB.
+pub(crate) const BYTES_MAX: usize = 3 * 1024 * 1024;
+
+pub(crate) async fn read(body: hyper::body::Incoming) -> Result<Bytes, Failure> {
+    match Limited::new(body, BYTES_MAX).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let why = format!("Request entity too large: limit is {BYTES_MAX}");
+            Err(Failure::new(413, "RequestEntityTooLarge", why))
+        }
+        Err(error) => {
+            Err(Failure::bad_request(format!("unable to read the request body: {error}")))
+        }
+    }
+}
+
+/// What happens to fields that the kind does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strictness {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+impl Strictness {
+    pub(crate) fn of(query: &Query, options: &str) -> Result<Strictness, Failure> {
+        match query.one("fieldValidation") {
+            "" | "Warn" => Ok(Strictness::Warn),
+            "Ignore" => Ok(Strictness::Ignore),
+            "Strict" => Ok(Strictness::Strict),
+            other => Err(invalid_options(
+                options,
+                &format!(
+                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+                ),
+            )),
+        }
+    }
+}
+
+/// Whether nothing is to be written.
+pub(crate) fn dry_run(query: &Query, options: &str) -> Result<bool, Failure> {
+    match query.all("dryRun").find(|it| *it != "All") {
+        None => Ok(query.has("dryRun")),
+        Some("") => Ok(false),
+        Some(other) => Err(invalid_options(
+            options,
+            &format!("dryRun: Unsupported value: {other:?}: supported values: \"All\""),
+        )),
+    }
+}
+
+pub(crate) fn invalid_options(options: &str, why: &str) -> Failure {
+    Failure::new(422, "Invalid", format!("{options}.meta.k8s.io \"\" is invalid: {why}"))
+}
+
+/// The body as JSON: `application/json` as it is, YAML translated.
+pub(crate) fn to_json(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Failure> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let content_type = content_type.unwrap_or("application/json");
+    match content_type.split(';').next().unwrap_or_default().trim() {
+        "application/json" | "" | "*/*" => Ok(body),
+        "application/yaml" => yaml_to_json(&body),
+        _ => Err(Failure::new(
+            415,
+            "UnsupportedMediaType",
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
+        )),
+    }
+}
+
+pub(crate) fn yaml_to_json(yaml: &[u8]) -> Result<Bytes, Failure> {
+    let text =
+        std::str::from_utf8(yaml).map_err(|error| Failure::bad_request(error.to_string()))?;
+    let value: serde_json::Value =
+        serde_saphyr::from_str(text).map_err(|error| Failure::bad_request(error.to_string()))?;
+    Ok(Bytes::from(value.to_string()))
+}
+
+/// Decodes an object of a kind, and says what was odd about it but let through.
+pub(crate) fn decode(
+    kind: &KindRef,
+    version: &str,
+    json: Bytes,
+    strictness: Strictness,
+) -> Result<(AnyObject, Vec<String>), Failure> {
+    let scan = scan::scan(&json).unwrap_or_default();
+    expect_kind(kind, version, &scan, &json)?;
+    let json = as_stored(kind, version, json, &scan);
+    let (object, unknown) = kind
+        .rules
+        .decode(&json)
+        .map_err(|error| cannot_be(kind, version, &scan, &error.to_string()))?;
+    if strictness == Strictness::Ignore {
+        return Ok((object, Vec::new()));
+    }
+    let odd = strict_errors(&scan.duplicates, &unknown);
+    if strictness == Strictness::Strict && !odd.is_empty() {
+        let why = format!("strict decoding error: {}", odd.join(", "));
+        return Err(cannot_be(kind, version, &scan, &why));
+    }
+    Ok((object, odd))
+}
+
+/// Everything odd in upstream's words.
+pub(crate) fn strict_errors(duplicates: &[String], unknown: &[String]) -> Vec<String> {
+    let duplicates = duplicates.iter().map(|it| format!("duplicate field {it:?}"));
+    duplicates.chain(unknown.iter().map(|it| format!("unknown field {it:?}"))).collect()
+}
+
+fn expect_kind(
+    kind: &AnyKind,
+    version: &str,
+    scan: &scan::Scan,
+    json: &[u8],
+) -> Result<(), Failure> {
+    let given_version = scan.api_version.as_ref().map_or("", |it| &it.0);
+    let given_kind = scan.kind.as_deref().unwrap_or_default();
+    let expected = kind.api_version_as(version);
+    if !given_kind.is_empty() && given_kind != kind.kind {
+        let why = format!(
+            "no kind {given_kind:?} is registered for version {given_version:?}, expected {:?} in version {expected:?}",
+            kind.kind
+        );
+        return Err(cannot_be(kind, version, scan, &why));
+    }
+    if !given_version.is_empty() && given_version != expected {
+        return Err(Failure::bad_request(format!(
+            "the API version in the data ({given_version}) does not match the expected API version ({expected})"
+        )));
+    }
+    if json.is_empty() {
+        return Err(Failure::bad_request("the body of the request was empty"));
+    }
+    Ok(())
+}
+
+fn cannot_be(kind: &AnyKind, version: &str, scan: &scan::Scan, why: &str) -> Failure {
+    let given_kind = scan.kind.as_deref().filter(|it| !it.is_empty()).unwrap_or(&kind.kind);
+    let given = scan.api_version.as_ref().map_or("", |it| &it.0);
+    let given_version = match given.rsplit('/').next().unwrap_or_default() {
+        "" => version,
+        given => given,
+    };
+    Failure::bad_request(format!(
+        "{given_kind} in version {given_version:?} cannot be handled as a {}: {why}",
+        kind.kind
+    ))
+}
+
+/// A version that differs in nothing but its name is read as the stored one.
+fn as_stored(kind: &AnyKind, version: &str, json: Bytes, scan: &scan::Scan) -> Bytes {
+    let Some((_, at)) = scan.api_version.as_ref().filter(|_| version != kind.version) else {
+        return json;
+    };
+    let stored = kind.api_version();
+    [&json[..at.start], stored.as_bytes(), &json[at.end..]].concat().into()
+}

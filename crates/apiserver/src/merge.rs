@@ -1,0 +1,69 @@
+//! Patches: what kinds there are, and how each changes a document.
+
+mod json;
+pub(crate) mod keys;
+mod strategic;
+
+use api::{AnyKind, Failure};
+use http::{HeaderMap, header};
+use serde_json::Value;
+
+pub(crate) enum Patch {
+    /// RFC 6902.
+    Json(json_patch::Patch),
+    /// RFC 7396.
+    Merge(Value),
+    Strategic(Value),
+}
+
+const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+
+impl Patch {
+    pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Patch, Failure> {
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let content_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
+        let wrong = |error: serde_json::Error| {
+            Failure::bad_request(format!("error decoding patch: {error}"))
+        };
+        match content_type.trim() {
+            "application/json-patch+json" => json::read(body).map(Patch::Json),
+            "application/merge-patch+json" => {
+                serde_json::from_slice(body).map_err(wrong).and_then(object).map(Patch::Merge)
+            }
+            "application/strategic-merge-patch+json" => {
+                serde_json::from_slice(body).map_err(wrong).and_then(object).map(Patch::Strategic)
+            }
+            "application/apply-patch+yaml" => Err(Failure::new(
+                415,
+                "UnsupportedMediaType",
+                "server-side apply (application/apply-patch+yaml) is not supported yet: use client-side apply",
+            )),
+            _ => Err(Failure::new(
+                415,
+                "UnsupportedMediaType",
+                format!(
+                    "the body of the request was in an unknown format - accepted media types include: {ACCEPTED}"
+                ),
+            )),
+        }
+    }
+
+    pub(crate) fn apply(&self, kind: &AnyKind, document: &mut Value) -> Result<(), Failure> {
+        match self {
+            Patch::Json(patch) => json::apply(document, patch),
+            Patch::Merge(patch) => {
+                json_patch::merge(document, patch);
+                Ok(())
+            }
+            Patch::Strategic(patch) => strategic::merge(document, patch, keys::root(&kind.kind))
+                .map_err(|error| Failure::bad_request(error.to_string())),
+        }
+    }
+}
+
+fn object(patch: Value) -> Result<Value, Failure> {
+    match patch.is_object() {
+        true => Ok(patch),
+        false => Err(Failure::bad_request("error decoding patch: the patch is not a JSON object")),
+    }
+}

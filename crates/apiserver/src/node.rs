@@ -1,0 +1,147 @@
+//! Reaching a node's own server: logs and streams of its containers.
+
+use api::{
+    Failure,
+    core::v1::{Node, Pod},
+};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, IpAddr, PrivateKeyDer, ServerName},
+};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use stdx::BoxFuture;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+/// A two-way stream of bytes.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+/// How the door reaches a node's server.
+pub trait NodeProxy: Send + Sync {
+    /// Opens a connection on which HTTP/1.1 can be spoken at once.
+    fn dial(
+        &self,
+        node: &str,
+        address: SocketAddr,
+    ) -> BoxFuture<'_, io::Result<Box<dyn Connection>>>;
+}
+
+/// TLS with a client certificate: both sides know each other.
+pub struct TlsNodeProxy {
+    connector: TlsConnector,
+}
+
+impl TlsNodeProxy {
+    /// `chain` and `key` are the door's own; `ca` signs the certificates of nodes.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        ca: Vec<CertificateDer<'static>>,
+    ) -> Result<TlsNodeProxy, crate::Error> {
+        let wrong = |error: rustls::Error| crate::Error::Tls(error.to_string());
+        let mut roots = RootCertStore::empty();
+        for certificate in ca {
+            roots.add(certificate).map_err(wrong)?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(wrong)?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .map_err(wrong)?;
+        Ok(TlsNodeProxy { connector: TlsConnector::from(Arc::new(config)) })
+    }
+}
+
+impl NodeProxy for TlsNodeProxy {
+    fn dial(
+        &self,
+        _node: &str,
+        address: SocketAddr,
+    ) -> BoxFuture<'_, io::Result<Box<dyn Connection>>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let name = ServerName::IpAddress(IpAddr::from(address.ip()));
+            let stream = self.connector.connect(name, stream).await?;
+            Ok(Box::new(stream) as Box<dyn Connection>)
+        })
+    }
+}
+
+/// A node that does not answer within this time is not there.
+const DIAL: Duration = Duration::from_secs(10);
+
+/// Where the server of a pod's node listens.
+pub(crate) fn address(node: &Node) -> Option<SocketAddr> {
+    let status = node.status.as_ref()?;
+    let internal = status.addresses.iter().flatten().find(|it| it.type_ == "InternalIP")?;
+    let endpoint = status.daemon_endpoints.as_ref()?.kubelet_endpoint.as_ref()?;
+    let port = u16::try_from(endpoint.port).ok()?;
+    Some(SocketAddr::new(internal.address.parse().ok()?, port))
+}
+
+/// Sends one request to the server of the pod's node. The connection may be upgraded.
+pub(crate) async fn send<B>(
+    proxy: &dyn NodeProxy,
+    node: &Node,
+    request: Request<B>,
+) -> Result<Response<Incoming>, Failure>
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::new(500, "InternalError", format!("error dialing backend: {why}"))
+    };
+    let address =
+        address(node).ok_or_else(|| failed(&format!("node {name} has no address or no server")))?;
+    let stream = match stdx::timeout(DIAL, proxy.dial(name, address)).await {
+        Some(Ok(stream)) => stream,
+        Some(Err(error)) => return Err(failed(&format!("dial tcp {address}: {error}"))),
+        None => return Err(failed(&format!("dial tcp {address}: i/o timeout"))),
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| failed(&error))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!("a connection to a node broke: {error}");
+        }
+    });
+    sender.send_request(request).await.map_err(|error| failed(&error))
+}
+
+/// The container that is meant, by upstream's rules.
+pub(crate) fn container(pod: &Pod, asked: &str) -> Result<String, Failure> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let Some(spec) = &pod.spec else { return Err(Failure::bad_request("the pod has no spec")) };
+    let init = spec.init_containers.iter().flatten().map(|it| it.name.as_str());
+    let own = spec.containers.iter().map(|it| it.name.as_str());
+    let debug = spec.ephemeral_containers.iter().flatten().map(|it| it.name.as_str());
+    let all: Vec<&str> = init.chain(own).chain(debug).collect();
+    match (asked, spec.containers.as_slice()) {
+        ("", [only]) => Ok(only.name.clone()),
+        ("", []) => {
+            Err(Failure::bad_request(format!("a container name must be specified for pod {name}")))
+        }
+        ("", _) => Err(Failure::bad_request(format!(
+            "a container name must be specified for pod {name}, choose one of: [{}]",
+            all.join(" ")
+        ))),
+        (asked, _) if all.contains(&asked) => Ok(asked.to_owned()),
+        (asked, _) => {
+            Err(Failure::bad_request(format!("container {asked} is not valid for pod {name}")))
+        }
+    }
+}

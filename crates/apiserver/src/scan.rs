@@ -1,0 +1,222 @@
+//! One look over a JSON text before it is decoded: which kind it says it is, and which fields it
+//! names twice. Decoders keep the last of two and say nothing; upstream's strict one tells.
+
+use std::{collections::HashSet, ops::Range};
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// The text between the quotes, and where it is.
+    pub(crate) api_version: Option<(String, Range<usize>)>,
+    pub(crate) kind: Option<String>,
+    /// Paths as upstream writes them: `spec.containers[0].name`.
+    pub(crate) duplicates: Vec<String>,
+}
+
+/// Deeper than any object of the API; a limit keeps the walk off the end of the stack.
+const DEPTH_MAX: usize = 512;
+
+/// `None` when the text is no JSON object: the decoder will say why.
+pub(crate) fn scan(json: &[u8]) -> Option<Scan> {
+    let mut walk = Walk { json, at: 0, path: Vec::new(), scan: Scan::default() };
+    walk.space();
+    if walk.peek()? != b'{' {
+        return None;
+    }
+    walk.value(0)?;
+    Some(walk.scan)
+}
+
+enum Step {
+    Field(Range<usize>),
+    Item(usize),
+}
+
+struct Walk<'a> {
+    json: &'a [u8],
+    at: usize,
+    path: Vec<Step>,
+    scan: Scan,
+}
+
+impl Walk<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.json.get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> Option<()> {
+        self.space();
+        (self.peek()? == byte).then(|| self.at += 1)
+    }
+
+    /// The place of a string's text, between its quotes.
+    fn string(&mut self) -> Option<Range<usize>> {
+        self.take(b'"')?;
+        let start = self.at;
+        loop {
+            match self.peek()? {
+                b'"' => break,
+                b'\\' => self.at += 2,
+                _ => self.at += 1,
+            }
+        }
+        let range = start..self.at;
+        self.at += 1;
+        Some(range)
+    }
+
+    fn value(&mut self, depth: usize) -> Option<()> {
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        self.space();
+        match self.peek()? {
+            b'{' => self.object(depth),
+            b'[' => self.array(depth),
+            b'"' => self.string().map(drop),
+            _ => {
+                let ends = |it: u8| matches!(it, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
+                let start = self.at;
+                while self.peek().is_some_and(|it| !ends(it)) {
+                    self.at += 1;
+                }
+                (self.at > start).then_some(())
+            }
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Option<()> {
+        self.take(b'{')?;
+        self.space();
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Some(());
+        }
+        let json = self.json;
+        // Most objects have a handful of fields, for which looking at each is faster than hashing.
+        let mut few: Vec<&[u8]> = Vec::new();
+        let mut many: HashSet<&[u8]> = HashSet::new();
+        loop {
+            self.space();
+            let name = self.string()?;
+            let text = &json[name.clone()];
+            let again = match few.len() {
+                0..16 => few.contains(&text),
+                _ => {
+                    many.extend(few.iter());
+                    many.contains(text)
+                }
+            };
+            self.path.push(Step::Field(name));
+            if again {
+                let path = self.shown();
+                if !self.scan.duplicates.contains(&path) {
+                    self.scan.duplicates.push(path);
+                }
+            } else if many.is_empty() {
+                few.push(text);
+            } else {
+                many.insert(text);
+            }
+            self.take(b':')?;
+            self.space();
+            let start = self.at;
+            self.value(depth + 1)?;
+            if depth == 0 && json[start] == b'"' {
+                self.note(text, start + 1..self.at - 1);
+            }
+            self.path.pop();
+            self.space();
+            match self.peek()? {
+                b',' => self.at += 1,
+                b'}' => break,
+                _ => return None,
+            }
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    fn array(&mut self, depth: usize) -> Option<()> {
+        self.take(b'[')?;
+        self.space();
+        if self.peek()? == b']' {
+            self.at += 1;
+            return Some(());
+        }
+        for index in 0.. {
+            self.path.push(Step::Item(index));
+            self.value(depth + 1)?;
+            self.path.pop();
+            self.space();
+            match self.peek()? {
+                b',' => self.at += 1,
+                b']' => break,
+                _ => return None,
+            }
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    fn note(&mut self, field: &[u8], value: Range<usize>) {
+        let text = String::from_utf8_lossy(&self.json[value.clone()]).into_owned();
+        match field {
+            b"apiVersion" => self.scan.api_version = Some((text, value)),
+            b"kind" => self.scan.kind = Some(text),
+            _ => {}
+        }
+    }
+
+    fn shown(&self) -> String {
+        let mut shown = String::new();
+        for step in &self.path {
+            match step {
+                Step::Field(name) => {
+                    if !shown.is_empty() {
+                        shown.push('.');
+                    }
+                    shown.push_str(&String::from_utf8_lossy(&self.json[name.clone()]));
+                }
+                Step::Item(index) => shown.push_str(&format!("[{index}]")),
+            }
+        }
+        shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_is_named_twice() {
+        let json = br#" {"apiVersion":"v1","kind":"Pod","a":{"b":[{},{"c":1,"d":"}\"","c":2}]},"kind":"Pod"} "#;
+        let scan = scan(json).unwrap();
+        assert_eq!(scan.duplicates, ["a.b[1].c", "kind"]);
+        assert_eq!(scan.kind.as_deref(), Some("Pod"));
+        let (text, at) = scan.api_version.unwrap();
+        assert_eq!((text.as_str(), &json[at]), ("v1", b"v1".as_slice()));
+    }
+
+    #[test]
+    fn finds_one_among_many() {
+        let fields: Vec<String> = (0..40).chain([7]).map(|it| format!("\"f{it}\":null")).collect();
+        let json = format!("{{\"data\":{{{}}}}}", fields.join(","));
+        assert_eq!(scan(json.as_bytes()).unwrap().duplicates, ["data.f7"]);
+    }
+
+    #[test]
+    fn gives_up_on_what_is_no_object() {
+        for json in ["", "[]", "{", "{\"a\"}", "{\"a\":}", "\"x\"", "{\"a\\"] {
+            assert_eq!(scan(json.as_bytes()), None, "{json}");
+        }
+        let deep = "{\"a\":".repeat(100_000);
+        assert_eq!(scan(deep.as_bytes()), None);
+    }
+}

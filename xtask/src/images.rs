@@ -307,7 +307,10 @@ fn layer(root: &Path) -> Result<Vec<u8>> {
             let found = path.symlink_metadata()?;
             let mut header = tar::Header::new_gnu();
             header.set_mode(found.permissions().mode() & 0o7777);
-            (header.set_uid(0), header.set_gid(0), header.set_mtime(0), header.set_size(0));
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            header.set_size(0);
             if found.is_dir() {
                 header.set_entry_type(tar::EntryType::Directory);
                 builder.append_data(&mut header, name, &[][..])?;

@@ -752,7 +752,9 @@ mod tests {
         builder.append_pax_extensions(pax).unwrap();
         let mut header = tar::Header::new_ustar();
         header.set_mode(0o4755);
-        (header.set_uid(0), header.set_gid(0), header.set_size(1));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(1);
         builder.append_data(&mut header, "deep/er/file", &b"x"[..]).unwrap();
         let rest = tar_of(&[
             entry(EntryType::Link, "hard", "deep/er/file"),

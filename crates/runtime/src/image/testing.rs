@@ -37,7 +37,9 @@ pub(super) fn tar_of(entries: &[Entry<'_>]) -> Vec<u8> {
         raw.linkname[..entry.link.len()].copy_from_slice(entry.link.as_bytes());
         header.set_entry_type(entry.kind);
         header.set_mode(0o644 | if entry.kind.is_dir() { 0o111 } else { 0 });
-        (header.set_uid(1000), header.set_gid(1001), header.set_mtime(1_000_000));
+        header.set_uid(1000);
+        header.set_gid(1001);
+        header.set_mtime(1_000_000);
         header.set_size(entry.content.len() as u64);
         header.set_cksum();
         builder.append(&header, entry.content).unwrap();

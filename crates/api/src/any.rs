@@ -118,6 +118,8 @@ pub trait Rules: Send + Sync {
     fn fields(&self, object: &dyn Erased) -> Vec<(&'static str, String)>;
     fn index_keys(&self, object: &dyn Erased) -> Vec<(&'static str, String)>;
     fn deletion_grace(&self, object: &dyn Erased, asked: Option<i64>) -> Option<i64>;
+    fn is_held(&self, object: &dyn Erased) -> bool;
+    fn begin_deletion(&self, object: &mut AnyObject);
     fn generation(&self) -> bool;
     fn columns(&self) -> Vec<ColumnHead>;
     fn cells(&self, object: &dyn Erased, printing: &Printing) -> Vec<Cell>;
@@ -278,6 +280,12 @@ impl<T: Kind> Rules for Typed<T> {
     }
     fn deletion_grace(&self, object: &dyn Erased, asked: Option<i64>) -> Option<i64> {
         typed::<T>(object).deletion_grace(asked)
+    }
+    fn is_held(&self, object: &dyn Erased) -> bool {
+        typed::<T>(object).is_held()
+    }
+    fn begin_deletion(&self, object: &mut AnyObject) {
+        typed_mut::<T>(object).begin_deletion();
     }
     fn generation(&self) -> bool {
         T::GENERATION

@@ -64,6 +64,15 @@ pub fn delete(
         meta.finalizers = None;
     }
     let seconds = grace.unwrap_or(0).max(0);
+    if kind.rules.is_held(object) {
+        // Upstream: pkg/registry/core/namespace/storage, Delete. There is no grace to count.
+        if meta.deletion_timestamp.is_none() {
+            meta.deletion_timestamp = Some(meta::time(now));
+            changed = true;
+            kind.rules.begin_deletion(&mut marked);
+        }
+        return if changed { Deletion::Marked(marked) } else { Deletion::Unchanged };
+    }
     if !held && seconds == 0 {
         return Deletion::Gone;
     }
@@ -91,9 +100,10 @@ pub fn delete(
 }
 
 /// Whether an object that is being written has nothing left to wait for and goes instead.
-pub fn is_over(object: &dyn Erased) -> bool {
+pub fn is_over(kind: &AnyKind, object: &dyn Erased) -> bool {
     let meta = object.metadata();
     meta.deletion_timestamp.is_some()
         && meta.finalizers.as_ref().is_none_or(Vec::is_empty)
         && meta.deletion_grace_period_seconds.unwrap_or(0) == 0
+        && !kind.rules.is_held(object)
 }

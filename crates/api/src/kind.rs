@@ -131,6 +131,15 @@ pub trait Kind: Object {
         None
     }
 
+    /// Whether something besides grace and `metadata.finalizers` keeps a deleted object: the spec's
+    /// finalizers of a namespace.
+    fn is_held(&self) -> bool {
+        false
+    }
+
+    /// What a deletion that has to wait changes besides the metadata.
+    fn begin_deletion(&mut self) {}
+
     /// Whether `metadata.generateName`/`name` is a fit name for this kind; adds what is wrong.
     fn validate_name(name: &str, errors: &mut Errors) {
         crate::meta::names::dns_subdomain("metadata.name", name, errors);

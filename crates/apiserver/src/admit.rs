@@ -14,7 +14,6 @@ use crate::{
 };
 use api::{
     AnyKind, AnyObject, Erased, Errors, Failure, KindRef,
-    core::v1::Namespace,
     deletion::{self, Deletion, Propagation},
     meta,
 };
@@ -159,7 +158,7 @@ impl Server {
             Part::Own => rules.warnings(&*object, Some(old)),
             Part::Status | Part::Both | Part::Finalize => Vec::new(),
         };
-        let effect = if is_over(&*object) {
+        let effect = if deletion::is_over(kind, &*object) {
             writes = crate::admission::service_address::release(kind, old);
             Effect::Remove
         } else {
@@ -188,7 +187,7 @@ impl Server {
         self.chain.admit(&mut attempt, None)?;
         let checks = attempt.checks;
         let Deleting { grace_seconds, propagation, .. } = *asked;
-        let effect = match delete(kind, &*old, grace_seconds, propagation, self.now()) {
+        let effect = match deletion::delete(kind, &*old, grace_seconds, propagation, self.now()) {
             Deletion::Gone => Effect::Remove,
             Deletion::Marked(object) => Effect::Put(Bytes::from(object.encode())),
             Deletion::Unchanged => Effect::Keep { checked: false },
@@ -311,38 +310,6 @@ fn expect_deleted(
         ));
     }
     Ok(())
-}
-
-/// A namespace waits for its `spec.finalizers` besides those of its metadata.
-fn delete(
-    kind: &AnyKind,
-    old: &dyn Erased,
-    grace_seconds: Option<i64>,
-    propagation: Option<Propagation>,
-    now: stdx::Timestamp,
-) -> Deletion {
-    if !has_spec_finalizers(old) {
-        return deletion::delete(kind, old, grace_seconds, propagation, now);
-    }
-    if old.metadata().deletion_timestamp.is_some() {
-        return Deletion::Unchanged;
-    }
-    let mut marked = old.clone_box();
-    marked.metadata_mut().deletion_timestamp = Some(meta::time(now));
-    if let Some(namespace) = (*marked).as_any_mut().downcast_mut::<Namespace>() {
-        namespace.status.get_or_insert_default().phase = Some("Terminating".to_owned());
-    }
-    Deletion::Marked(marked)
-}
-
-fn is_over(object: &dyn Erased) -> bool {
-    deletion::is_over(object) && !has_spec_finalizers(object)
-}
-
-fn has_spec_finalizers(object: &dyn Erased) -> bool {
-    let namespace = object.as_any().downcast_ref::<Namespace>();
-    let spec = namespace.and_then(|it| it.spec.as_ref());
-    spec.and_then(|it| it.finalizers.as_ref()).is_some_and(|it| !it.is_empty())
 }
 
 pub(crate) fn refuse(kind: &AnyKind, name: &str, errors: &Errors) -> Result<(), Failure> {

@@ -170,7 +170,11 @@ impl Change {
                     _ => {}
                 }
                 keep_identity(&mut object, &*old);
-                if deletion::is_over(&*object) { Decided::Remove } else { Decided::Put(object) }
+                if deletion::is_over(&self.kind, &*object) {
+                    Decided::Remove
+                } else {
+                    Decided::Put(object)
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     k8s::api::core::v1::{Namespace, NamespaceStatus},
     kind::{Column, Kind, Names, Object, Scope, Subresource},
     meta::{
-        absent::fill,
+        absent::{fill, list},
         columns::{age, name, text},
         names,
     },
@@ -83,6 +83,14 @@ impl Kind for Namespace {
 
     fn validate_name(name: &str, errors: &mut Errors) {
         names::dns_label("metadata.name", name, errors);
+    }
+
+    fn is_held(&self) -> bool {
+        self.spec.as_ref().is_some_and(|it| !list(&it.finalizers).is_empty())
+    }
+
+    fn begin_deletion(&mut self) {
+        self.status.get_or_insert_default().phase = Some(TERMINATING.to_owned());
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

@@ -3,6 +3,8 @@
 //! No tokio, no clock, no randomness below: the same world gives the same plan.
 #![forbid(unsafe_code)]
 
+pub mod namespace;
+pub mod service_account;
 pub mod stateful_set;
 #[cfg(test)]
 mod testing;
@@ -17,7 +19,16 @@ use world::Controller;
 
 /// Every controller, by name.
 pub fn controllers() -> Vec<Arc<dyn Controller>> {
-    vec![Arc::new(stateful_set::StatefulSetController)]
+    vec![
+        Arc::new(namespace::NamespaceController),
+        Arc::new(service_account::ServiceAccountController),
+        Arc::new(stateful_set::StatefulSetController),
+        Arc::new(volume_binder::VolumeBinder),
+        Arc::new(volume_protection::ClaimProtection),
+        Arc::new(volume_protection::VolumeProtection),
+        Arc::new(volume_provisioner::VolumeProvisioner),
+        Arc::new(volume_reclaimer::VolumeReclaimer),
+    ]
 }
 
 /// The reference that makes `owner` the controller of an object.

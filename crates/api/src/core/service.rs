@@ -2,6 +2,8 @@
 //!
 //! Upstream: `pkg/registry/core/service`, `pkg/apis/core/v1/defaults.go`.
 
+mod print;
+mod update;
 mod validate;
 
 use crate::{
@@ -14,13 +16,10 @@ use crate::{
     },
     kind::{Column, Kind, Names, Scope, Subresource},
     meta::{
-        Selector,
         absent::{fill, list, text},
-        columns::{self, NONE, age, name, or, wide},
         names,
     },
 };
-use std::collections::BTreeSet;
 
 /// `spec.clusterIP` of a service without an address: its name leads to the pods themselves.
 pub const HEADLESS: &str = "None";
@@ -35,7 +34,7 @@ impl Kind for Service {
     const STORAGE: &'static str = "/registry/services/specs";
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
     const GENERATION: bool = false;
-    const COLUMNS: &'static [Column<Service>] = COLUMNS;
+    const COLUMNS: &'static [Column<Service>] = print::COLUMNS;
 
     fn default(&mut self) {
         default_spec(self.spec.get_or_insert_default());
@@ -64,8 +63,8 @@ impl Kind for Service {
     fn prepare_update(&mut self, old: &Service) {
         self.status.clone_from(&old.status);
         if let (Some(spec), Some(before)) = (&mut self.spec, &old.spec) {
-            keep_allocated(spec, before);
-            drop_outgrown(spec, before);
+            update::keep_allocated(spec, before);
+            update::drop_outgrown(spec, before);
             let changed = text(&spec.cluster_ip) != text(&before.cluster_ip);
             if changed && spec.cluster_ips == before.cluster_ips {
                 // The author changed the old field only: the new one follows.
@@ -115,27 +114,6 @@ impl Kind for Service {
         keys
     }
 }
-
-const COLUMNS: &[Column<Service>] = &[
-    name(),
-    columns::text("Type", "How far it reaches.", |service, _| kind(service.spec.as_ref()).into()),
-    columns::text("Cluster-IP", "Its address in the cluster.", |service, _| {
-        let ips = service.spec.as_ref().map(|it| list(&it.cluster_ips)).unwrap_or_default();
-        ips.first().map_or(NONE, String::as_str).into()
-    }),
-    columns::text("External-IP", "Its addresses for the world.", |service, _| {
-        external_ip(service).into()
-    }),
-    columns::text("Port(s)", "Its ports, and those on every node.", |service, _| {
-        or(&ports(service), NONE).into()
-    }),
-    age(),
-    wide("Selector", "The labels of its pods.", |service, _| {
-        let selector = service.spec.as_ref().and_then(|it| it.selector.as_ref());
-        let selector = selector.map(|it| Selector::of_map(it).to_string()).unwrap_or_default();
-        or(&selector, NONE).into()
-    }),
-];
 
 /// Has no address of its own.
 pub fn is_headless(service: &Service) -> bool {
@@ -250,125 +228,9 @@ fn has_address(spec: &ServiceSpec) -> bool {
     text(&spec.type_) != "ExternalName"
 }
 
-fn has_node_ports(spec: &ServiceSpec) -> bool {
-    matches!(text(&spec.type_), "NodePort" | "LoadBalancer")
-}
-
-fn node_ports(spec: &ServiceSpec) -> BTreeSet<i32> {
-    list(&spec.ports).iter().filter_map(|it| it.node_port).filter(|it| *it != 0).collect()
-}
-
-/// An update that does not mention what the server allocated keeps it.
-fn keep_allocated(spec: &mut ServiceSpec, old: &ServiceSpec) {
-    if has_address(old) && has_address(spec) {
-        if text(&spec.cluster_ip).is_empty() {
-            spec.cluster_ip.clone_from(&old.cluster_ip);
-        }
-        if list(&spec.cluster_ips).is_empty() {
-            spec.cluster_ips.clone_from(&old.cluster_ips);
-        }
-        if list(&spec.ip_families).is_empty() {
-            spec.ip_families.clone_from(&old.ip_families);
-        }
-        if spec.ip_family_policy.is_none() {
-            spec.ip_family_policy.clone_from(&old.ip_family_policy);
-        }
-    }
-    if has_node_ports(old) && has_node_ports(spec) {
-        let used: BTreeSet<i32> =
-            node_ports(old).intersection(&node_ports(spec)).copied().collect();
-        for port in spec.ports.iter_mut().flatten() {
-            if port.node_port.unwrap_or(0) == 0 {
-                let before = list(&old.ports).iter().find(|it| it.name == port.name);
-                let number = before.and_then(|it| it.node_port).filter(|it| !used.contains(it));
-                port.node_port = number.or(port.node_port);
-            }
-        }
-    }
-    if spec.health_check_node_port.unwrap_or(0) == 0
-        && text(&spec.external_traffic_policy) == "Local"
-        && text(&spec.type_) == "LoadBalancer"
-    {
-        spec.health_check_node_port = old.health_check_node_port;
-    }
-}
-
-/// What only the old type needed and the author did not touch goes with that type.
-fn drop_outgrown(spec: &mut ServiceSpec, old: &ServiceSpec) {
-    if has_address(old) && !has_address(spec) {
-        if spec.cluster_ip == old.cluster_ip && spec.cluster_ips == old.cluster_ips {
-            spec.cluster_ip = None;
-            spec.cluster_ips = None;
-        }
-        if spec.ip_families == old.ip_families {
-            spec.ip_families = None;
-        }
-        if spec.ip_family_policy == old.ip_family_policy {
-            spec.ip_family_policy = None;
-        }
-    }
-    let kept_ports = node_ports(old).is_superset(&node_ports(spec));
-    if has_node_ports(old) && !has_node_ports(spec) && kept_ports {
-        for port in spec.ports.iter_mut().flatten() {
-            port.node_port = None;
-        }
-    }
-    let balanced = |it: &ServiceSpec| text(&it.type_) == "LoadBalancer";
-    if balanced(old) && !balanced(spec) {
-        if spec.allocate_load_balancer_node_ports == old.allocate_load_balancer_node_ports {
-            spec.allocate_load_balancer_node_ports = None;
-        }
-        if spec.load_balancer_class == old.load_balancer_class {
-            spec.load_balancer_class = None;
-        }
-        if spec.health_check_node_port == old.health_check_node_port {
-            spec.health_check_node_port = None;
-        }
-    }
-    let same_policy = spec.external_traffic_policy == old.external_traffic_policy;
-    if is_external(old) && !is_external(spec) && same_policy {
-        spec.external_traffic_policy = None;
-    }
-}
-
-/// Load balancers' addresses are many and long: this much is shown.
-const ENTRANCES_SHOWN: usize = 16;
-
-fn external_ip(service: &Service) -> String {
-    let Some(spec) = &service.spec else { return NONE.to_owned() };
-    let listed = list(&spec.external_ips).join(",");
-    match text(&spec.type_) {
-        "ClusterIP" | "NodePort" => or(&listed, NONE).to_owned(),
-        "LoadBalancer" => {
-            let balancer = service.status.as_ref().and_then(|it| it.load_balancer.as_ref());
-            let entrances = balancer.map(|it| list(&it.ingress)).unwrap_or_default().iter();
-            let names = entrances.map(|it| or(text(&it.ip), text(&it.hostname)));
-            let names: BTreeSet<&str> = names.filter(|it| !it.is_empty()).collect();
-            let mut shown = names.into_iter().collect::<Vec<_>>().join(",");
-            if shown.len() > ENTRANCES_SHOWN {
-                shown = format!("{}...", shown.get(..ENTRANCES_SHOWN - 3).unwrap_or_default());
-            }
-            let both: Vec<&str> =
-                [shown.as_str(), listed.as_str()].into_iter().filter(|it| !it.is_empty()).collect();
-            or(&both.join(","), "<pending>").to_owned()
-        }
-        "ExternalName" => text(&spec.external_name).to_owned(),
-        _ => columns::UNKNOWN.to_owned(),
-    }
-}
-
-fn ports(service: &Service) -> String {
-    let ports = service.spec.as_ref().map(|it| list(&it.ports)).unwrap_or_default().iter();
-    let shown = ports.map(|it| match it.node_port.unwrap_or(0) {
-        0 => format!("{}/{}", it.port, text(&it.protocol)),
-        node_port => format!("{}:{node_port}/{}", it.port, text(&it.protocol)),
-    });
-    shown.collect::<Vec<_>>().join(",")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{print::ports, *};
     use crate::{codec, meta::columns::tests::row};
     use serde_json::{Value, json};
 

@@ -220,7 +220,7 @@ fn file(path: &str, file: &DownwardAPIVolumeFile, errors: &mut Errors) {
     source::descending_unreserved(format!("{path}.path"), &file.path, errors);
     match (&file.field_ref, &file.resource_field_ref) {
         (Some(field), other) => {
-            super::container::field_ref(&format!("{path}.fieldRef"), field, &FIELDS, errors);
+            super::environment::field_ref(&format!("{path}.fieldRef"), field, &FIELDS, errors);
             if other.is_some() {
                 let detail = "fieldRef and resourceFieldRef can not be specified simultaneously";
                 errors.invalid(path, "\"resource\"", detail);
@@ -228,7 +228,7 @@ fn file(path: &str, file: &DownwardAPIVolumeFile, errors: &mut Errors) {
         }
         (None, Some(field)) => {
             let path = format!("{path}.resourceFieldRef");
-            super::container::resource_ref(&path, field, true, errors);
+            super::environment::resource_ref(&path, field, true, errors);
         }
         (None, None) => errors.required(path, "one of fieldRef and resourceFieldRef is required"),
     }

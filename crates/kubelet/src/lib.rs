@@ -1,1 +1,23 @@
-//! See ARCHITECTURE.md.
+//! The hands on one node: pods of the world become containers, volumes and a status.
+//!
+//! `plan` decides and is pure; a worker for each pod looks, plans, does, and looks again.
+#![forbid(unsafe_code)]
+
+mod config;
+mod events;
+mod kubelet;
+mod ledger;
+mod lifecycle;
+mod node;
+pub mod plan;
+mod pod;
+mod probe;
+pub mod runtime;
+mod server;
+pub mod spec;
+pub mod status;
+mod volumes;
+
+pub use config::Config;
+pub use kubelet::{Kubelet, KubeletError, start};
+pub use ledger::{Ledger, LedgerError, Record};

@@ -1,0 +1,217 @@
+//! The actions of a plan, carried out: image, start, stop. Each says in events what upstream says.
+//!
+//! Upstream: `pkg/kubelet/images/image_manager.go`, `kuberuntime_container.go` (startContainer, killContainer), 1.36.
+
+mod hooks;
+mod image;
+
+pub(crate) use image::ensure as ensure_image;
+
+use crate::{
+    events::about_container,
+    kubelet::Shared,
+    plan::{Why, pod::GRACE_SECONDS_MIN},
+    probe,
+    runtime::{Image, RuntimeError, message},
+    spec::{self, container::Prepared, environment, host_name, hosts},
+};
+use ::volumes::subpath;
+use api::{
+    Object,
+    core::v1::{Container, Pod},
+};
+use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
+use stdx::Timestamp;
+use world::Event;
+
+/// Why a container could not be started: a reason of the API, and its message.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// One run of a container.
+pub(crate) struct Run<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) container: &'a Container,
+    pub(crate) attempt: u32,
+    pub(crate) sandbox: &'a str,
+    pub(crate) sandbox_attempt: u32,
+    pub(crate) address: &'a str,
+    pub(crate) image: &'a Image,
+}
+
+/// Creates and starts.
+pub(crate) async fn start(shared: &Shared, run: &Run<'_>) -> Result<(), Refused> {
+    let (pod, container) = (run.pod, run.container);
+    let warn = |message: String| {
+        let event = Event::warning(pod, "Failed", message);
+        about_container(&*shared.client, pod, container, event);
+    };
+    let config_error = |message: String| {
+        warn(format!("Error: {message}"));
+        Refused { reason: "CreateContainerConfigError", message }
+    };
+    let volumes = shared.volumes.published(pod.uid());
+    let facts = &shared.facts;
+    // The world is looked at once, at the start: what changes later is for the next run.
+    let (environment, parts) = {
+        let world = shared.client.world();
+        let environment = environment::of(&world, pod, container, facts, run.address);
+        let environment = environment.map_err(config_error)?;
+        let parts =
+            spec::container::sub_paths(pod, container, &environment, &volumes, facts).map_err(config_error)?;
+        (environment, parts)
+    };
+    let mut bound: BTreeMap<usize, PathBuf> = BTreeMap::new();
+    for (index, part) in parts {
+        let path = subpath::publish(&part).await.map_err(|error| {
+            tracing::warn!(pod = pod.name(), volume = part.volume, error = stdx::one_line(&error), "subPath");
+            // Not the cause: it could tell about the host's files.
+            config_error(format!(
+                "failed to prepare subPath for volumeMount \"{}\" of container \"{}\"",
+                part.volume, container.name
+            ))
+        })?;
+        bound.insert(index, path);
+    }
+    let prepared = Prepared {
+        attempt: run.attempt,
+        image: run.image,
+        image_ref: &run.image.id,
+        environment: &environment,
+        volumes: &volumes,
+        parts: &bound,
+    };
+    let config = spec::container::config(pod, container, &prepared, facts).map_err(config_error)?;
+    files(shared, run).await.map_err(|error| config_error(error.to_string()))?;
+    let request = message::CreateContainerRequest {
+        pod_sandbox_id: run.sandbox.to_owned(),
+        config: Some(config),
+        sandbox_config: Some(spec::sandbox::config(pod, run.sandbox_attempt, facts)),
+    };
+    let refused = |reason: &'static str| {
+        move |error: RuntimeError| {
+            warn(format!("Error: {error}"));
+            Refused { reason, message: error.message }
+        }
+    };
+    let id = shared.runtime.create_container(request).await.map_err(refused("CreateContainerError"))?;
+    about_container(
+        &*shared.client,
+        pod,
+        container,
+        Event::normal(pod, "Created", "Container created"),
+    );
+    shared.runtime.start_container(&id).await.map_err(refused("RunContainerError"))?;
+    about_container(
+        &*shared.client,
+        pod,
+        container,
+        Event::normal(pod, "Started", "Container started"),
+    );
+    let hook = container.lifecycle.as_ref().and_then(|it| it.post_start.as_ref());
+    if let Some(hook) = hook
+        && let Err(error) = hooks::run(shared, container, &id, run.address, hook).await
+    {
+        tracing::warn!(pod = pod.name(), container = container.name, error, "postStart");
+        // Not the cause: it could hold secrets.
+        let event = Event::warning(pod, "FailedPostStartHook", "PostStartHook failed");
+        about_container(&*shared.client, pod, container, event);
+        let _ended = shared.runtime.stop_container(&id, GRACE_SECONDS_MIN).await;
+        return Err(Refused { reason: "PostStartHookError", message: error });
+    }
+    Ok(())
+}
+
+/// What must lie on the disk before the container is made: its hosts file, its last word, its log's directory.
+async fn files(shared: &Shared, run: &Run<'_>) -> io::Result<()> {
+    let (pod, facts) = (run.pod, &shared.facts);
+    let (name, domain) = host_name(pod, facts);
+    let text = hosts::content(pod, run.address, &name, &domain, &facts.host_hosts);
+    let hosts_file = facts.hosts_file(pod.uid());
+    let word = spec::container::termination_path(run.container)
+        .map(|_| facts.termination_log(pod.uid(), &run.container.name, run.attempt));
+    let logs = facts.pod_log_dir(pod).join(&run.container.name);
+    let write = move || {
+        if let Some(directory) = hosts_file.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        // The same file, not another one: running containers have it bound.
+        if std::fs::read(&hosts_file).ok().as_deref() != Some(text.as_bytes()) {
+            std::fs::write(&hosts_file, text)?;
+        }
+        if let Some(word) = word {
+            if let Some(directory) = word.parent() {
+                std::fs::create_dir_all(directory)?;
+            }
+            std::fs::write(&word, b"")?;
+            // Whoever the container runs as may write it.
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+            std::fs::set_permissions(&word, mode)?;
+        }
+        std::fs::create_dir_all(logs)
+    };
+    tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
+}
+
+/// One order to end a container.
+pub(crate) struct Stop<'a> {
+    pub(crate) container: &'a str,
+    pub(crate) id: &'a str,
+    /// When it is killed.
+    pub(crate) by: Timestamp,
+    pub(crate) why: Why,
+    /// Not a repetition with less patience: hooks run once.
+    pub(crate) first: bool,
+}
+
+/// Ends one container: hook, then its stop signal, then SIGKILL. `pod`: the object as it was seen last.
+pub(crate) async fn stop(
+    shared: &Shared,
+    pod: Option<&Pod>,
+    stop: &Stop<'_>,
+    address: &str,
+) -> Result<(), RuntimeError> {
+    let name = stop.container;
+    let all = pod.and_then(|it| it.spec.as_ref()).into_iter().flat_map(|it| {
+        it.containers.iter().chain(it.init_containers.iter().flatten())
+    });
+    let container = all.into_iter().find(|it| it.name == name);
+    if let (Some(pod), Some(container), true) = (pod, container, stop.first) {
+        let message = killing(pod, container, stop.why);
+        about_container(&*shared.client, pod, container, Event::normal(pod, "Killing", message));
+        let hook = container.lifecycle.as_ref().and_then(|it| it.pre_stop.as_ref());
+        if let Some(hook) = hook {
+            let left = stop.by.since(shared.clock.now());
+            let hook = hooks::run(shared, container, stop.id, address, hook);
+            if let Some(Err(error)) = stdx::timeout(left, hook).await {
+                tracing::warn!(pod = pod.name(), container = name, error, "preStop");
+                let event = Event::warning(pod, "FailedPreStopHook", "PreStopHook failed");
+                about_container(&*shared.client, pod, container, event);
+            }
+        }
+    }
+    let left = stop.by.since(shared.clock.now()) + Duration::from_millis(500);
+    let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX).max(GRACE_SECONDS_MIN);
+    shared.runtime.stop_container(stop.id, seconds).await
+}
+
+fn killing(pod: &Pod, container: &Container, why: Why) -> String {
+    let name = &container.name;
+    let policy = container.restart_policy.as_deref();
+    let policy = policy.or(pod.spec.as_ref().and_then(|it| it.restart_policy.as_deref()));
+    let again = if policy == Some("Never") { "" } else { ", will be restarted" };
+    match why {
+        Why::Ending => format!("Stopping container {name}"),
+        Why::Liveness => format!("Container {name} failed liveness probe{again}"),
+        Why::Startup => format!("Container {name} failed startup probe{again}"),
+        Why::Unknown => "Container is in \"Unknown\" state, try killing it before restart".to_owned(),
+    }
+}
+
+/// One request of a hook, the same as a probe's.
+async fn get(url: &probe::Url, timeout: Duration) -> Result<(), String> {
+    probe::get(url, timeout).await.map(drop)
+}

@@ -1,0 +1,192 @@
+//! What the node says of itself. Upstream: `nodestatus/setters.go`.
+
+use super::machine;
+use crate::{
+    Config,
+    kubelet::Shared,
+    runtime::{Condition, RuntimeError},
+};
+use api::{
+    core::v1::{
+        DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
+        NodeSystemInfo,
+    },
+    k8s::apimachinery::pkg::api::resource::Quantity,
+    meta,
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Upstream: `--max-pods`.
+const PODS: i64 = 110;
+/// Upstream: `memory.available<100Mi`, `nodefs.available<10%`.
+const MEMORY_AVAILABLE_MIN: i64 = 100 << 20;
+const DISK_AVAILABLE_PERCENT_MIN: u64 = 10;
+/// An unchanged status is written again after this long. Upstream: `nodeStatusReportFrequency`.
+const HEARTBEAT: Duration = Duration::from_secs(300);
+
+pub(super) fn of(
+    config: &Config,
+    shared: &Shared,
+    node: &Node,
+    port: u16,
+    runtime: &Result<Condition, RuntimeError>,
+) -> NodeStatus {
+    let machine = machine();
+    let old = node.status.clone().unwrap_or_default();
+    let disk = disk(shared);
+    let amounts = [
+        ("cpu", machine.cpus.to_string()),
+        ("memory", format!("{}Ki", machine.memory_bytes / 1024)),
+        ("ephemeral-storage", format!("{}Ki", disk.0 / 1024)),
+        ("pods", PODS.to_string()),
+        ("hugepages-1Gi", "0".to_owned()),
+        ("hugepages-2Mi", "0".to_owned()),
+    ];
+    let capacity: BTreeMap<String, Quantity> =
+        amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount))).into();
+    let version = match runtime {
+        Ok(condition) => condition.version.clone(),
+        Err(_) => old.node_info.as_ref().map(|it| it.container_runtime_version.clone()).unwrap_or_default(),
+    };
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let address = |kind: &str, address: &str| NodeAddress {
+        type_: kind.to_owned(),
+        address: address.to_owned(),
+    };
+    let mut status = NodeStatus {
+        addresses: Some(vec![
+            address("InternalIP", &config.node_address),
+            address("Hostname", &config.node_name),
+        ]),
+        allocatable: Some(capacity.clone()),
+        capacity: Some(capacity),
+        daemon_endpoints: Some(NodeDaemonEndpoints {
+            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(port) }),
+        }),
+        node_info: Some(NodeSystemInfo {
+            architecture: architecture.to_owned(),
+            boot_id: machine.boot_id.clone(),
+            container_runtime_version: version,
+            kernel_version: machine.kernel.clone(),
+            kubelet_version: config.version.clone(),
+            kube_proxy_version: String::new(),
+            machine_id: machine.machine_id.clone(),
+            operating_system: "linux".to_owned(),
+            os_image: machine.os_image.clone(),
+            system_uuid: machine.system_uuid.clone(),
+            ..NodeSystemInfo::default()
+        }),
+        volumes_in_use: in_use(shared),
+        images: old.images.clone(),
+        phase: old.phase.clone(),
+        volumes_attached: old.volumes_attached.clone(),
+        config: old.config.clone(),
+        features: old.features.clone(),
+        runtime_handlers: old.runtime_handlers.clone(),
+        ..NodeStatus::default()
+    };
+    let problems: Vec<String> = match runtime {
+        Ok(condition) => condition.problems.clone(),
+        Err(error) => vec![format!("container runtime is down: {error}")],
+    };
+    let memory = machine.memory_available_bytes < MEMORY_AVAILABLE_MIN;
+    let full = disk.1 * 100 < disk.0 * DISK_AVAILABLE_PERCENT_MIN;
+    let verdicts = [
+        pressure("MemoryPressure", memory, ["KubeletHasInsufficientMemory", "kubelet has insufficient memory available",
+            "KubeletHasSufficientMemory", "kubelet has sufficient memory available"]),
+        pressure("DiskPressure", full, ["KubeletHasDiskPressure", "kubelet has disk pressure",
+            "KubeletHasNoDiskPressure", "kubelet has no disk pressure"]),
+        pressure("PIDPressure", pids_are_short(), ["KubeletHasInsufficientPID", "kubelet has insufficient PID available",
+            "KubeletHasSufficientPID", "kubelet has sufficient PID available"]),
+        match problems.is_empty() {
+            true => ("Ready", true, "KubeletReady", "kubelet is posting ready status".to_owned()),
+            false => ("Ready", false, "KubeletNotReady", problems.join(", ")),
+        },
+    ];
+    conditions(shared, &old, &mut status, verdicts);
+    status
+}
+
+type Verdict = (&'static str, bool, &'static str, String);
+
+fn pressure(kind: &'static str, present: bool, words: [&'static str; 4]) -> Verdict {
+    let [bad, bad_message, good, good_message] = words;
+    match present {
+        true => (kind, true, bad, bad_message.to_owned()),
+        false => (kind, false, good, good_message.to_owned()),
+    }
+}
+
+/// Conditions of others stay; ours are written when they change, or as a heartbeat.
+fn conditions(shared: &Shared, old: &NodeStatus, status: &mut NodeStatus, verdicts: [Verdict; 4]) {
+    let now = shared.clock.now();
+    let before = old.conditions.clone().unwrap_or_default();
+    let others = before.iter().filter(|it| !verdicts.iter().any(|(kind, ..)| it.type_ == *kind));
+    let mut all: Vec<NodeCondition> = others.cloned().collect();
+    for (kind, holds, reason, message) in verdicts {
+        let wanted = if holds { "True" } else { "False" };
+        let known = before.iter().find(|it| it.type_ == kind);
+        let same = known.filter(|it| it.status == wanted);
+        let unchanged = same.filter(|it| {
+            let beat = it.last_heartbeat_time.as_ref().map(meta::timestamp_of).unwrap_or_default();
+            it.reason.as_deref() == Some(reason)
+                && it.message.as_deref() == Some(&message)
+                && now.since(beat) < HEARTBEAT
+        });
+        if let Some(known) = unchanged {
+            all.push(known.clone());
+            continue;
+        }
+        all.push(NodeCondition {
+            type_: kind.to_owned(),
+            status: wanted.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message),
+            last_heartbeat_time: Some(meta::time(now)),
+            last_transition_time: same
+                .and_then(|it| it.last_transition_time.clone())
+                .or_else(|| Some(meta::time(now))),
+        });
+    }
+    status.conditions = Some(all);
+}
+
+/// `kubernetes.io/csi/<driver>^<handle>`, as upstream names volumes of drivers.
+fn in_use(shared: &Shared) -> Option<Vec<String>> {
+    let records = shared.volumes.ledger().all();
+    let ours = records.iter().filter(|it| it.staging.is_some() && !it.plugin.starts_with("kubernetes.io/"));
+    let mut names: Vec<String> =
+        ours.map(|it| format!("kubernetes.io/csi/{}^{}", it.plugin, it.handle)).collect();
+    names.sort();
+    names.dedup();
+    Some(names).filter(|it| !it.is_empty())
+}
+
+/// Bytes of the filesystem that holds the kubelet's directory: all, and available.
+fn disk(shared: &Shared) -> (u64, u64) {
+    let mut path = shared.facts.kubelet_dir.as_path();
+    while !path.exists() {
+        match path.parent() {
+            Some(parent) => path = parent,
+            None => return (0, 0),
+        }
+    }
+    match rustix::fs::statvfs(path) {
+        Ok(stat) => (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize),
+        Err(_) => (0, 0),
+    }
+}
+
+/// Fewer than a tenth of the process numbers are free.
+fn pids_are_short() -> bool {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let most: i64 = read("/proc/sys/kernel/pid_max").trim().parse().unwrap_or(i64::MAX);
+    let loads = read("/proc/loadavg");
+    let threads = loads.split_whitespace().nth(3).and_then(|it| it.split('/').nth(1));
+    let threads: i64 = threads.and_then(|it| it.parse().ok()).unwrap_or(0);
+    most != i64::MAX && threads > most / 10 * 9
+}

@@ -1,0 +1,131 @@
+//! What a worker remembers between two looks: only what neither the API nor the runtime can tell.
+//!
+//! Losing all of it is harmless: failures are met again, back-off starts over, probes are asked again.
+
+use crate::runtime::Image;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use stdx::Timestamp;
+
+/// Upstream: `kubelet.go` (backOffPeriod, MaxCrashLoopBackOff).
+pub const RESTART_FIRST: Duration = Duration::from_secs(10);
+pub const RESTART_MOST: Duration = Duration::from_secs(300);
+/// A container that ran this long is not in a crash loop any more.
+const RESTART_FORGOTTEN: Duration = Duration::from_secs(600);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// Why the sandbox could not be made, and when to try again.
+    pub sandbox: Option<Failure>,
+    /// Container → its image, once that is known to be here.
+    pub images: BTreeMap<String, Image>,
+    /// Container → why it could not be started, and when to try again.
+    pub failures: BTreeMap<String, Failure>,
+    /// Container → its back-off.
+    pub restarts: BTreeMap<String, Restart>,
+    /// Sandboxes that were stopped for good: network released, nothing left inside.
+    pub stopped: BTreeSet<String>,
+    /// Container id → what its probes say.
+    pub probes: BTreeMap<String, Probed>,
+    /// Container id → when it is killed if it has not ended by itself.
+    pub stopping: BTreeMap<String, Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// `ErrImagePull`, `CreateContainerError`, …
+    pub reason: &'static str,
+    pub message: String,
+    /// What is shown from `calm_at` on: upstream shows the failure first and the waiting afterwards.
+    pub then: Option<(&'static str, String)>,
+    pub calm_at: Timestamp,
+    pub retry_at: Timestamp,
+    /// How long the next failure waits is told from this one.
+    pub waited: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Restart {
+    pub backoff: Duration,
+    /// The end of the run that was followed by a restart.
+    pub after: Timestamp,
+}
+
+/// `None`: not known yet, or not asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Probed {
+    pub started: Option<bool>,
+    pub ready: Option<bool>,
+    pub live: Option<bool>,
+}
+
+impl Memory {
+    /// Until when a container that ended at `finished` is not restarted, and the back-off it is in.
+    pub fn held(&self, container: &str, finished: Timestamp) -> Option<(Timestamp, Duration)> {
+        let restart = self.restarts.get(container)?;
+        if finished.since(restart.after) > RESTART_FORGOTTEN {
+            return None;
+        }
+        Some((finished.plus(restart.backoff), restart.backoff))
+    }
+
+    /// A container that ended at `finished` is started again.
+    pub fn restarted(&mut self, container: &str, finished: Timestamp) {
+        let backoff = match self.restarts.get(container) {
+            Some(it) if finished.since(it.after) <= RESTART_FORGOTTEN => {
+                (it.backoff * 2).min(RESTART_MOST)
+            }
+            Some(_) | None => RESTART_FIRST,
+        };
+        self.restarts.insert(container.to_owned(), Restart { backoff, after: finished });
+    }
+}
+
+impl Failure {
+    pub fn new(
+        reason: &'static str,
+        message: impl Into<String>,
+        now: Timestamp,
+        before: Option<&Failure>,
+        first: Duration,
+    ) -> Failure {
+        let waited = before.map_or(first, |it| (it.waited * 2).min(RESTART_MOST));
+        Failure {
+            reason,
+            message: message.into(),
+            then: None,
+            calm_at: now,
+            retry_at: now.plus(waited),
+            waited,
+        }
+    }
+
+    /// Reason and message as they are shown at `now`.
+    pub fn shown(&self, now: Timestamp) -> (&'static str, &str) {
+        match &self.then {
+            Some((reason, message)) if now >= self.calm_at => (reason, message),
+            Some(_) | None => (self.reason, &self.message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_restart_is_immediate_and_the_next_ones_wait_longer_and_longer() {
+        let mut memory = Memory::default();
+        let at = Timestamp::from_seconds;
+        assert_eq!(memory.held("c", at(0)), None);
+        let mut waits = Vec::new();
+        for n in 1..8 {
+            memory.restarted("c", at(n));
+            waits.push(memory.held("c", at(n + 1)).unwrap().1.as_secs());
+        }
+        assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(memory.held("c", at(7 + 601)), None, "ten good minutes are forgiven");
+    }
+}

@@ -1,0 +1,651 @@
+//! What to do next for one pod: bring it up, keep it up, or take it down.
+//!
+//! Everything that can go on at once is answered at once; what is under way (`busy`) is not answered again. Stop
+//! containers before the sandbox, the sandbox before the volumes, and delete the object when nothing is left.
+//! Upstream: `pkg/kubelet/kuberuntime/kuberuntime_manager.go` (computePodActions), `pod_workers.go` (1.36). Deviation: a
+//! container that was created and never started is removed and made again under the same restart count.
+
+use super::memory::Memory;
+use crate::runtime::{Container as Seen, Observed, Sandbox, State};
+use api::{
+    Object,
+    core::{
+        pod,
+        v1::{Container, Pod, PodSpec},
+    },
+    meta,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
+use stdx::Timestamp;
+
+/// Upstream: `minimumGracePeriodInSeconds`.
+pub const GRACE_SECONDS_MIN: i64 = 2;
+const GRACE_SECONDS_DEFAULT: i64 = 30;
+/// Exited containers kept for each name, besides the latest: what `lastState` and `logs --previous` show.
+const PREVIOUS_KEPT: usize = 1;
+
+/// Everything that a decision needs.
+pub struct Look<'a> {
+    /// None: the object is gone.
+    pub pod: Option<&'a Pod>,
+    pub observed: &'a Observed,
+    /// Each volume of the spec.
+    pub volumes: &'a BTreeMap<String, VolumeState>,
+    /// What the ledger says is, or may be, mounted for the pod.
+    pub mounted: &'a [String],
+    pub memory: &'a Memory,
+    pub busy: &'a BTreeSet<Slot>,
+    /// When this worker saw that the pod is to end; its deadline is counted from here if nothing else says it.
+    pub ending_since: Timestamp,
+    pub now: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeState {
+    /// Mounted as the spec and the world want it.
+    Ready,
+    /// Not mounted, or with other contents than wanted.
+    Wanted { outdated: bool },
+    /// An attempt failed.
+    Held { until: Timestamp, outdated: bool },
+    /// Something that it needs does not exist yet; the world will wake the worker.
+    Waiting { outdated: bool },
+}
+
+/// Only one action at a time on each of these.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Slot {
+    Sandbox,
+    Container(String),
+    Stop(String),
+    Volume(String),
+    Image(String),
+    Object,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Publish { volume: String },
+    Unpublish { volume: String },
+    RunSandbox { attempt: u32 },
+    StopSandbox { id: String },
+    RemoveSandbox { id: String },
+    EnsureImage { container: String },
+    /// Create and start. `after`: the end of the run before, if it is a restart.
+    Start { container: String, attempt: u32, sandbox: String, after: Option<Timestamp> },
+    Stop { container: String, id: String, by: Timestamp, why: Why },
+    RemoveContainer { container: String, id: String },
+    /// Takes the object away: nothing is left of it here.
+    Delete,
+    /// Nothing is left to do, ever: the worker ends.
+    Forget,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    Ending,
+    Liveness,
+    Startup,
+    Unknown,
+}
+
+/// Where the pod is heading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    Up,
+    /// Every container is over and stays over; the object stays.
+    Finished,
+    /// The object is being deleted.
+    Terminating,
+    Gone,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub reason: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Next {
+    pub course: Course,
+    /// No process is left and none will come.
+    pub ended: bool,
+    pub actions: Vec<Action>,
+    /// Why containers wait, where there is more to say than that they are being created.
+    pub waiting: BTreeMap<String, Waiting>,
+    /// Look again then at the latest.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// Decides.
+pub fn next(look: &Look<'_>) -> Next {
+    let course = match look.pod {
+        None => Course::Gone,
+        Some(pod) if pod.is_deleting() => Course::Terminating,
+        Some(pod) if pod::is_terminal(pod) || is_finished(pod, look.observed) => Course::Finished,
+        Some(_) => Course::Up,
+    };
+    let next = Next {
+        course,
+        ended: false,
+        actions: Vec::new(),
+        waiting: BTreeMap::new(),
+        wake_at: None,
+    };
+    let mut plan = Plan { look, next };
+    match (course, look.pod) {
+        (Course::Up, Some(pod)) => plan.up(pod),
+        (Course::Up, None) | (Course::Finished | Course::Terminating | Course::Gone, _) => plan.down(),
+    }
+    plan.next
+}
+
+/// What became of one container.
+enum Fate<'a> {
+    /// Never started (in this sandbox, for init containers).
+    New { attempt: u32 },
+    /// Made, and then somebody lost interest.
+    Stillborn(&'a Seen),
+    Running(&'a Seen),
+    Unknown(&'a Seen),
+    /// Ended, and comes again.
+    Again { attempt: u32, finished: Option<Timestamp> },
+    /// Ended, and stays so.
+    Over { succeeded: bool },
+}
+
+fn fate<'a>(pod: &Pod, container: &Container, init: bool, observed: &'a Observed) -> Fate<'a> {
+    let spec = pod.spec.as_ref();
+    let policy = container
+        .restart_policy
+        .as_deref()
+        .or(spec.and_then(|it| it.restart_policy.as_deref()))
+        .unwrap_or("Always");
+    let again = |succeeded: bool| match policy {
+        "Never" => false,
+        "OnFailure" => !succeeded,
+        _ => !(init && succeeded) || is_sidecar(container),
+    };
+    let current = observed.sandbox().filter(|it| it.ready).map(|it| it.id.as_str());
+    match observed.latest(&container.name) {
+        Some(seen) => match seen.state {
+            State::Created => Fate::Stillborn(seen),
+            State::Running => Fate::Running(seen),
+            State::Unknown => Fate::Unknown(seen),
+            // A new sandbox begins from the first init container.
+            State::Exited if init && current != Some(&seen.sandbox) => {
+                Fate::New { attempt: seen.attempt + 1 }
+            }
+            State::Exited if again(seen.exit_code == 0) => {
+                Fate::Again { attempt: seen.attempt + 1, finished: Some(seen.finished) }
+            }
+            State::Exited => Fate::Over { succeeded: seen.exit_code == 0 },
+        },
+        None => {
+            // The runtime knows nothing: has the container ever run?
+            let status = pod.status.as_ref();
+            let statuses = status.map(|it| match init {
+                true => &it.init_container_statuses,
+                false => &it.container_statuses,
+            });
+            let status = statuses.and_then(Option::as_ref).into_iter().flatten();
+            let before = status
+                .filter(|it| it.name == container.name)
+                .find(|it| it.container_id.as_ref().is_some_and(|id| !id.is_empty()));
+            let terminated = before.and_then(|it| it.state.as_ref()?.terminated.as_ref());
+            match before {
+                None => Fate::New { attempt: 0 },
+                Some(it) if init && !is_sidecar(container) => {
+                    Fate::New { attempt: u32::try_from(it.restart_count + 1).unwrap_or(0) }
+                }
+                Some(it) => match again(terminated.is_some_and(|it| it.exit_code == 0)) {
+                    true => Fate::Again {
+                        attempt: u32::try_from(it.restart_count + 1).unwrap_or(0),
+                        finished: None,
+                    },
+                    false => Fate::Over { succeeded: terminated.is_some_and(|it| it.exit_code == 0) },
+                },
+            }
+        }
+    }
+}
+
+/// Every container ended and none comes again, or a failed init container keeps them from ever starting.
+fn is_finished(pod: &Pod, observed: &Observed) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let over = |container: &Container| {
+        matches!(fate(pod, container, false, observed), Fate::Over { .. })
+    };
+    let failed = |container: &Container| {
+        matches!(fate(pod, container, true, observed), Fate::Over { succeeded: false })
+    };
+    let never_started = || spec.containers.iter().all(|it| observed.latest(&it.name).is_none());
+    spec.containers.iter().all(over)
+        || (never_started() && spec.init_containers.iter().flatten().any(failed))
+}
+
+/// An init container that keeps running beside the others.
+pub fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// Whether a running container counts as started: at once, or when its startup probe says so.
+pub fn has_started(container: &Container, seen: &Seen, memory: &Memory) -> bool {
+    container.startup_probe.is_none()
+        || memory.probes.get(&seen.id).is_some_and(|it| it.started == Some(true))
+}
+
+struct Plan<'a, 'b> {
+    look: &'b Look<'a>,
+    next: Next,
+}
+
+impl<'a> Plan<'a, '_> {
+    fn act(&mut self, action: Action) {
+        if !self.look.busy.contains(&action.slot()) {
+            self.next.actions.push(action);
+        }
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        if at > self.look.now {
+            let earlier = self.next.wake_at.map_or(at, |it| it.min(at));
+            self.next.wake_at = Some(earlier);
+        }
+    }
+
+    fn up(&mut self, pod: &Pod) {
+        let Some(spec) = &pod.spec else { return };
+        let mounted = self.volumes();
+        let sandbox = self.sandbox(spec);
+        for (container, fate) in self.due(pod, spec, sandbox) {
+            self.container(container, &fate, sandbox, mounted);
+        }
+        self.watch_running(pod, spec);
+        self.prune(spec);
+    }
+
+    /// Publishes what is missing; true when every volume can be used.
+    fn volumes(&mut self) -> bool {
+        let mut usable = true;
+        for (volume, state) in self.look.volumes {
+            let publish = Action::Publish { volume: volume.clone() };
+            match state {
+                VolumeState::Ready => {}
+                VolumeState::Wanted { outdated } => {
+                    usable &= outdated;
+                    self.act(publish);
+                }
+                VolumeState::Held { until, outdated } => {
+                    usable &= outdated;
+                    match *until <= self.look.now {
+                        true => self.act(publish),
+                        false => self.wake_at(*until),
+                    }
+                }
+                VolumeState::Waiting { outdated } => usable &= outdated,
+            }
+        }
+        usable
+    }
+
+    /// The sandbox to start containers in, if there is one; makes one if there is none.
+    fn sandbox(&mut self, spec: &PodSpec) -> Option<&'a Sandbox> {
+        let observed = self.look.observed;
+        let host_network = spec.host_network == Some(true);
+        let usable = |it: &Sandbox| {
+            it.ready && it.host_network == host_network && (host_network || !it.ip.is_empty())
+        };
+        let current = observed.sandbox().filter(|it| usable(it));
+        let stale = observed.sandboxes.iter().filter(|it| current.is_none_or(|now| now.id != it.id));
+        let mut cleared = true;
+        for sandbox in stale {
+            if sandbox.ready || !self.look.memory.stopped.contains(&sandbox.id) {
+                cleared = false;
+                self.act(Action::StopSandbox { id: sandbox.id.clone() });
+            }
+        }
+        if current.is_some() || !cleared {
+            return current;
+        }
+        match &self.look.memory.sandbox {
+            Some(failure) if failure.retry_at > self.look.now => self.wake_at(failure.retry_at),
+            Some(_) | None => {
+                let attempt = observed.sandbox().map_or(0, |it| it.attempt + 1);
+                self.act(Action::RunSandbox { attempt });
+            }
+        }
+        None
+    }
+
+    /// The containers whose turn it is.
+    fn due<'p>(
+        &self,
+        pod: &Pod,
+        spec: &'p PodSpec,
+        sandbox: Option<&Sandbox>,
+    ) -> Vec<(&'p Container, Fate<'a>)> {
+        let observed = self.look.observed;
+        let in_sandbox = |it: &Container| {
+            let latest = observed.latest(&it.name);
+            latest.is_some_and(|it| sandbox.is_some_and(|now| now.id == it.sandbox))
+        };
+        // Init containers that the runtime has forgotten are not run again under a running pod.
+        let initialized = spec.containers.iter().any(in_sandbox);
+        let mut due = Vec::new();
+        for container in spec.init_containers.iter().flatten() {
+            let fate = fate(pod, container, true, observed);
+            let passed = match &fate {
+                Fate::Over { succeeded } => *succeeded || initialized,
+                Fate::Running(seen) => {
+                    is_sidecar(container) && has_started(container, seen, self.look.memory)
+                }
+                Fate::New { .. } | Fate::Again { .. } if initialized && !is_sidecar(container) => true,
+                Fate::New { .. } | Fate::Again { .. } | Fate::Stillborn(_) | Fate::Unknown(_) => {
+                    due.push((container, fate));
+                    initialized
+                }
+            };
+            if !passed {
+                return due;
+            }
+        }
+        for container in &spec.containers {
+            due.push((container, fate(pod, container, false, observed)));
+        }
+        due
+    }
+
+    fn container(
+        &mut self,
+        container: &Container,
+        fate: &Fate<'_>,
+        sandbox: Option<&Sandbox>,
+        mounted: bool,
+    ) {
+        let look = self.look;
+        let name = &container.name;
+        let (attempt, finished) = match fate {
+            Fate::Running(_) | Fate::Over { .. } => return,
+            Fate::Stillborn(seen) => {
+                let remove =
+                    Action::RemoveContainer { container: name.clone(), id: seen.id.clone() };
+                if !look.busy.contains(&Slot::Container(name.clone())) {
+                    self.act(remove);
+                }
+                return;
+            }
+            Fate::Unknown(seen) => {
+                let by = look.now.plus(Duration::from_secs(GRACE_SECONDS_MIN.unsigned_abs()));
+                return self.stop(seen, by, Why::Unknown);
+            }
+            Fate::New { attempt } => (*attempt, None),
+            Fate::Again { attempt, finished } => (*attempt, *finished),
+        };
+        if let Some((until, backoff)) = finished.and_then(|it| look.memory.held(name, it))
+            && until > look.now
+        {
+            self.wake_at(until);
+            let message = format!(
+                "back-off {} restarting failed container={name} pod={}",
+                human(backoff),
+                look.pod.map(describe).unwrap_or_default()
+            );
+            let waiting = Waiting { reason: "CrashLoopBackOff".to_owned(), message };
+            self.next.waiting.insert(name.clone(), waiting);
+            return;
+        }
+        if let Some(failure) = look.memory.failures.get(name) {
+            let (reason, message) = failure.shown(look.now);
+            let waiting = Waiting { reason: reason.to_owned(), message: message.to_owned() };
+            self.next.waiting.insert(name.clone(), waiting);
+            if failure.retry_at > look.now {
+                self.wake_at(failure.calm_at);
+                return self.wake_at(failure.retry_at);
+            }
+        }
+        let image = look.memory.images.contains_key(name);
+        if !image {
+            self.act(Action::EnsureImage { container: name.clone() });
+        }
+        if let Some(sandbox) = sandbox
+            && image
+            && mounted
+        {
+            let start = Action::Start {
+                container: name.clone(),
+                attempt,
+                sandbox: sandbox.id.clone(),
+                after: finished,
+            };
+            self.act(start);
+        }
+    }
+
+    /// Stops running containers whose probes ask for it.
+    fn watch_running(&mut self, pod: &Pod, spec: &PodSpec) {
+        let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+        for container in all {
+            let Some(seen) = self.look.observed.latest(&container.name) else { continue };
+            let Some(probed) = self.look.memory.probes.get(&seen.id) else { continue };
+            let (why, probe) = match (probed.live, probed.started) {
+                (Some(false), _) => (Why::Liveness, &container.liveness_probe),
+                (_, Some(false)) => (Why::Startup, &container.startup_probe),
+                (Some(true) | None, Some(true) | None) => continue,
+            };
+            let own = probe.as_ref().and_then(|it| it.termination_grace_period_seconds);
+            let by = deadline(self.look.now, own.unwrap_or_else(|| spec_grace(pod)));
+            if seen.state == State::Running {
+                self.stop(seen, by, why);
+            }
+        }
+    }
+
+    fn stop(&mut self, seen: &Seen, by: Timestamp, why: Why) {
+        if self.look.busy.contains(&Slot::Container(seen.name.clone())) {
+            return;
+        }
+        // A stop that is under way is only hastened.
+        let under_way = self.look.memory.stopping.get(&seen.id);
+        let sooner = |it: &Timestamp| by.plus(Duration::from_secs(1)) < *it && why == Why::Ending;
+        if under_way.is_none_or(sooner) {
+            let stop =
+                Action::Stop { container: seen.name.clone(), id: seen.id.clone(), by, why };
+            self.next.actions.push(stop);
+        }
+    }
+
+    /// Removes what nobody will ask for again.
+    fn prune(&mut self, spec: &PodSpec) {
+        let observed = self.look.observed;
+        let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+        for container in all {
+            let mut ended = observed.containers.iter().filter(|it| it.name == container.name);
+            let latest = ended.next();
+            for seen in ended.skip(PREVIOUS_KEPT) {
+                let lives = matches!(seen.state, State::Running | State::Unknown);
+                if !lives && latest.is_some_and(|it| it.state == State::Running) {
+                    let remove = Action::RemoveContainer {
+                        container: container.name.clone(),
+                        id: seen.id.clone(),
+                    };
+                    self.act(remove);
+                }
+            }
+        }
+        // An old sandbox goes once nothing in it is worth showing.
+        let kept = |it: &Sandbox| {
+            let mut containers = observed.containers.iter().filter(|seen| seen.sandbox == it.id);
+            containers.any(|seen| {
+                let newer = observed.containers.iter().filter(|other| other.name == seen.name);
+                let newer = newer.take_while(|other| other.id != seen.id).count();
+                newer <= PREVIOUS_KEPT - 1 || seen.state == State::Running
+            })
+        };
+        for sandbox in observed.sandboxes.iter().skip(1) {
+            if self.look.memory.stopped.contains(&sandbox.id) && !sandbox.ready && !kept(sandbox) {
+                let id = sandbox.id.clone();
+                self.act(Action::RemoveSandbox { id });
+            }
+        }
+    }
+
+    fn down(&mut self) {
+        let look = self.look;
+        // What was begun is waited for, except images: those who fetch them are told to stop.
+        let begun = |it: &Slot| match it {
+            Slot::Container(_) | Slot::Sandbox => true,
+            Slot::Stop(_) | Slot::Volume(_) | Slot::Image(_) | Slot::Object => false,
+        };
+        let by = self.ends_by();
+        let living = |it: &&Seen| matches!(it.state, State::Running | State::Unknown);
+        let living: Vec<&Seen> = look.observed.containers.iter().filter(living).collect();
+        for seen in &living {
+            self.stop(seen, by, Why::Ending);
+        }
+        if !living.is_empty() || look.busy.iter().any(begun) {
+            return;
+        }
+        for sandbox in &look.observed.sandboxes {
+            if sandbox.ready || !look.memory.stopped.contains(&sandbox.id) {
+                self.act(Action::StopSandbox { id: sandbox.id.clone() });
+                return;
+            }
+        }
+        self.next.ended = true;
+        for volume in look.mounted {
+            match look.volumes.get(volume) {
+                Some(VolumeState::Held { until, .. }) if *until > look.now => self.wake_at(*until),
+                Some(_) | None => {
+                    let unpublish = Action::Unpublish { volume: volume.clone() };
+                    self.act(unpublish);
+                }
+            }
+        }
+        let publishing = look.busy.iter().any(|it| matches!(it, Slot::Volume(_)));
+        if !look.mounted.is_empty() || publishing {
+            return;
+        }
+        match self.next.course {
+            Course::Up | Course::Finished => {}
+            Course::Terminating => {
+                let held = look.pod.is_some_and(|it| {
+                    it.metadata.deletion_grace_period_seconds == Some(0)
+                        && it.metadata.finalizers.as_ref().is_some_and(|it| !it.is_empty())
+                });
+                if !held {
+                    self.act(Action::Delete);
+                }
+            }
+            Course::Gone => {
+                for sandbox in &look.observed.sandboxes {
+                    let id = sandbox.id.clone();
+                    self.act(Action::RemoveSandbox { id });
+                }
+                if look.observed.sandboxes.is_empty() && look.busy.is_empty() {
+                    self.next.actions.push(Action::Forget);
+                }
+            }
+        }
+    }
+
+    /// When the last process is killed.
+    fn ends_by(&self) -> Timestamp {
+        let look = self.look;
+        let soonest = deadline(look.now, GRACE_SECONDS_MIN);
+        let asked = match look.pod {
+            Some(pod) => match &pod.metadata.deletion_timestamp {
+                Some(at) => meta::timestamp_of(at).plus(Duration::from_secs(1)),
+                None => deadline(look.ending_since, spec_grace(pod)),
+            },
+            None => {
+                let told = look.observed.sandboxes.iter().find_map(|it| it.grace_seconds);
+                deadline(look.ending_since, told.unwrap_or(GRACE_SECONDS_DEFAULT))
+            }
+        };
+        asked.max(soonest)
+    }
+}
+
+fn deadline(from: Timestamp, seconds: i64) -> Timestamp {
+    from.plus(Duration::from_secs(seconds.max(GRACE_SECONDS_MIN).unsigned_abs()))
+}
+
+fn spec_grace(pod: &Pod) -> i64 {
+    let spec = pod.spec.as_ref().and_then(|it| it.termination_grace_period_seconds);
+    spec.unwrap_or(GRACE_SECONDS_DEFAULT)
+}
+
+/// `web-0_default(7c9e…)`. Upstream: `kubelet/util/format/pod.go`.
+pub fn describe(pod: &Pod) -> String {
+    format!("{}_{}({})", pod.name(), pod.namespace(), pod.uid())
+}
+
+/// `10s`, `1m20s`, `5m0s`: as Go prints a duration of whole seconds.
+pub fn human(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
+}
+
+/// One line per decision, for golden tests and for people.
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?}{}", self.course, if self.ended { ", ended" } else { "" })?;
+        for action in &self.actions {
+            writeln!(f, "  {action}")?;
+        }
+        for (container, waiting) in &self.waiting {
+            writeln!(f, "  {container} waits: {}: {}", waiting.reason, waiting.message)?;
+        }
+        if let Some(at) = self.wake_at {
+            writeln!(f, "  look again at {}", at.seconds())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Publish { volume } => write!(f, "publish {volume}"),
+            Action::Unpublish { volume } => write!(f, "unpublish {volume}"),
+            Action::RunSandbox { attempt } => write!(f, "run sandbox #{attempt}"),
+            Action::StopSandbox { id } => write!(f, "stop sandbox {id}"),
+            Action::RemoveSandbox { id } => write!(f, "remove sandbox {id}"),
+            Action::EnsureImage { container } => write!(f, "ensure image of {container}"),
+            Action::Start { container, attempt, sandbox, .. } => {
+                write!(f, "start {container} #{attempt} in {sandbox}")
+            }
+            Action::Stop { container, id, by, why } => {
+                write!(f, "stop {container} {id} by {} ({why:?})", by.seconds())
+            }
+            Action::RemoveContainer { container, id } => write!(f, "remove {container} {id}"),
+            Action::Delete => write!(f, "delete the object"),
+            Action::Forget => write!(f, "forget"),
+        }
+    }
+}
+
+impl Action {
+    /// What it keeps busy.
+    pub fn slot(&self) -> Slot {
+        match self {
+            Action::Publish { volume } | Action::Unpublish { volume } => Slot::Volume(volume.clone()),
+            Action::RunSandbox { .. } | Action::StopSandbox { .. } => Slot::Sandbox,
+            Action::RemoveSandbox { id } => Slot::Stop(id.clone()),
+            Action::EnsureImage { container } => Slot::Image(container.clone()),
+            Action::Start { container, .. } => Slot::Container(container.clone()),
+            Action::Stop { id, .. } => Slot::Stop(id.clone()),
+            Action::RemoveContainer { id, .. } => Slot::Stop(id.clone()),
+            Action::Delete | Action::Forget => Slot::Object,
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! One worker for each pod uid: look, plan, do, look again.
+//!
+//! The actions of a step run at the same time and none waits for another; what one of them changes wakes the next look.
+//! A worker that is lost loses nothing: the next one looks at the runtime and the ledger and goes on.
+
+mod done;
+mod probes;
+mod report;
+
+use crate::{
+    kubelet::Shared,
+    plan::{self, Action, Look, Memory, Next, Slot, VolumeState},
+    runtime::{Observed, State},
+    volumes::Standing,
+};
+use api::{Object, core::v1::Pod};
+use done::Done;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use probes::Probes;
+use report::Reporter;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use stdx::{Backoff, BoxFuture, Timestamp};
+use tokio::sync::Notify;
+use world::{Event, ObjectKey, Typed};
+
+/// How often a worker looks without being woken: a safety net for lost events.
+const NET: Duration = Duration::from_secs(30);
+/// A volume that could not be mounted is tried again after 0.5 s, 1 s … 2 min, as upstream.
+const MOUNT_FIRST: Duration = Duration::from_millis(500);
+const MOUNT_MOST: Duration = Duration::from_secs(122);
+/// After a write that lost against another one, or a runtime that does not answer.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// How others wake a worker.
+#[derive(Default)]
+pub(crate) struct Signal {
+    notify: Notify,
+    runtime: AtomicBool,
+}
+
+impl Signal {
+    /// The world changed.
+    pub(crate) fn wake(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Something happened to the pod's containers.
+    pub(crate) fn observe(&self) {
+        self.runtime.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+}
+
+/// An attempt on a volume that failed.
+struct Held {
+    backoff: Backoff,
+    until: Timestamp,
+}
+
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    uid: String,
+    key: ObjectKey,
+    signal: Arc<Signal>,
+    /// The object as it was seen last: a pod that is gone still has a grace and hooks.
+    pod: Option<Typed<Pod>>,
+    observed: Observed,
+    /// The runtime must be asked before the next decision.
+    stale: bool,
+    memory: Memory,
+    held: BTreeMap<String, Held>,
+    /// What was said about a volume last, so that it is said once.
+    said: BTreeMap<String, String>,
+    busy: BTreeSet<Slot>,
+    flights: FuturesUnordered<BoxFuture<'static, (Slot, Done)>>,
+    probes: Probes,
+    reporter: Reporter,
+    ending_since: Option<Timestamp>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        uid: String,
+        key: ObjectKey,
+        signal: Arc<Signal>,
+    ) -> Worker {
+        Worker {
+            probes: Probes::new(shared.clone()),
+            shared,
+            uid,
+            key,
+            signal,
+            pod: None,
+            observed: Observed::default(),
+            stale: true,
+            memory: Memory::default(),
+            held: BTreeMap::new(),
+            said: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            flights: FuturesUnordered::new(),
+            reporter: Reporter::default(),
+            ending_since: None,
+        }
+    }
+
+    /// Ends when nothing is left of the pod: no object, no process, no mount.
+    pub(crate) async fn run(mut self) {
+        loop {
+            if let Err(error) = self.observe().await {
+                tracing::warn!(pod = %self.key, operation = error.operation, %error, "look at a pod");
+                stdx::sleep(AGAIN * 10).await;
+                continue;
+            }
+            let (next, alive) = self.decide();
+            if next.actions.contains(&Action::Forget) {
+                self.forget().await;
+                return;
+            }
+            let now = self.shared.clock.now();
+            let mut wake_at = next.wake_at;
+            if let Some(pod) = alive {
+                self.probes.sync(&pod, &self.observed, &self.memory, &next);
+                if let Some(again) = self.report(&pod, &next) {
+                    wake_at = Some(wake_at.map_or(again, |it| it.min(again)));
+                }
+            } else {
+                self.probes.stop();
+            }
+            self.act(next.actions);
+            let rest = wake_at.map_or(NET, |it| it.since(now).min(NET));
+            self.rest(rest, wake_at.is_none()).await;
+        }
+    }
+
+    async fn observe(&mut self) -> crate::runtime::Result<()> {
+        if self.signal.runtime.swap(false, Ordering::AcqRel) || self.stale {
+            self.stale = true;
+            self.observed = self.shared.runtime.observe(&self.uid).await?;
+            self.stale = false;
+            let ids: BTreeSet<&str> =
+                self.observed.containers.iter().map(|it| it.id.as_str()).collect();
+            let ended = |id: &String| {
+                !self.observed.containers.iter().any(|it| it.id == *id && it.state == State::Exited)
+            };
+            self.memory.stopping.retain(|id, _| ids.contains(id.as_str()) && ended(id));
+            self.memory.probes.retain(|id, _| ids.contains(id.as_str()));
+            self.reporter.listen(&self.shared, self.pod.as_deref(), &self.uid, &self.observed).await;
+        }
+        Ok(())
+    }
+
+    /// The plan, and the object if there still is one.
+    fn decide(&mut self) -> (Next, Option<Typed<Pod>>) {
+        let world = self.shared.client.world();
+        let now = self.shared.clock.now();
+        let alive = world.get::<Pod>(&self.key).filter(|it| it.uid() == self.uid);
+        if let Some(pod) = &alive {
+            self.pod = Some(pod.clone());
+        }
+        let ending = alive.as_ref().is_none_or(|it| it.is_deleting());
+        if ending && self.ending_since.is_none() {
+            self.ending_since = Some(now);
+        }
+        let volumes = match &alive {
+            Some(pod) => self.volumes(&world, pod),
+            None => BTreeMap::new(),
+        };
+        let mounted = self.mounted();
+        let look = Look {
+            pod: alive.as_deref(),
+            observed: &self.observed,
+            volumes: &volumes,
+            mounted: &mounted,
+            memory: &self.memory,
+            busy: &self.busy,
+            ending_since: self.ending_since.unwrap_or(now),
+            now,
+        };
+        let mut next = plan::next(&look);
+        if alive.is_none() {
+            // Without an object there is nothing that says when to try again, but what was held here.
+            next.actions.retain(|it| match it {
+                Action::Unpublish { volume } => self.held.get(volume).is_none_or(|it| it.until <= now),
+                _ => true,
+            });
+            for held in self.held.values().filter(|it| it.until > now) {
+                next.wake_at = Some(next.wake_at.map_or(held.until, |it| it.min(held.until)));
+            }
+        }
+        tracing::trace!(pod = %self.key, uid = self.uid, "{next}");
+        (next, alive)
+    }
+
+    fn mounted(&self) -> Vec<String> {
+        let records = self.shared.volumes.ledger().of_pod(&self.uid);
+        records.into_iter().map(|it| it.volume).collect()
+    }
+
+    fn volumes(&mut self, world: &world::World, pod: &Pod) -> BTreeMap<String, VolumeState> {
+        let facts = &self.shared.facts;
+        let address = self.address();
+        let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
+        let mut states = BTreeMap::new();
+        for volume in volumes {
+            let name = &volume.name;
+            let resolved = plan::volumes::resolve(world, pod, volume, facts, &address);
+            let state = match resolved {
+                Ok(wanted) => {
+                    let standing = self.shared.volumes.standing(&self.uid, name, &wanted);
+                    let outdated = standing == Standing::Outdated;
+                    match (standing, self.held.get(name)) {
+                        (Standing::Ready, _) => VolumeState::Ready,
+                        (Standing::Absent | Standing::Outdated, Some(held)) => {
+                            VolumeState::Held { until: held.until, outdated }
+                        }
+                        (Standing::Absent | Standing::Outdated, None) => {
+                            VolumeState::Wanted { outdated }
+                        }
+                    }
+                }
+                Err(why) => {
+                    let outdated = self.shared.volumes.published(&self.uid).contains_key(name);
+                    if !outdated {
+                        let text = format!("MountVolume.SetUp failed for volume \"{name}\" : {why}");
+                        say(&self.shared, &mut self.said, pod, name, text);
+                    }
+                    VolumeState::Waiting { outdated }
+                }
+            };
+            states.insert(name.clone(), state);
+        }
+        states
+    }
+
+    /// The pod's own address, as far as it is known.
+    fn address(&self) -> String {
+        let host = self.pod.as_ref().and_then(|it| it.spec.as_ref());
+        match host.is_some_and(|it| it.host_network == Some(true)) {
+            true => self.shared.facts.node_address.clone(),
+            false => self.observed.sandbox().map(|it| it.ip.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Writes the status if it differs, or deletes the object once it is told everything. Answers when to look again.
+    fn report(&mut self, pod: &Typed<Pod>, next: &Next) -> Option<Timestamp> {
+        if self.busy.contains(&Slot::Object) {
+            return None;
+        }
+        let change = self.reporter.change(&self.shared, pod, &self.observed, &self.memory, next);
+        let change = change?;
+        let again = self.reporter.not_before();
+        let now = self.shared.clock.now();
+        if again > now {
+            return Some(again);
+        }
+        self.reporter.begin();
+        self.busy.insert(Slot::Object);
+        let shared = self.shared.clone();
+        self.flights.push(Box::pin(async move {
+            let written = shared.client.write(vec![change]).await;
+            (Slot::Object, Done::Reported(written.map(drop)))
+        }));
+        None
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            let slot = action.slot();
+            let hastened = matches!(action, Action::Stop { .. });
+            if self.busy.contains(&slot) && !hastened {
+                continue;
+            }
+            if let Some(flight) = self.flight(action) {
+                self.busy.insert(slot.clone());
+                self.flights.push(Box::pin(async move { (slot, flight.await) }));
+            }
+        }
+    }
+
+    /// Until a flight lands, somebody wakes us, a probe speaks or time is up.
+    async fn rest(&mut self, most: Duration, is_net: bool) {
+        let landed = tokio::select! {
+            Some(landed) = self.flights.next(), if !self.flights.is_empty() => Some(landed),
+            () = self.signal.notify.notified() => None,
+            Some(report) = self.probes.next() => {
+                self.probed(report);
+                None
+            }
+            () = stdx::sleep(most) => {
+                // What a timer finds, no event told.
+                self.stale |= is_net;
+                None
+            }
+        };
+        if let Some((slot, done)) = landed {
+            self.land(slot, done);
+            // Whatever landed meanwhile is known to the same look.
+            while let Some(Some((slot, done))) = futures_util::FutureExt::now_or_never(self.flights.next()) {
+                self.land(slot, done);
+            }
+        }
+    }
+
+    fn probed(&mut self, report: crate::probe::Report) {
+        if let Some(pod) = &self.pod {
+            probes::note(&*self.shared.client, pod, &report);
+        }
+        let running = |it: &crate::runtime::Container| it.id == report.container_id;
+        if let Some(verdict) = report.verdict
+            && self.observed.containers.iter().any(running)
+        {
+            let probed = self.memory.probes.entry(report.container_id).or_default();
+            match report.kind {
+                crate::probe::Kind::Startup => probed.started = Some(verdict),
+                crate::probe::Kind::Readiness => probed.ready = Some(verdict),
+                crate::probe::Kind::Liveness => probed.live = Some(verdict),
+            }
+        }
+    }
+
+    /// The last traces: directories and logs.
+    async fn forget(&mut self) {
+        let (shared, uid) = (self.shared.clone(), self.uid.clone());
+        let logs = shared.facts.log_dir_of(&self.key.namespace, &self.key.name, &uid);
+        let removed = tokio::task::spawn_blocking(move || {
+            crate::volumes::remove_pod_dir(&shared.facts, &uid)?;
+            match std::fs::remove_dir_all(logs) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                Ok(()) | Err(_) => Ok(()),
+            }
+        });
+        if let Ok(Err(error)) = removed.await {
+            tracing::warn!(pod = %self.key, uid = self.uid, %error, "remove the directories of a pod");
+        }
+    }
+}
+
+/// Says something about a volume, once.
+fn say(
+    shared: &Shared,
+    said: &mut BTreeMap<String, String>,
+    pod: &Pod,
+    volume: &str,
+    text: String,
+) {
+    if said.get(volume) != Some(&text) {
+        shared.client.record(Event::warning(pod, "FailedMount", text.clone()));
+        said.insert(volume.to_owned(), text);
+    }
+}

@@ -1,0 +1,259 @@
+//! Actions on their way, and what is remembered when they land.
+
+use super::{AGAIN, Held, MOUNT_FIRST, MOUNT_MOST, Worker, say};
+use crate::{
+    lifecycle::{self, Refused, Run},
+    plan::{Action, Failure, Slot},
+    runtime::{Image, RuntimeError},
+    spec,
+    volumes::MountError,
+};
+use api::{
+    Failure as Refusal,
+    core::v1::{Container, Pod},
+};
+use std::time::Duration;
+use stdx::{Backoff, BoxFuture, Timestamp};
+use world::{Change, Event};
+
+/// An image is tried again after 10 s, 20 s … 5 min.
+const IMAGE_FIRST: Duration = Duration::from_secs(10);
+/// A container or a sandbox that cannot be made: 1 s, 2 s … 5 min.
+const MAKE_FIRST: Duration = Duration::from_secs(1);
+/// How long the failure itself is shown, before the waiting for the next try.
+const SHOWN: Duration = Duration::from_secs(2);
+
+/// What landed.
+pub(super) enum Done {
+    Published(String, Result<(), MountError>),
+    Unpublished(String, Result<(), MountError>),
+    Sandbox(Result<String, RuntimeError>),
+    SandboxStopped(String, Result<(), RuntimeError>),
+    Removed(Result<(), RuntimeError>),
+    Image(String, Result<Image, Refused>),
+    Started { container: String, after: Option<Timestamp>, result: Result<(), Refused> },
+    Stopped(String, Result<(), RuntimeError>),
+    /// The object was written or deleted.
+    Reported(Result<(), Refusal>),
+}
+
+impl Worker {
+    /// Sets an action on its way. None: there is nothing to do for it.
+    pub(super) fn flight(&mut self, action: Action) -> Option<BoxFuture<'static, Done>> {
+        let shared = self.shared.clone();
+        let uid = self.uid.clone();
+        let pod = self.pod.clone();
+        let address = self.address();
+        Some(match action {
+            Action::Publish { volume } => {
+                let pod = pod?;
+                let source = pod.spec.as_ref()?.volumes.iter().flatten();
+                let source = source.into_iter().find(|it| it.name == volume)?;
+                let world = shared.client.world();
+                let wanted =
+                    crate::plan::volumes::resolve(&world, &pod, source, &shared.facts, &address).ok()?;
+                Box::pin(async move {
+                    let published = shared.volumes.publish(&pod, &volume, &wanted).await;
+                    Done::Published(volume, published)
+                })
+            }
+            Action::Unpublish { volume } => Box::pin(async move {
+                let unpublished = shared.volumes.unpublish(&uid, &volume, &shared.facts).await;
+                Done::Unpublished(volume, unpublished)
+            }),
+            Action::RunSandbox { attempt } => {
+                let config = spec::sandbox::config(&*pod?, attempt, &shared.facts);
+                Box::pin(async move { Done::Sandbox(shared.runtime.run_sandbox(config).await) })
+            }
+            Action::StopSandbox { id } => Box::pin(async move {
+                let stopped = shared.runtime.stop_sandbox(&id).await;
+                Done::SandboxStopped(id, stopped)
+            }),
+            Action::RemoveSandbox { id } => {
+                Box::pin(async move { Done::Removed(shared.runtime.remove_sandbox(&id).await) })
+            }
+            Action::RemoveContainer { id, .. } => {
+                Box::pin(async move { Done::Removed(shared.runtime.remove_container(&id).await) })
+            }
+            Action::EnsureImage { container } => {
+                let pod = pod?;
+                let spec = named(&pod, &container)?.clone();
+                Box::pin(async move {
+                    Done::Image(container, lifecycle::ensure_image(&shared, &pod, &spec).await)
+                })
+            }
+            Action::Start { container, attempt, sandbox, after } => {
+                let pod = pod?;
+                let spec = named(&pod, &container)?.clone();
+                let image = self.memory.images.get(&container)?.clone();
+                let sandbox_attempt = self.observed.sandbox().map_or(0, |it| it.attempt);
+                Box::pin(async move {
+                    let run = Run {
+                        pod: &pod,
+                        container: &spec,
+                        attempt,
+                        sandbox: &sandbox,
+                        sandbox_attempt,
+                        address: &address,
+                        image: &image,
+                    };
+                    let result = lifecycle::start(&shared, &run).await;
+                    Done::Started { container, after, result }
+                })
+            }
+            Action::Stop { container, id, by, why } => {
+                let first = self.memory.stopping.insert(id.clone(), by).is_none();
+                Box::pin(async move {
+                    let pod = pod.as_deref();
+                    let stop = lifecycle::Stop { container: &container, id: &id, by, why, first };
+                    let stopped = lifecycle::stop(&shared, pod, &stop, &address).await;
+                    Done::Stopped(id, stopped)
+                })
+            }
+            Action::Delete => {
+                let pod = pod?;
+                // Its last status is on its way: it goes afterwards.
+                if self.reporter.is_behind() {
+                    return None;
+                }
+                let change = Change::delete_now(&*pod);
+                Box::pin(async move {
+                    let deleted = shared.client.write(vec![change]).await.map(drop);
+                    Done::Reported(deleted)
+                })
+            }
+            Action::Forget => return None,
+        })
+    }
+
+    pub(super) fn land(&mut self, slot: Slot, done: Done) {
+        self.busy.remove(&slot);
+        let now = self.shared.clock.now();
+        match done {
+            Done::Published(volume, Ok(())) => {
+                self.held.remove(&volume);
+                self.said.remove(&volume);
+            }
+            Done::Published(volume, Err(error)) | Done::Unpublished(volume, Err(error)) => {
+                let backoff = Backoff::new(MOUNT_FIRST, MOUNT_MOST);
+                let held = self.held.entry(volume.clone()).or_insert(Held { backoff, until: now });
+                held.until = now.plus(held.backoff.failed());
+                tracing::warn!(pod = %self.key, volume, error = stdx::one_line(&error), "volume");
+                if let Some(pod) = &self.pod {
+                    say(&self.shared, &mut self.said, pod, &volume, error.to_string());
+                }
+            }
+            Done::Unpublished(volume, Ok(())) => {
+                self.held.remove(&volume);
+            }
+            Done::Sandbox(result) => {
+                self.stale = true;
+                self.memory.sandbox = match result {
+                    Ok(_) => None,
+                    Err(error) => Some(self.no_sandbox(&error, now)),
+                };
+            }
+            Done::SandboxStopped(id, result) => {
+                self.stale = true;
+                match result {
+                    Ok(()) => drop(self.memory.stopped.insert(id)),
+                    Err(error) => self.complain("stop a sandbox", &error),
+                }
+            }
+            Done::Removed(result) => {
+                self.stale = true;
+                if let Err(error) = result {
+                    self.complain("remove", &error);
+                }
+            }
+            Done::Image(container, Ok(image)) => {
+                self.memory.failures.remove(&container);
+                self.memory.images.insert(container, image);
+            }
+            Done::Image(container, Err(refused)) => {
+                let before = self.memory.failures.get(&container);
+                let mut failure =
+                    Failure::new(refused.reason, &refused.message, now, before, IMAGE_FIRST);
+                if refused.reason == "ErrImagePull" {
+                    let image = self.image_of(&container);
+                    let message =
+                        format!("Back-off pulling image {image:?}: ErrImagePull: {}", refused.message);
+                    failure.then = Some(("ImagePullBackOff", message));
+                    failure.calm_at = now.plus(SHOWN);
+                    self.tell(&container, |pod| {
+                        Event::normal(pod, "BackOff", format!("Back-off pulling image {image:?}"))
+                    });
+                    self.tell(&container, |pod| {
+                        Event::warning(pod, "Failed", "Error: ImagePullBackOff")
+                    });
+                }
+                self.memory.failures.insert(container, failure);
+            }
+            Done::Started { container, after, result } => {
+                self.stale = true;
+                self.memory.images.remove(&container);
+                if let Some(finished) = after {
+                    self.memory.restarted(&container, finished);
+                }
+                match result {
+                    Ok(()) => drop(self.memory.failures.remove(&container)),
+                    Err(refused) => {
+                        let before = self.memory.failures.get(&container);
+                        let failure =
+                            Failure::new(refused.reason, refused.message, now, before, MAKE_FIRST);
+                        self.memory.failures.insert(container, failure);
+                    }
+                }
+            }
+            Done::Stopped(id, result) => {
+                self.stale = true;
+                if let Err(error) = result {
+                    self.memory.stopping.remove(&id);
+                    self.complain("stop a container", &error);
+                }
+            }
+            Done::Reported(Ok(())) => self.reporter.written(),
+            Done::Reported(Err(refusal)) => {
+                self.reporter.refused(now.plus(AGAIN));
+                if !refusal.is_conflict() && !refusal.is_not_found() {
+                    tracing::warn!(pod = %self.key, error = %refusal, "write a pod's status");
+                }
+            }
+        }
+    }
+
+    fn no_sandbox(&self, error: &RuntimeError, now: Timestamp) -> Failure {
+        let message = format!("Failed to create pod sandbox: {error}");
+        tracing::warn!(pod = %self.key, message);
+        if let Some(pod) = &self.pod {
+            let event = Event::warning(&**pod, "FailedCreatePodSandBox", message.clone());
+            self.shared.client.record(event);
+        }
+        let before = self.memory.sandbox.as_ref();
+        Failure::new("FailedCreatePodSandBox", message, now, before, MAKE_FIRST)
+    }
+
+    fn complain(&self, attempt: &'static str, error: &RuntimeError) {
+        tracing::warn!(pod = %self.key, operation = error.operation, %error, attempt);
+    }
+
+    fn image_of(&self, container: &str) -> String {
+        let pod = self.pod.as_deref();
+        let found = pod.and_then(|it| named(it, container)).and_then(|it| it.image.clone());
+        found.unwrap_or_default()
+    }
+
+    fn tell(&self, container: &str, event: impl FnOnce(&Pod) -> Event) {
+        if let Some(pod) = &self.pod
+            && let Some(container) = named(pod, container)
+        {
+            crate::events::about_container(&*self.shared.client, pod, container, event(pod));
+        }
+    }
+}
+
+/// The container of this name, an init container too.
+pub(super) fn named<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+    let spec = pod.spec.as_ref()?;
+    spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|it| it.name == name)
+}

@@ -1,0 +1,217 @@
+//! The status of each container. Upstream: `kubelet_pods.go` (convertToAPIContainerStatuses).
+
+use super::Inputs;
+use crate::{
+    plan::pod::{has_started, is_sidecar},
+    runtime::{Container as Seen, State},
+};
+use api::{
+    core::v1::{
+        Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
+        ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, PodSpec,
+        PodStatus, VolumeMountStatus,
+    },
+    meta,
+};
+use stdx::Timestamp;
+
+pub(super) fn statuses(inputs: &Inputs<'_>, spec: &PodSpec, init: bool) -> Vec<ContainerStatus> {
+    let containers = if init { spec.init_containers.as_deref().unwrap_or_default() } else { &spec.containers };
+    let has_init = spec.init_containers.as_ref().is_some_and(|it| !it.is_empty());
+    let first = if has_init { "PodInitializing" } else { "ContainerCreating" };
+    containers.iter().map(|it| status(inputs, it, init, first)).collect()
+}
+
+fn status(
+    inputs: &Inputs<'_>,
+    container: &Container,
+    init: bool,
+    first_reason: &str,
+) -> ContainerStatus {
+    let old_status = inputs.pod.status.as_ref();
+    let list = old_status.map(|it| match init {
+        true => &it.init_container_statuses,
+        false => &it.container_statuses,
+    });
+    let old = list.and_then(Option::as_ref).into_iter().flatten().find(|it| it.name == container.name);
+    let mut runs = inputs.observed.containers.iter().filter(|it| it.name == container.name);
+    let (latest, previous) = (runs.next(), runs.next());
+    let Some(seen) = latest else { return unseen(inputs, container, old, first_reason) };
+    let mut status = ContainerStatus {
+        name: container.name.clone(),
+        container_id: Some(container_id(seen)),
+        image: seen.image.clone(),
+        image_id: seen.image_ref.clone(),
+        restart_count: i32::try_from(seen.attempt).unwrap_or(i32::MAX),
+        ready: false,
+        started: Some(false),
+        state: Some(state(inputs, seen)),
+        last_state: Some(ContainerState::default()),
+        allocated_resources: container.resources.as_ref().and_then(|it| it.requests.clone()),
+        resources: Some(container.resources.clone().unwrap_or_default()),
+        volume_mounts: volume_mounts(container),
+        user: seen.user.clone().map(|(uid, gid, groups)| ContainerUser {
+            linux: Some(LinuxContainerUser { uid, gid, supplemental_groups: Some(groups) }),
+        }),
+        ..ContainerStatus::default()
+    };
+    if let Some(previous) = previous.filter(|it| it.state == State::Exited) {
+        status.last_state = Some(state(inputs, previous));
+    } else if let Some(old) = old {
+        // The runtime has forgotten it, the object has not.
+        let same = old.container_id == status.container_id;
+        let terminated = old.state.as_ref().filter(|it| !same && it.terminated.is_some());
+        status.last_state = terminated.or(old.last_state.as_ref()).cloned().or(status.last_state);
+    }
+    if seen.state == State::Running {
+        let probed = inputs.memory.probes.get(&seen.id).copied().unwrap_or_default();
+        let started = has_started(container, seen, inputs.memory);
+        let before = old.filter(|it| it.container_id == status.container_id);
+        // After a restart of the node's server the last word stands until the probes speak again.
+        let known = |now: Option<bool>, before: Option<bool>| now.or(before).unwrap_or(false);
+        status.started = Some(match container.startup_probe {
+            None => true,
+            Some(_) => started || known(probed.started, before.and_then(|it| it.started)),
+        });
+        status.ready = status.started == Some(true)
+            && match container.readiness_probe {
+                None => true,
+                Some(_) => known(probed.ready, before.map(|it| it.ready)),
+            };
+    } else if init && !is_sidecar(container) {
+        // An init container is ready once it has done its work.
+        status.ready = seen.state == State::Exited && seen.exit_code == 0;
+    }
+    if let Some(waiting) = inputs.waiting.get(&container.name).filter(|_| !inputs.ended) {
+        let now = status.state.take().unwrap_or_default();
+        if now.terminated.is_some() {
+            status.last_state = Some(now);
+        }
+        status.state = Some(waits(&waiting.reason, &waiting.message));
+    }
+    status
+}
+
+/// A container that the runtime does not know.
+fn unseen(
+    inputs: &Inputs<'_>,
+    container: &Container,
+    old: Option<&ContainerStatus>,
+    first_reason: &str,
+) -> ContainerStatus {
+    let terminated = |it: &&ContainerStatus| it.state.as_ref().is_some_and(|it| it.terminated.is_some());
+    if let Some(old) = old.filter(terminated) {
+        return old.clone();
+    }
+    let mut status = ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        ready: false,
+        started: Some(false),
+        restart_count: old.map_or(0, |it| it.restart_count),
+        state: Some(waits(first_reason, "")),
+        last_state: Some(old.and_then(|it| it.last_state.clone()).unwrap_or_default()),
+        volume_mounts: volume_mounts(container),
+        ..ContainerStatus::default()
+    };
+    let was_running = old.and_then(|it| it.state.as_ref()).is_some_and(|it| it.running.is_some());
+    let last = status.last_state.as_ref().is_some_and(|it| it.terminated.is_some());
+    if was_running && !last {
+        status.last_state = Some(ContainerState {
+            terminated: Some(lost(
+                "The container could not be located when the pod was deleted.  The container used to be Running",
+            )),
+            ..ContainerState::default()
+        });
+        status.restart_count += i32::from(inputs.pod.metadata.deletion_timestamp.is_none());
+    }
+    if let Some(waiting) = inputs.waiting.get(&container.name) {
+        status.state = Some(waits(&waiting.reason, &waiting.message));
+    }
+    status
+}
+
+/// The pod has ended: of a container that had been started and cannot be found, say so; one that never was stays as it is.
+pub(super) fn end(status: &mut PodStatus, old: &PodStatus) {
+    let begun = |it: &ContainerStatus| {
+        it.restart_count > 0
+            || it.container_id.as_ref().is_some_and(|id| !id.is_empty())
+            || it.last_state.as_ref().is_some_and(|it| it.terminated.is_some())
+    };
+    let initialized = status.container_statuses.iter().chain(&old.container_statuses).flatten().any(begun);
+    for container in status.container_statuses.iter_mut().flatten() {
+        container.ready = false;
+        container.started = Some(false);
+        let terminated = container.state.as_ref().is_some_and(|it| it.terminated.is_some());
+        if initialized && !terminated {
+            let terminated = Some(lost("The container could not be located when the pod was terminated"));
+            container.state = Some(ContainerState { terminated, ..ContainerState::default() });
+        }
+    }
+}
+
+fn lost(message: &str) -> ContainerStateTerminated {
+    ContainerStateTerminated {
+        reason: Some("ContainerStatusUnknown".to_owned()),
+        message: Some(message.to_owned()),
+        exit_code: 137,
+        ..ContainerStateTerminated::default()
+    }
+}
+
+fn state(inputs: &Inputs<'_>, seen: &Seen) -> ContainerState {
+    let time = |at: Timestamp| (at > Timestamp(0)).then(|| meta::time(at));
+    match seen.state {
+        State::Created | State::Unknown => ContainerState {
+            waiting: Some(ContainerStateWaiting::default()),
+            ..ContainerState::default()
+        },
+        State::Running => ContainerState {
+            running: Some(ContainerStateRunning { started_at: time(seen.started) }),
+            ..ContainerState::default()
+        },
+        State::Exited => {
+            let words = inputs.last_words.get(&seen.id).map(String::as_str).unwrap_or_default();
+            let parts = [seen.message.as_str(), words];
+            let message = parts.into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(": ");
+            let reason = match (seen.reason.as_str(), seen.exit_code) {
+                ("", 0) => "Completed",
+                ("", _) => "Error",
+                (reason, _) => reason,
+            };
+            let terminated = ContainerStateTerminated {
+                container_id: Some(container_id(seen)),
+                exit_code: seen.exit_code,
+                reason: Some(reason.to_owned()),
+                message: Some(message).filter(|it| !it.is_empty()),
+                started_at: time(seen.started),
+                finished_at: time(seen.finished),
+                ..ContainerStateTerminated::default()
+            };
+            ContainerState { terminated: Some(terminated), ..ContainerState::default() }
+        }
+    }
+}
+
+fn waits(reason: &str, message: &str) -> ContainerState {
+    let text = |it: &str| Some(it.to_owned()).filter(|it| !it.is_empty());
+    let waiting = ContainerStateWaiting { reason: text(reason), message: text(message) };
+    ContainerState { waiting: Some(waiting), ..ContainerState::default() }
+}
+
+/// `stanchion://<id>`
+pub fn container_id(seen: &Seen) -> String {
+    format!("stanchion://{}", seen.id)
+}
+
+fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = container.volume_mounts.as_ref().filter(|it| !it.is_empty())?;
+    let status = |it: &api::core::v1::VolumeMount| VolumeMountStatus {
+        name: it.name.clone(),
+        mount_path: it.mount_path.clone(),
+        read_only: it.read_only.filter(|it| *it),
+        recursive_read_only: (it.read_only == Some(true)).then(|| "Disabled".to_owned()),
+        ..VolumeMountStatus::default()
+    };
+    Some(mounts.iter().map(status).collect())
+}

@@ -1,0 +1,244 @@
+//! The hands on volumes: stage once for the node, publish once for each pod, and undo both in reverse.
+//!
+//! A record is written before each mount and removed after each unmount. One volume of the node is worked on by one
+//! call at a time; different volumes never wait for one another.
+
+use crate::{
+    ledger::{Ledger, LedgerError, Record},
+    plan::volumes::Mountable,
+    spec::Facts,
+};
+use ::volumes::{Published, VolumeError, VolumePlugin, mount, subpath};
+use api::{Object, core::v1::Pod};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::OwnedMutexGuard;
+
+/// Why a volume is not there yet, in the words of upstream's events.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    #[error("MountVolume.FindPluginBySpec failed for volume \"{0}\" : no volume plugin matched name: {1}")]
+    NoPlugin(String, String),
+    #[error("MountVolume.MountDevice failed for volume \"{title}\" : {}", stdx::one_line(source))]
+    Stage { title: String, source: VolumeError },
+    #[error("MountVolume.SetUp failed for volume \"{title}\" : {}", stdx::one_line(source))]
+    Publish { title: String, source: VolumeError },
+    #[error("MountVolume.SetUp failed for volume \"{0}\" : volume uses the ReadWriteOncePod access mode and is already in use by another pod")]
+    OnePod(String),
+    #[error("UnmountVolume.TearDown failed for volume \"{title}\" : {}", stdx::one_line(source))]
+    Unpublish { title: String, source: VolumeError },
+    #[error("UnmountDevice failed for volume \"{title}\" : {}", stdx::one_line(source))]
+    Unstage { title: String, source: VolumeError },
+    #[error("{}", stdx::one_line(.0))]
+    Ledger(#[from] LedgerError),
+}
+
+pub struct Volumes {
+    plugins: BTreeMap<String, Arc<dyn VolumePlugin>>,
+    ledger: Ledger,
+    /// What was published by this process, as it was asked for: contents are compared with it.
+    asked: Mutex<HashMap<(String, String), Mountable>>,
+    /// (plugin, handle) → one call at a time. Bounded by the calls under way.
+    locks: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// How a wanted volume stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Absent,
+    /// Usable, with other contents than wanted, or not looked at since this process began.
+    Outdated,
+    Ready,
+}
+
+impl Volumes {
+    pub fn new(plugins: Vec<Arc<dyn VolumePlugin>>, ledger: Ledger) -> Volumes {
+        let plugins = plugins.into_iter().map(|it| (it.name().to_owned(), it)).collect();
+        Volumes { plugins, ledger, asked: Mutex::default(), locks: Mutex::default() }
+    }
+
+    pub fn plugin(&self, name: &str) -> Option<&Arc<dyn VolumePlugin>> {
+        self.plugins.get(name)
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub(crate) fn standing(&self, uid: &str, volume: &str, wanted: &Mountable) -> Standing {
+        let key = (uid.to_owned(), volume.to_owned());
+        let records = self.ledger.of_pod(uid);
+        let record = records.iter().find(|it| it.volume == volume);
+        if record.is_none_or(|it| it.host_path.is_none()) {
+            return Standing::Absent;
+        }
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = asked.get(&key).is_some_and(|it| it == wanted);
+        if same { Standing::Ready } else { Standing::Outdated }
+    }
+
+    /// Pod volume → where it can be used.
+    pub fn published(&self, uid: &str) -> BTreeMap<String, Published> {
+        let records = self.ledger.of_pod(uid).into_iter();
+        records.filter_map(|it| Some((it.volume.clone(), it.published()?))).collect()
+    }
+
+    /// Makes a volume usable for one pod. Doing so again brings new contents.
+    pub(crate) async fn publish(
+        &self,
+        pod: &Pod,
+        volume: &str,
+        wanted: &Mountable,
+    ) -> Result<(), MountError> {
+        let (plugin, title) = (&wanted.plugin, || wanted.title.clone());
+        let plugin = self
+            .plugin(plugin)
+            .ok_or_else(|| MountError::NoPlugin(title(), plugin.clone()))?
+            .clone();
+        let stages = plugin.capabilities().stage;
+        let handle = &wanted.publish.volume.handle;
+        let _alone = match stages {
+            true => Some(self.lock(&wanted.plugin, handle).await),
+            false => None,
+        };
+        let taken = |it: &Record| {
+            it.plugin == wanted.plugin && it.handle == *handle && it.uid != pod.uid()
+        };
+        if stages && self.ledger.all().iter().any(|it| taken(it) && (wanted.one_pod || it.one_pod)) {
+            return Err(MountError::OnePod(title()));
+        }
+        let before = self.ledger.of_pod(pod.uid()).into_iter().find(|it| it.volume == volume);
+        let mut record = Record {
+            uid: pod.uid().to_owned(),
+            pod: format!("{}/{}", pod.namespace(), pod.name()),
+            volume: volume.to_owned(),
+            plugin: wanted.plugin.clone(),
+            handle: handle.clone(),
+            target: wanted.publish.target.clone(),
+            staging: stages.then(|| wanted.stage.staging.clone()),
+            one_pod: wanted.one_pod,
+            host_path: None,
+            read_only: false,
+        };
+        // A running container keeps what it has while new contents are brought.
+        if before.as_ref().is_none_or(|it| it.host_path.is_none()) {
+            self.ledger.write(&record)?;
+        }
+        if stages {
+            let staged = plugin.stage(&wanted.stage).await;
+            staged.map_err(|source| MountError::Stage { title: title(), source })?;
+        }
+        let mut request = wanted.publish.clone();
+        request.staging = request.staging.filter(|_| stages);
+        let published = plugin.publish(&request).await;
+        let published = published.map_err(|source| MountError::Publish { title: title(), source })?;
+        record.host_path = Some(published.host_path);
+        record.read_only = published.read_only;
+        if before.as_ref() != Some(&record) {
+            self.ledger.write(&record)?;
+        }
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.insert((record.uid, record.volume), wanted.clone());
+        Ok(())
+    }
+
+    /// Takes a volume away from one pod, and from the node with the last pod that had it.
+    pub(crate) async fn unpublish(
+        &self,
+        uid: &str,
+        volume: &str,
+        facts: &Facts,
+    ) -> Result<(), MountError> {
+        let records = self.ledger.of_pod(uid);
+        let Some(record) = records.into_iter().find(|it| it.volume == volume) else {
+            return Ok(());
+        };
+        let title = || record.volume.clone();
+        let plugin = self
+            .plugin(&record.plugin)
+            .ok_or_else(|| MountError::NoPlugin(title(), record.plugin.clone()))?
+            .clone();
+        let _alone = match record.staging {
+            Some(_) => Some(self.lock(&record.plugin, &record.handle).await),
+            None => None,
+        };
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&(uid.to_owned(), volume.to_owned()));
+        let failed = |source| MountError::Unpublish { title: title(), source };
+        let parts = facts.pod_dir(uid).join("volume-subpaths").join(volume);
+        subpath::unpublish_below(volume, &parts).await.map_err(failed)?;
+        plugin.unpublish(&record.handle, &record.target).await.map_err(failed)?;
+        if let Some(staging) = &record.staging
+            && !self.is_staged_for_others(&record, staging)
+        {
+            let unstaged = plugin.unstage(&record.handle, staging).await;
+            unstaged.map_err(|source| MountError::Unstage { title: title(), source })?;
+        }
+        Ok(self.ledger.remove(uid, volume)?)
+    }
+
+    fn is_staged_for_others(&self, record: &Record, staging: &Path) -> bool {
+        self.ledger.all().iter().any(|it| {
+            it.staging.as_deref() == Some(staging)
+                && (&it.uid, &it.volume) != (&record.uid, &record.volume)
+        })
+    }
+
+    async fn lock(&self, plugin: &str, handle: &str) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            let key = (plugin.to_owned(), handle.to_owned());
+            Arc::clone(locks.entry(key).or_default())
+        };
+        lock.lock_owned().await
+    }
+
+    /// Mounts below the kubelet's directory that no record explains: those of a ledger that was lost.
+    pub fn unexplained(&self, facts: &Facts) -> Vec<std::path::PathBuf> {
+        let below = mount::mounts_below(&facts.kubelet_dir).unwrap_or_default();
+        let records = self.ledger.all();
+        let explained = |point: &Path| {
+            records.iter().any(|it| {
+                let parts = facts.pod_dir(&it.uid).join("volume-subpaths");
+                point.starts_with(&it.target)
+                    || point.starts_with(parts)
+                    || it.staging.as_ref().is_some_and(|staging| point.starts_with(staging))
+            })
+        };
+        below.into_iter().map(|it| it.point).filter(|it| !explained(it)).collect()
+    }
+}
+
+/// Removes what is left of a pod's directory once nothing is mounted in it: files of ours, and empty directories.
+///
+/// Never more: a directory that is not empty is somebody's data.
+pub(crate) fn remove_pod_dir(facts: &Facts, uid: &str) -> std::io::Result<()> {
+    let pod_dir = facts.pod_dir(uid);
+    let fine = |result: std::io::Result<()>| match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    };
+    fine(std::fs::remove_dir_all(pod_dir.join("containers")))?;
+    fine(std::fs::remove_file(facts.hosts_file(uid)))?;
+    for name in ["volumes", "volumeDevices", "volume-subpaths"] {
+        remove_empty(&pod_dir.join(name), 4)?;
+    }
+    fine(std::fs::remove_dir(pod_dir))
+}
+
+fn remove_empty(directory: &Path, depth: u32) -> std::io::Result<()> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        if depth > 0 && entry.file_type()?.is_dir() {
+            remove_empty(&entry.path(), depth - 1)?;
+        }
+    }
+    std::fs::remove_dir(directory)
+}

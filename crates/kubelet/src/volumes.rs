@@ -19,7 +19,7 @@ use tokio::sync::OwnedMutexGuard;
 
 /// Why a volume is not there yet, in the words of upstream's events.
 #[derive(Debug, thiserror::Error)]
-pub enum MountError {
+pub(crate) enum MountError {
     #[error("MountVolume.FindPluginBySpec failed for volume \"{0}\" : no volume plugin matched name: {1}")]
     NoPlugin(String, String),
     #[error("MountVolume.MountDevice failed for volume \"{title}\" : {}", stdx::one_line(source))]
@@ -36,7 +36,7 @@ pub enum MountError {
     Ledger(#[from] LedgerError),
 }
 
-pub struct Volumes {
+pub(crate) struct Volumes {
     plugins: BTreeMap<String, Arc<dyn VolumePlugin>>,
     ledger: Ledger,
     /// What was published by this process, as it was asked for: contents are compared with it.
@@ -55,16 +55,16 @@ pub(crate) enum Standing {
 }
 
 impl Volumes {
-    pub fn new(plugins: Vec<Arc<dyn VolumePlugin>>, ledger: Ledger) -> Volumes {
+    pub(crate) fn new(plugins: Vec<Arc<dyn VolumePlugin>>, ledger: Ledger) -> Volumes {
         let plugins = plugins.into_iter().map(|it| (it.name().to_owned(), it)).collect();
         Volumes { plugins, ledger, asked: Mutex::default(), locks: Mutex::default() }
     }
 
-    pub fn plugin(&self, name: &str) -> Option<&Arc<dyn VolumePlugin>> {
+    pub(crate) fn plugin(&self, name: &str) -> Option<&Arc<dyn VolumePlugin>> {
         self.plugins.get(name)
     }
 
-    pub fn ledger(&self) -> &Ledger {
+    pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
@@ -81,7 +81,7 @@ impl Volumes {
     }
 
     /// Pod volume → where it can be used.
-    pub fn published(&self, uid: &str) -> BTreeMap<String, Published> {
+    pub(crate) fn published(&self, uid: &str) -> BTreeMap<String, Published> {
         let records = self.ledger.of_pod(uid).into_iter();
         records.filter_map(|it| Some((it.volume.clone(), it.published()?))).collect()
     }
@@ -200,7 +200,7 @@ impl Volumes {
     }
 
     /// Mounts below the kubelet's directory that no record explains: those of a ledger that was lost.
-    pub fn unexplained(&self, facts: &Facts) -> Vec<std::path::PathBuf> {
+    pub(crate) fn unexplained(&self, facts: &Facts) -> Vec<std::path::PathBuf> {
         let below = mount::mounts_below(&facts.kubelet_dir).unwrap_or_default();
         let records = self.ledger.all();
         let explained = |point: &Path| {

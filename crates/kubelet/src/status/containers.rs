@@ -200,7 +200,7 @@ fn waits(reason: &str, message: &str) -> ContainerState {
 }
 
 /// `stanchion://<id>`
-pub fn container_id(seen: &Seen) -> String {
+fn container_id(seen: &Seen) -> String {
     format!("stanchion://{}", seen.id)
 }
 

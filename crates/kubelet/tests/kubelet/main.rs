@@ -1,0 +1,7 @@
+//! The promises of a node, kept against a runtime, volumes and a ledger in memory.
+
+mod convergence;
+mod crashes;
+mod fakes;
+mod plan;
+mod status;

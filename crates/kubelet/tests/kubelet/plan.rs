@@ -1,0 +1,312 @@
+//! Golden plans: a pod and what was observed in, decisions out.
+
+use crate::fakes::yaml;
+use api::core::v1::Pod;
+use expect_test::{Expect, expect};
+use kubelet::{
+    plan::{Look, Memory, Slot, VolumeState, next},
+    runtime::{Container, Image, Observed, Sandbox, State},
+};
+use std::collections::{BTreeMap, BTreeSet};
+use stdx::Timestamp;
+
+struct Case {
+    pod: Option<Pod>,
+    observed: Observed,
+    volumes: BTreeMap<String, VolumeState>,
+    mounted: Vec<String>,
+    memory: Memory,
+    busy: BTreeSet<Slot>,
+}
+
+const NOW: Timestamp = Timestamp::from_seconds(1000);
+
+fn case(spec: &str) -> Case {
+    let pod: Pod = yaml(&format!(
+        "{{metadata: {{name: p, namespace: d, uid: u}}, spec: {{nodeName: n1, {spec}}}}}"
+    ));
+    Case {
+        pod: Some(pod),
+        observed: Observed::default(),
+        volumes: BTreeMap::new(),
+        mounted: Vec::new(),
+        memory: Memory::default(),
+        busy: BTreeSet::new(),
+    }
+}
+
+impl Case {
+    fn sandbox(mut self, id: &str, attempt: u32, ready: bool) -> Case {
+        let sandbox = Sandbox {
+            id: id.to_owned(),
+            attempt,
+            ready,
+            ip: "10.0.0.2".to_owned(),
+            ..Sandbox::default()
+        };
+        self.observed.sandboxes.push(sandbox);
+        self
+    }
+
+    fn container(mut self, id: &str, name: &str, attempt: u32, state: State, code: i32) -> Case {
+        let at = Timestamp::from_seconds(900 + i64::from(attempt));
+        let sandbox = self.observed.sandboxes.last().map(|it| it.id.clone()).unwrap_or_default();
+        self.observed.containers.push(Container {
+            id: id.to_owned(),
+            sandbox,
+            name: name.to_owned(),
+            attempt,
+            state,
+            created: at,
+            started: at,
+            finished: if state == State::Exited { Timestamp::from_seconds(999) } else { Timestamp(0) },
+            exit_code: code,
+            ..Container::default()
+        });
+        self
+    }
+
+    fn image(mut self, container: &str) -> Case {
+        self.memory.images.insert(container.to_owned(), Image::default());
+        self
+    }
+
+    fn volume(mut self, name: &str, state: VolumeState) -> Case {
+        self.volumes.insert(name.to_owned(), state);
+        self
+    }
+
+    fn deleting(mut self, grace: i64) -> Case {
+        let pod = self.pod.as_mut().unwrap();
+        pod.metadata.deletion_timestamp =
+            Some(api::meta::time(Timestamp::from_seconds(1000 + grace)));
+        pod.metadata.deletion_grace_period_seconds = Some(grace);
+        self
+    }
+
+    fn check(mut self, expected: Expect) {
+        self.observed.sort();
+        let look = Look {
+            pod: self.pod.as_ref(),
+            observed: &self.observed,
+            volumes: &self.volumes,
+            mounted: &self.mounted,
+            memory: &self.memory,
+            busy: &self.busy,
+            ending_since: NOW,
+            now: NOW,
+        };
+        expected.assert_eq(&next(&look).to_string());
+    }
+}
+
+const ONE: &str = "containers: [{name: app, image: a}]";
+
+#[test]
+fn everything_that_can_begin_begins_at_once() {
+    case(ONE).volume("data", VolumeState::Wanted { outdated: false }).check(expect![[r#"
+        Up
+          publish data
+          run sandbox #0
+          ensure image of app
+    "#]]);
+}
+
+#[test]
+fn a_container_starts_when_sandbox_image_and_volumes_are_there() {
+    let ready = || case(ONE).sandbox("s", 0, true).image("app");
+    ready().volume("data", VolumeState::Ready).check(expect![[r#"
+        Up
+          start app #0 in s
+    "#]]);
+    ready().volume("data", VolumeState::Waiting { outdated: false }).check(expect![[r#"
+        Up
+    "#]]);
+    ready().volume("data", VolumeState::Wanted { outdated: true }).check(expect![[r#"
+        Up
+          publish data
+          start app #0 in s
+    "#]]);
+    let until = Timestamp::from_seconds(1003);
+    ready().volume("data", VolumeState::Held { until, outdated: false }).check(expect![[r#"
+        Up
+          look again at 1003
+    "#]]);
+}
+
+#[test]
+fn what_is_under_way_is_not_begun_again() {
+    let mut case = case(ONE).sandbox("s", 0, true).image("app");
+    case.busy.insert(Slot::Container("app".to_owned()));
+    case.check(expect![[r#"
+        Up
+    "#]]);
+}
+
+#[test]
+fn a_dead_sandbox_is_cleared_before_the_next_one() {
+    let dead = || case(ONE).sandbox("s", 0, false).container("c", "app", 0, State::Exited, 137);
+    dead().check(expect![[r#"
+        Up
+          stop sandbox s
+          ensure image of app
+    "#]]);
+    let mut cleared = dead();
+    cleared.memory.stopped.insert("s".to_owned());
+    cleared.check(expect![[r#"
+        Up
+          run sandbox #1
+          ensure image of app
+    "#]]);
+}
+
+#[test]
+fn a_restart_waits_for_its_back_off() {
+    let mut case = case(ONE)
+        .sandbox("s", 0, true)
+        .image("app")
+        .container("c0", "app", 0, State::Exited, 1)
+        .container("c1", "app", 1, State::Exited, 1);
+    case.memory.restarted("app", Timestamp::from_seconds(990));
+    case.check(expect![[r#"
+        Up
+          app waits: CrashLoopBackOff: back-off 10s restarting failed container=app pod=p_d(u)
+          look again at 1009
+    "#]]);
+}
+
+#[test]
+fn a_container_that_was_never_started_is_made_again() {
+    case(ONE).sandbox("s", 0, true).image("app").container("c", "app", 0, State::Created, 0).check(
+        expect![[r#"
+            Up
+              remove app c
+        "#]],
+    );
+}
+
+#[test]
+fn init_containers_come_first_and_in_order() {
+    let two = "initContainers: [{name: a, image: a}, {name: b, image: a}], containers: [{name: app, image: a}]";
+    case(two).sandbox("s", 0, true).image("a").check(expect![[r#"
+        Up
+          start a #0 in s
+    "#]]);
+    case(two).sandbox("s", 0, true).container("c", "a", 0, State::Running, 0).check(expect![[r#"
+        Up
+    "#]]);
+    case(two).sandbox("s", 0, true).image("b").container("c", "a", 0, State::Exited, 0).check(
+        expect![[r#"
+            Up
+              start b #0 in s
+        "#]],
+    );
+    case(&format!("restartPolicy: Never, {two}"))
+        .sandbox("s", 0, true)
+        .container("c", "a", 0, State::Exited, 1)
+        .check(expect![[r#"
+            Finished
+              stop sandbox s
+        "#]]);
+}
+
+#[test]
+fn a_sidecar_runs_beside_the_others() {
+    let sidecar =
+        "initContainers: [{name: log, image: a, restartPolicy: Always}], containers: [{name: app, image: a}]";
+    case(sidecar)
+        .sandbox("s", 0, true)
+        .image("app")
+        .container("c", "log", 0, State::Running, 0)
+        .check(expect![[r#"
+            Up
+              start app #0 in s
+        "#]]);
+}
+
+#[test]
+fn an_end_goes_from_the_processes_to_the_object() {
+    let up = || case(ONE).sandbox("s", 0, true);
+    let mut living = up().container("c", "app", 0, State::Running, 0).deleting(30);
+    living.mounted = vec!["data".to_owned()];
+    living.check(expect![[r#"
+        Terminating
+          stop app c by 1031 (Ending)
+    "#]]);
+    let mut stopping = up().container("c", "app", 0, State::Running, 0).deleting(5);
+    stopping.memory.stopping.insert("c".to_owned(), Timestamp::from_seconds(1031));
+    stopping.check(expect![[r#"
+        Terminating
+          stop app c by 1006 (Ending)
+    "#]]);
+    let ended = || up().container("c", "app", 0, State::Exited, 0).deleting(30);
+    ended().check(expect![[r#"
+        Terminating
+          stop sandbox s
+    "#]]);
+    let mut stopped = case(ONE).sandbox("s", 0, false).container("c", "app", 0, State::Exited, 0).deleting(30);
+    stopped.memory.stopped.insert("s".to_owned());
+    stopped.mounted = vec!["data".to_owned()];
+    stopped.check(expect![[r#"
+        Terminating, ended
+          unpublish data
+    "#]]);
+    let mut empty = case(ONE).sandbox("s", 0, false).deleting(30);
+    empty.memory.stopped.insert("s".to_owned());
+    empty.check(expect![[r#"
+        Terminating, ended
+          delete the object
+    "#]]);
+}
+
+#[test]
+fn an_end_waits_for_what_was_begun() {
+    let mut case = case(ONE).sandbox("s", 0, true).deleting(30);
+    case.busy.insert(Slot::Container("app".to_owned()));
+    case.check(expect![[r#"
+        Terminating
+    "#]]);
+}
+
+#[test]
+fn what_is_left_of_a_gone_pod_goes_too() {
+    let mut running = case(ONE).sandbox("s", 0, true).container("c", "app", 0, State::Running, 0);
+    running.pod = None;
+    running.check(expect![[r#"
+        Gone
+          stop app c by 1030 (Ending)
+    "#]]);
+    let mut stopped = case(ONE).sandbox("s", 0, false);
+    stopped.pod = None;
+    stopped.memory.stopped.insert("s".to_owned());
+    stopped.check(expect![[r#"
+        Gone, ended
+          remove sandbox s
+    "#]]);
+    let mut nothing = case(ONE);
+    nothing.pod = None;
+    nothing.check(expect![[r#"
+        Gone, ended
+          forget
+    "#]]);
+}
+
+#[test]
+fn a_pod_that_never_restarts_is_finished_with_its_last_container() {
+    let two = "restartPolicy: Never, containers: [{name: a, image: a}, {name: b, image: a}]";
+    case(two)
+        .sandbox("s", 0, true)
+        .container("c1", "a", 0, State::Exited, 0)
+        .container("c2", "b", 0, State::Running, 0)
+        .check(expect![[r#"
+            Up
+        "#]]);
+    case(two)
+        .sandbox("s", 0, true)
+        .container("c1", "a", 0, State::Exited, 0)
+        .container("c2", "b", 0, State::Exited, 1)
+        .check(expect![[r#"
+            Finished
+              stop sandbox s
+        "#]]);
+}

@@ -7,6 +7,7 @@ mod archive;
 mod builtin;
 mod compression;
 mod digest;
+mod guard;
 mod manifest;
 mod reference;
 mod service;

@@ -1,6 +1,10 @@
 //! The outside of an image archive: named members, read at random from a tar file or a directory.
 
-use super::{Attempt, ImageError, Result, compression::Plain};
+use super::{
+    Attempt, ImageError, Result,
+    compression::Plain,
+    guard::{Budget, Guarded},
+};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use std::{
     collections::HashMap,
@@ -79,8 +83,10 @@ impl Archive {
         };
         let mut members = HashMap::new();
         let whole = Section { bytes: bytes.clone(), at: 0, end: length };
-        let mut archive = tar::Archive::new(whole);
-        for entry in archive.entries_with_seek().map_err(bad)? {
+        let budget = Budget::new();
+        let mut archive = tar::Archive::new(Guarded::new(whole, &budget));
+        let mut entries = archive.entries_with_seek().map_err(bad)?;
+        while let Some(entry) = budget.spend(|| entries.next()) {
             let entry = entry.map_err(bad)?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let kind = entry.header().entry_type();

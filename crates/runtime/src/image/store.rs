@@ -844,6 +844,11 @@ mod tests {
         let error = store.import(&path).unwrap_err().to_string();
         assert!(error.contains("truncated or damaged"), "{error}");
         assert_eq!(leftovers(&store), Vec::<PathBuf>::new());
+        let endless =
+            Entry { content: &vec![b'x'; 9 << 20], ..entry(EntryType::GNULongName, "l", "") };
+        let endless = tar_of(&[endless, entry(EntryType::Regular, "a", "")]);
+        refused(&store, endless.clone(), "bytes between two entries");
+        refused(&store, docker_archive("e:1", &[endless]), "bytes between two entries");
         refused(&store, b"hello".to_vec(), "not an image archive");
         refused(&store, layer(&[("readme", b"")]), "neither manifest.json (docker) nor index.json");
     }

@@ -4,7 +4,10 @@
 //! parent's descriptor, so no name, symlink or hard link of an archive leads outside.
 //! Upstream: the layer format of github.com/opencontainers/image-spec, layer.md.
 
-use super::{Attempt, ImageError, Result};
+use super::{
+    Attempt, ImageError, Result,
+    guard::{Budget, Guarded},
+};
 use rustix::{
     fs::{
         AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
@@ -54,8 +57,10 @@ pub(super) fn unpack(layer: &mut impl Read, into: &Path) -> Result<Unpacked> {
         done: Unpacked::default(),
         piece: vec![0; PIECE],
     };
-    let mut archive = tar::Archive::new(layer);
-    for entry in archive.entries().map_err(|error| unreadable(&error))? {
+    let budget = Budget::new();
+    let mut archive = tar::Archive::new(Guarded::new(layer, &budget));
+    let mut entries = archive.entries().map_err(|error| unreadable(&error))?;
+    while let Some(entry) = budget.spend(|| entries.next()) {
         unpacker.entry(entry.map_err(|error| unreadable(&error))?)?;
     }
     unpacker.finish()

@@ -3,8 +3,12 @@
 //! No tokio, no clock, no randomness below: the same world gives the same plan.
 #![forbid(unsafe_code)]
 
+pub mod endpoint_slice;
+pub mod endpoints;
+pub mod garbage_collector;
 pub mod namespace;
 pub mod service_account;
+mod service_pods;
 pub mod stateful_set;
 #[cfg(test)]
 mod testing;
@@ -20,6 +24,9 @@ use world::Controller;
 /// Every controller, by name.
 pub fn controllers() -> Vec<Arc<dyn Controller>> {
     vec![
+        Arc::new(endpoint_slice::EndpointSliceController),
+        Arc::new(endpoints::EndpointsController),
+        Arc::new(garbage_collector::GarbageCollector),
         Arc::new(namespace::NamespaceController),
         Arc::new(service_account::ServiceAccountController),
         Arc::new(stateful_set::StatefulSetController),

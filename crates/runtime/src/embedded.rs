@@ -117,6 +117,13 @@ pub async fn open(config: Config) -> Result<Embedded> {
 /// Mounts that the node makes later reach the shims, and what containers mount on shared volumes reaches the node,
 /// only if the root is a shared mount. Container hosts have it so; others get it here.
 fn share_root_mount() -> Result<()> {
+    let mounts =
+        fs::read_to_string("/proc/self/mountinfo").attempt(|| "read the mounts".to_owned())?;
+    let is_shared_root =
+        |line: &str| line.split(' ').nth(4) == Some("/") && line.contains(" shared:");
+    if mounts.lines().any(is_shared_root) {
+        return Ok(());
+    }
     let flags = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", flags).attempt(|| "make / a shared mount".to_owned())
 }

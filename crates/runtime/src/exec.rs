@@ -237,6 +237,9 @@ fn split_input(
 /// How much of an exec's output is kept of each stream, as upstream: it goes into one message.
 const COLLECTED_MAX: usize = 16 << 20;
 
+/// As many reads as empty the largest pipe (1 MiB); what is written meanwhile comes from others.
+const READS_AT_EXIT_MAX: usize = 64;
+
 struct Collector {
     source: pipe::Receiver,
     bytes: Vec<u8>,
@@ -270,8 +273,11 @@ impl Collector {
         let Collector { source, mut bytes } = self;
         let mut source = File::from(source.into_nonblocking_fd().attempt(attempted)?);
         let mut buffer = [0u8; 16 << 10];
-        while let Ok(count @ 1..) = source.read(&mut buffer) {
-            keep(&mut bytes, &buffer[..count]);
+        for _ in 0..READS_AT_EXIT_MAX {
+            match source.read(&mut buffer) {
+                Ok(count @ 1..) => keep(&mut bytes, &buffer[..count]),
+                Ok(0) | Err(_) => break,
+            }
         }
         Ok(bytes)
     }

@@ -171,7 +171,7 @@ async fn read(socket: Arc<UnixStream>, shared: Arc<Shared>, notices: impl Fn(Not
     let mut inbox = Inbox::default();
     while let Ok(true) = socket.async_io(Interest::READABLE, || inbox.receive(socket.as_fd())).await
     {
-        while let Ok(Some((body, descriptors))) = inbox.next() {
+        while let Ok(Some((body, descriptors))) = inbox.take() {
             match Message::from_bytes(&body) {
                 Some(Message::Reply(reply)) => {
                     if let Some(sender) = shared.waiting().replies.remove(&reply.number) {

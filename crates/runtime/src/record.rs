@@ -11,30 +11,30 @@ use std::{
 };
 
 record! {
-    pub struct SandboxRecord {
+    pub(crate) struct SandboxRecord {
         /// A PodSandboxConfig.
-        pub config: Vec<u8>,
-        pub handler: String,
-        pub created_at: i64,
+        pub(crate) config: Vec<u8>,
+        pub(crate) handler: String,
+        pub(crate) created_at: i64,
     }
 
     /// Written when the sandbox is complete. One without it was never answered for.
-    pub struct ReadyRecord {
-        pub addresses: Vec<String>,
-        pub shim: i32,
+    pub(crate) struct ReadyRecord {
+        pub(crate) addresses: Vec<String>,
+        pub(crate) shim: i32,
     }
 
-    pub struct ContainerRecord {
+    pub(crate) struct ContainerRecord {
         /// A ContainerConfig.
-        pub config: Vec<u8>,
-        pub created_at: i64,
-        pub image_id: String,
-        pub layers: Vec<String>,
-        pub environment: Vec<String>,
-        pub arguments: Vec<String>,
-        pub directory: String,
-        pub user: String,
-        pub stop_signal: i32,
+        pub(crate) config: Vec<u8>,
+        pub(crate) created_at: i64,
+        pub(crate) image_id: String,
+        pub(crate) layers: Vec<String>,
+        pub(crate) environment: Vec<String>,
+        pub(crate) arguments: Vec<String>,
+        pub(crate) directory: String,
+        pub(crate) user: String,
+        pub(crate) stop_signal: i32,
     }
 }
 

@@ -48,7 +48,7 @@ impl Inbox {
     }
 
     /// The next whole frame. An error when the other side does not keep to the format.
-    pub fn next(&mut self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    pub fn take(&mut self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
         let Some(header) = self.bytes.first_chunk::<HEADER>() else { return Ok(None) };
         let [a, b, c, d, e, f, g, h] = *header;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
@@ -181,16 +181,16 @@ mod tests {
 
         let mut inbox = Inbox::default();
         while inbox.receive(theirs.as_fd()).unwrap() {}
-        let (body, descriptors) = inbox.next().unwrap().unwrap();
+        let (body, descriptors) = inbox.take().unwrap().unwrap();
         assert_eq!((body.as_slice(), descriptors.len()), (&b"no descriptors"[..], 0));
-        let (body, mut descriptors) = inbox.next().unwrap().unwrap();
+        let (body, mut descriptors) = inbox.take().unwrap().unwrap();
         assert_eq!((body.as_slice(), descriptors.len()), (&b"two"[..], 2));
         let mut passed = std::fs::File::from(descriptors.remove(0));
         passed.rewind().unwrap();
         let mut text = String::new();
         passed.read_to_string(&mut text).unwrap();
         assert_eq!(text, "passed");
-        assert!(inbox.next().unwrap().is_none());
+        assert!(inbox.take().unwrap().is_none());
     }
 
     fn tempfile() -> std::fs::File {

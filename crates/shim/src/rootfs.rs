@@ -104,9 +104,9 @@ fn mount_system(root: BorrowedFd<'_>, start: &Start, pod: &Path, host_ipc: bool)
 /// there ignores `ro`.
 fn mount_cgroups(root: BorrowedFd<'_>, start: &Start) -> Result<()> {
     let base = "/sys/fs/cgroup";
-    let protected = (libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC) as u64;
+    let protected = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     let attributes = || MountAttributes {
-        set: protected | if start.writable_system { 0 } else { libc::MS_RDONLY as u64 },
+        set: protected | if start.writable_system { 0 } else { libc::MS_RDONLY },
         ..MountAttributes::default()
     };
     if let [(name, directory)] = start.cgroup.views.as_slice()
@@ -139,7 +139,7 @@ fn bind(root: BorrowedFd<'_>, source: &str, path: &str, attributes: MountAttribu
 }
 
 fn mount_volume(root: BorrowedFd<'_>, mount: &Mount, source: BorrowedFd<'_>) -> Result<()> {
-    let flag = |wanted: bool, flag: libc::c_ulong| if wanted { flag as u64 } else { 0 };
+    let flag = |wanted: bool, flag: libc::c_ulong| if wanted { flag } else { 0 };
     let own = flag(mount.readonly, libc::MS_RDONLY)
         | flag(mount.no_suid, libc::MS_NOSUID)
         | flag(mount.no_device, libc::MS_NODEV)
@@ -152,7 +152,7 @@ fn mount_volume(root: BorrowedFd<'_>, mount: &Mount, source: BorrowedFd<'_>) -> 
     sys::set_mount(
         source,
         true,
-        &MountAttributes { propagation: spread as u64, ..MountAttributes::default() },
+        &MountAttributes { propagation: spread, ..MountAttributes::default() },
     )?;
     if own != 0 {
         let attributes = MountAttributes { set: own, ..MountAttributes::default() };

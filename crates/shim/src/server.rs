@@ -42,7 +42,7 @@ pub(crate) fn serve(socket: OwnedFd) -> Result<()> {
 fn first_request(socket: &OwnedFd, inbox: &mut Inbox) -> Result<(u64, Setup)> {
     loop {
         if let Some((body, _)) =
-            inbox.next().map_err(|error| failure("read the first request", &error))?
+            inbox.take().map_err(|error| failure("read the first request", &error))?
         {
             let envelope =
                 Envelope::from_bytes(&body).ok_or_else(|| Failure("no request".into()))?;
@@ -218,7 +218,7 @@ impl Server {
         }
         loop {
             let Some(connection) = self.connections.get_mut(&caller) else { return };
-            match connection.inbox.next() {
+            match connection.inbox.take() {
                 Ok(Some((body, descriptors))) => self.answer(caller, &body, descriptors),
                 Ok(None) => return,
                 Err(_) => return self.cut(caller),

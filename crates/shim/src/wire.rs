@@ -114,13 +114,13 @@ pub fn put_counted(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
 /// Declares structs whose fields may be appended to later.
 #[macro_export]
 macro_rules! record {
-    ($($(#[$meta:meta])* pub struct $name:ident {
-        $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)*
+    ($($(#[$meta:meta])* $visible:vis struct $name:ident {
+        $($(#[$field_meta:meta])* $field_visible:vis $field:ident: $type:ty,)*
     })*) => {$(
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq)]
-        pub struct $name {
-            $($(#[$field_meta])* pub $field: $type,)*
+        $visible struct $name {
+            $($(#[$field_meta])* $field_visible $field: $type,)*
         }
 
         impl $crate::wire::Wire for $name {
@@ -150,6 +150,7 @@ macro_rules! choice {
     }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
+        #[allow(clippy::large_enum_variant)] // Each is made once and taken apart at once.
         pub enum $name {
             $($(#[$variant_meta])* $variant($type),)*
         }
@@ -178,15 +179,15 @@ mod tests {
     use super::*;
 
     record! {
-        pub struct Old {
-            pub name: String,
-            pub sizes: Vec<u64>,
+        struct Old {
+            name: String,
+            sizes: Vec<u64>,
         }
-        pub struct New {
-            pub name: String,
-            pub sizes: Vec<u64>,
-            pub note: Option<String>,
-            pub pairs: Vec<(String, bool)>,
+        struct New {
+            name: String,
+            sizes: Vec<u64>,
+            note: Option<String>,
+            pairs: Vec<(String, bool)>,
         }
     }
 

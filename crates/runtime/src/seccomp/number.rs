@@ -5,8 +5,16 @@ pub(super) fn number(name: &str) -> Option<i64> {
     let found = |list: &[(i64, &str)]| {
         list.iter().find(|(_, known)| *known == name).map(|(number, _)| *number)
     };
-    found(EVERYWHERE).or_else(|| found(HERE))
+    found(EVERYWHERE).or_else(|| found(HERE)).or_else(|| found(NEWER))
 }
+
+/// Numbers that libc does not have yet. Calls of recent kernels have the same one on every machine.
+#[rustfmt::skip]
+const NEWER: &[(i64, &str)] = &[
+    (451, "cachestat"), (453, "map_shadow_stack"), (454, "futex_wake"), (455, "futex_wait"), (456, "futex_requeue"),
+    (457, "statmount"), (458, "listmount"), (463, "setxattrat"), (464, "getxattrat"), (465, "listxattrat"),
+    (466, "removexattrat"), (467, "open_tree_attr"), (468, "file_getattr"), (469, "file_setattr"), (470, "listns"),
+];
 
 #[rustfmt::skip]
 const EVERYWHERE: &[(i64, &str)] = &[
@@ -315,11 +323,14 @@ const EVERYWHERE: &[(i64, &str)] = &[
 ];
 
 #[cfg(not(target_arch = "x86_64"))]
-const HERE: &[(i64, &str)] = &[];
+const HERE: &[(i64, &str)] = &[(292, "io_pgetevents")];
 
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 const HERE: &[(i64, &str)] = &[
+    (333, "io_pgetevents"),
+    (335, "uretprobe"),
+    (336, "uprobe"),
     (libc::SYS__sysctl, "_sysctl"),
     (libc::SYS_access, "access"),
     (libc::SYS_afs_syscall, "afs_syscall"),

@@ -296,7 +296,9 @@ fn layer() -> Vec<u8> {
     for applet in APPLETS {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(0);
         header.set_mode(0o777);
         layer.append_link(&mut header, format!("bin/{applet}"), "busybox").unwrap();
@@ -314,7 +316,9 @@ fn layer() -> Vec<u8> {
 
 fn add(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, bytes: &[u8]) {
     let mut header = tar::Header::new_gnu();
-    (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_mode(mode);
     header.set_size(bytes.len() as u64);
     archive.append_data(&mut header, path, bytes).unwrap();

@@ -46,7 +46,7 @@ fn exec_runs_inside_the_container() {
         let id = harness.run(&sandbox, command("a", &["/bin/sleep", "1000"])).await;
         let (code, output) =
             harness.exec(&id, &["/bin/sh", "-c", "id -u; cat /proc/1/cmdline; exit 7"]).await;
-        assert_eq!((code, output.as_str()), (7, "101\n/bin/sleep\01000\0"));
+        assert_eq!((code, output.as_str()), (7, "101\n/bin/sleep\x001000\0"));
         let (code, output) =
             harness.exec(&id, &["/bin/sh", "-c", "grep -c . /proc/self/cgroup; sleep 999 &"]).await;
         assert_eq!(code, 0, "{output}");

@@ -48,6 +48,17 @@ pub(crate) struct Cgroups {
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
     path: String,
+    uses: Uses,
+}
+
+/// Every hierarchy costs a moment for each process that joins it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Uses {
+    /// For those who only must not count as someone else's.
+    MemoryAndProcesses,
+    /// All but a cpuset of its own, which few need.
+    Usual,
+    All,
 }
 
 impl Cgroups {
@@ -62,6 +73,7 @@ impl Cgroups {
                 hierarchy.controllers = known(offered.split_whitespace());
             }
         }
+        hierarchies.retain(|hierarchy| !hierarchy.controllers.is_empty());
         Ok(Cgroups { hierarchies, root: format!("/stanchion-{instance}") })
     }
 
@@ -73,7 +85,7 @@ impl Cgroups {
     }
 
     pub(crate) fn shims(&self) -> Group {
-        Group { path: format!("{}/shims", self.root) }
+        Group { path: format!("{}/shims", self.root), uses: Uses::MemoryAndProcesses }
     }
 
     /// The group that the node wants a pod's containers in.
@@ -83,11 +95,26 @@ impl Cgroups {
             return Err(Error::Invalid(format!("cgroup parent {parent:?} leads out of its place")));
         }
         let separator = if parent.is_empty() { "" } else { "/" };
-        Ok(Group { path: format!("{}{separator}{parent}", self.root) })
+        Ok(Group { path: format!("{}{separator}{parent}", self.root), uses: Uses::Usual })
     }
 
-    pub(crate) fn container(&self, pod: &Group, container: &str) -> Group {
-        Group { path: format!("{}/{container}", pod.path) }
+    pub(crate) fn container(
+        &self,
+        pod: &Group,
+        container: &str,
+        limits: &LinuxContainerResources,
+    ) -> Group {
+        let uses = if limits::needs_cpuset(limits) { Uses::All } else { Uses::Usual };
+        Group { path: format!("{}/{container}", pod.path), uses }
+    }
+
+    fn used_by(&self, group: &Group) -> impl Iterator<Item = &Hierarchy> {
+        let uses = group.uses;
+        self.hierarchies.iter().filter(move |hierarchy| match uses {
+            Uses::MemoryAndProcesses => hierarchy.has("memory") || hierarchy.has("pids"),
+            Uses::Usual => hierarchy.controllers != ["cpuset"],
+            Uses::All => true,
+        })
     }
 
     fn directory(&self, hierarchy: &Hierarchy, group: &Group) -> PathBuf {
@@ -96,7 +123,7 @@ impl Cgroups {
 
     /// Makes the group and those above it. Existing ones are kept.
     pub(crate) fn create(&self, group: &Group) -> Result<()> {
-        for hierarchy in &self.hierarchies {
+        for hierarchy in self.used_by(group) {
             let directory = self.directory(hierarchy, group);
             match fs::create_dir(&directory) {
                 Ok(()) | Err(_) if hierarchy.unified || hierarchy.has("cpuset") => {
@@ -143,7 +170,15 @@ impl Cgroups {
     }
 
     pub(crate) fn limit(&self, group: &Group, resources: &LinuxContainerResources) -> Result<()> {
-        for hierarchy in &self.hierarchies {
+        if limits::needs_cpuset(resources)
+            && !self.used_by(group).any(|hierarchy| hierarchy.has("cpuset"))
+        {
+            return Err(Error::State(format!(
+                "control group {} was made without a set of CPUs",
+                group.path
+            )));
+        }
+        for hierarchy in self.used_by(group) {
             let directory = self.directory(hierarchy, group);
             for (controller, file, value) in limits::settings(hierarchy.unified, resources) {
                 if hierarchy.has(&controller) || (hierarchy.unified && controller.is_empty()) {
@@ -175,7 +210,7 @@ impl Cgroups {
     pub(crate) fn describe(&self, group: &Group) -> shim::protocol::Cgroup {
         let path = |directory: PathBuf| directory.to_string_lossy().into_owned();
         let mut described = shim::protocol::Cgroup::default();
-        for hierarchy in &self.hierarchies {
+        for hierarchy in self.used_by(group) {
             let directory = self.directory(hierarchy, group);
             described.procs.push(path(directory.join("cgroup.procs")));
             let name = match hierarchy.mountpoint.strip_prefix("/sys/fs/cgroup") {
@@ -196,7 +231,7 @@ impl Cgroups {
 
     pub(crate) fn usage(&self, group: &Group) -> Usage {
         let mut usage = Usage::default();
-        for hierarchy in &self.hierarchies {
+        for hierarchy in self.used_by(group) {
             stats::read(&self.directory(hierarchy, group), hierarchy, &mut usage);
         }
         usage
@@ -205,7 +240,7 @@ impl Cgroups {
     /// Ends what still lives in the group and removes it. Processes that the kernel has not let go of yet are waited
     /// for.
     pub(crate) async fn remove(&self, group: &Group) -> Result<()> {
-        for hierarchy in &self.hierarchies {
+        for hierarchy in self.used_by(group) {
             remove_when_empty(&self.directory(hierarchy, group)).await?;
         }
         Ok(())
@@ -213,7 +248,7 @@ impl Cgroups {
 
     /// Removes a pod's group unless something else is in it.
     pub(crate) fn remove_if_unused(&self, group: &Group) {
-        for hierarchy in &self.hierarchies {
+        for hierarchy in self.used_by(group) {
             // Busy or gone already: both are fine.
             let _in_use = fs::remove_dir(self.directory(hierarchy, group));
         }
@@ -302,8 +337,7 @@ fn known<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     names.filter(|name| CONTROLLERS.contains(name)).map(str::to_owned).collect()
 }
 
-/// The hierarchies among the mounts that offer something we use. A v2 hierarchy counts even without controllers: it
-/// can kill a whole group at once.
+/// The hierarchies among the mounts that may offer something we use: what a v2 one offers is not said here.
 fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mountinfo.lines() {

@@ -51,8 +51,7 @@ impl Container {
         group: Group,
         state: State,
     ) -> Result<Container> {
-        let resources =
-            config.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default();
+        let resources = limits(&config);
         let capabilities = capabilities(&security(&config))?;
         let (state, resources) = (watch::Sender::new(state), Mutex::new(resources));
         Ok(Container {
@@ -222,6 +221,10 @@ fn state_message(state: &State) -> ContainerState {
 
 pub(crate) fn security(config: &ContainerConfig) -> LinuxContainerSecurityContext {
     config.linux.as_ref().and_then(|linux| linux.security_context.clone()).unwrap_or_default()
+}
+
+pub(crate) fn limits(config: &ContainerConfig) -> LinuxContainerResources {
+    config.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default()
 }
 
 fn capabilities(security: &LinuxContainerSecurityContext) -> Result<Capabilities> {

@@ -2,7 +2,7 @@
 
 use crate::{
     cgroup::Cgroups,
-    container::{Container, State, security, unseen_exit},
+    container::{Container, State, limits, security, unseen_exit},
     error::{Attempt, Error, Result},
     events::Events,
     image::{ImageStore, Images},
@@ -391,7 +391,7 @@ impl Embedded {
         };
         let id = self.new_id();
         let directory = sandbox.directory.join("containers").join(&id);
-        let group = self.inner.cgroups.container(&sandbox.group, &id);
+        let group = self.inner.cgroups.container(&sandbox.group, &id, &limits(&config));
         let container =
             Container::new(id.clone(), sandbox, directory, record, config, group, State::Created)
                 .map(Arc::new)?;
@@ -630,14 +630,17 @@ impl Embedded {
         known: Option<shim::protocol::ContainerState>,
     ) -> Result<()> {
         let directory = sandbox.directory.join("containers").join(id);
-        let group = self.inner.cgroups.container(&sandbox.group, id);
         let stored: Option<ContainerRecord> = record::read(&directory, "config");
         let Some((stored, config)) = stored.and_then(|stored| {
             Some((stored.clone(), ContainerConfig::decode(stored.config.as_slice()).ok()?))
         }) else {
+            let everywhere =
+                LinuxContainerResources { cpuset_cpus: "0".into(), ..Default::default() };
+            let group = self.inner.cgroups.container(&sandbox.group, id, &everywhere);
             self.inner.cgroups.remove_if_unused(&group);
             return record::remove(&directory);
         };
+        let group = self.inner.cgroups.container(&sandbox.group, id, &limits(&config));
         let started = record::read(&directory, "started");
         let state = match (known, record::read(&directory, "exit")) {
             (Some(known), _) => match known.exit {

@@ -6,7 +6,6 @@
 
 use crate::{Result, sys::check};
 
-const BOUNDING_READ: libc::c_int = 23;
 const BOUNDING_DROP: libc::c_int = 24;
 const AMBIENT: libc::c_int = 47;
 const AMBIENT_RAISE: libc::c_ulong = 2;
@@ -27,17 +26,14 @@ pub(crate) fn limit(bounding: u64, ambient: u64) -> Result<()> {
         half.effective = half.permitted;
     }
     write(&sets)?;
-    for capability in 0..64 {
+    for capability in (0..64).filter(|capability| bounding & (1 << capability) == 0) {
         // SAFETY: prctl with numbers only.
-        let held = unsafe { libc::prctl(BOUNDING_READ, capability, 0, 0, 0) };
-        if held < 0 {
+        let dropped = unsafe { libc::prctl(BOUNDING_DROP, capability, 0, 0, 0) };
+        if dropped < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
+            // Beyond the last one that this kernel knows.
             break;
         }
-        if held == 1 && bounding & (1 << capability) == 0 {
-            // SAFETY: prctl with numbers only.
-            let dropped = unsafe { libc::prctl(BOUNDING_DROP, capability, 0, 0, 0) };
-            check(format_args!("drop capability {capability}"), dropped)?;
-        }
+        check(format_args!("drop capability {capability}"), dropped)?;
     }
     let permitted = u64::from(sets[0].permitted) | u64::from(sets[1].permitted) << 32;
     let ambient = ambient & permitted & bounding;

@@ -19,11 +19,7 @@ pub(crate) fn detach_from_starter() -> Result<()> {
         libc::prctl(libc::PR_SET_NAME, c"stanchion-shim".as_ptr());
     }
     std::env::set_current_dir("/").map_err(|error| failure("change to /", &error))?;
-    sys::reset_signals();
-    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGPIPE] {
-        // What ends a login session or a service must not end its containers; those are stopped one by one.
-        sys::set_disposition(signal, libc::SIG_IGN);
-    }
+    sys::settle_signals();
     // Its death would end every container of the pod. Without CAP_SYS_RESOURCE this is refused.
     let _refused = fs::write("/proc/self/oom_score_adj", "-998");
     Ok(())

@@ -272,7 +272,7 @@ pub(crate) fn now() -> i64 {
 }
 
 /// A signal's disposition, for all numbers including the two that libc keeps for itself and would not touch.
-pub(crate) fn set_disposition(signal: libc::c_int, handler: libc::sighandler_t) {
+fn set_disposition(signal: libc::c_int, handler: libc::sighandler_t) {
     // struct sigaction of the kernel: handler, flags, restorer, mask.
     let action = [handler as u64, 0, 0, 0];
     // SAFETY: see above; KILL and STOP are refused by the kernel, which is as good.
@@ -289,11 +289,30 @@ pub(crate) fn child_signal_set() -> libc::sigset_t {
     }
 }
 
-/// What a process starts with: default dispositions and nothing blocked.
-pub(crate) fn reset_signals() {
+/// What ends a login session or a service must not end a pod's containers: those are stopped one by one. Writing to
+/// who has gone is an error, not a death.
+const IGNORED: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGPIPE];
+
+/// The shim's own dispositions, whatever it inherited.
+pub(crate) fn settle_signals() {
     for signal in 1..=64 {
+        set_disposition(
+            signal,
+            if IGNORED.contains(&signal) { libc::SIG_IGN } else { libc::SIG_DFL },
+        );
+    }
+    unblock_signals();
+}
+
+/// What a program starts with: every disposition the default, nothing blocked. Undoes `settle_signals`.
+pub(crate) fn reset_signals() {
+    for signal in IGNORED {
         set_disposition(signal, libc::SIG_DFL);
     }
+    unblock_signals();
+}
+
+fn unblock_signals() {
     // SAFETY: sigset_t is plain data, initialised by sigemptyset.
     unsafe {
         let mut set = std::mem::zeroed();

@@ -1,7 +1,7 @@
 //! Which devices a container may open: by files on v1, by a small program in the kernel on v2.
 
 use crate::error::{Attempt, Result};
-use std::{fs, path::Path};
+use std::{fs, io::Write, path::Path};
 
 /// One kind of device and what may be done with it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,11 +32,14 @@ const USUAL: [Rule; 10] = [
 ];
 
 pub(super) fn limit_by_files(directory: &Path, allowed: &[Rule]) -> Result<()> {
-    let write = |file: &str, value: &str| {
+    let open = |file: &str| {
         let path = directory.join(file);
-        fs::write(&path, value).attempt(|| format!("write {value:?} to {}", path.display()))
+        let opened = fs::OpenOptions::new().write(true).open(&path);
+        opened.attempt(|| format!("open {}", path.display()))
     };
-    write("devices.deny", "a")?;
+    let attempted = || format!("limit the devices of control group {}", directory.display());
+    open("devices.deny")?.write_all(b"a").attempt(attempted)?;
+    let mut allow = open("devices.allow")?;
     for rule in USUAL.iter().chain(allowed) {
         let number =
             |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
@@ -46,10 +49,8 @@ pub(super) fn limit_by_files(directory: &Path, allowed: &[Rule]) -> Result<()> {
             if rule.read_write { "rw" } else { "" },
             if rule.make { "m" } else { "" }
         );
-        write(
-            "devices.allow",
-            &format!("{kind} {}:{} {access}", number(rule.major), number(rule.minor)),
-        )?;
+        let line = format!("{kind} {}:{} {access}", number(rule.major), number(rule.minor));
+        allow.write_all(line.as_bytes()).attempt(attempted)?;
     }
     Ok(())
 }
@@ -184,5 +185,47 @@ mod bpf {
             flags: 0,
         };
         bpf(PROGRAM_ATTACH, &attach).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{path::PathBuf, process::Command};
+
+    /// A group in the machine's v2 hierarchy, removed at the end.
+    struct Group(PathBuf);
+
+    impl Drop for Group {
+        fn drop(&mut self) {
+            fs::remove_dir(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_program_lets_through_what_the_rules_name() {
+        let mounted = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+        let unified = mounted.into_iter().find(|path| path.join("cgroup.controllers").exists());
+        let path = unified.map(|path| path.join(format!("device-test-{}", std::process::id())));
+        let Some(path) = path.filter(|path| fs::create_dir(path).is_ok()) else {
+            eprintln!("skipped: no v2 hierarchy that takes new groups");
+            return;
+        };
+        let group = Group(path);
+        let loop_control =
+            Rule { block: false, major: Some(10), minor: Some(237), read_write: true, make: false };
+        let can_open = |device: &str| {
+            let script = format!("echo $$ > {}/cgroup.procs; : < {device}", group.0.display());
+            Command::new("/bin/sh").args(["-c", &script]).output().unwrap().status.success()
+        };
+        for device in ["/dev/null", "/dev/kmsg", "/dev/loop-control"] {
+            assert!(can_open(device), "{device} before");
+        }
+        limit_by_program(&group.0, &[loop_control]).unwrap();
+        for (device, expected) in
+            [("/dev/null", true), ("/dev/kmsg", false), ("/dev/loop-control", true)]
+        {
+            assert_eq!(can_open(device), expected, "{device}");
+        }
     }
 }

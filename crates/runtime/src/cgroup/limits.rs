@@ -21,6 +21,10 @@ pub(super) fn settings(
     settings
 }
 
+pub(super) fn needs_cpuset(resources: &LinuxContainerResources) -> bool {
+    !resources.cpuset_cpus.is_empty() || !resources.cpuset_mems.is_empty()
+}
+
 fn separate_settings(resources: &LinuxContainerResources) -> Vec<(String, String, String)> {
     let mut settings = Settings::default();
     settings.number("cpu", "cpu.shares", resources.cpu_shares);

@@ -7,6 +7,7 @@ use crate::{
     field::Errors,
     kind::{Cell, Format, Kind, Names, Object, Printing, Scope, Subresource},
     meta::ObjectMeta,
+    schema::Definitions,
 };
 use std::{
     any::{Any, TypeId},
@@ -125,6 +126,8 @@ pub trait Rules: Send + Sync {
     fn cells(&self, object: &dyn Erased, printing: &Printing) -> Vec<Cell>;
     fn scale(&self, object: &dyn Erased) -> Option<Scaling>;
     fn set_replicas(&self, object: &mut AnyObject, replicas: i32);
+    /// Adds the definition of its objects, and names it.
+    fn schema(&self, definitions: &mut Definitions) -> String;
 }
 
 /// What the scale subresource shows of an object.
@@ -314,5 +317,8 @@ impl<T: Kind> Rules for Typed<T> {
         if let Some(scale) = T::SCALE {
             (scale.set_replicas)(typed_mut(object), replicas);
         }
+    }
+    fn schema(&self, definitions: &mut Definitions) -> String {
+        definitions.add::<T>()
     }
 }

@@ -70,7 +70,7 @@ impl<T> Object for T where
 ///
 /// The door calls them in this order. Create: `default`, (admission), `default`, `prepare_create`,
 /// `validate`. Update: `default`, `prepare_update` or `prepare_status`, `validate` or `validate_status`.
-pub trait Kind: Object {
+pub trait Kind: Object + schemars::JsonSchema {
     const NAMES: Names;
     const SCOPE: Scope;
     /// Where objects lie in the store, as upstream lays them out: `/registry/pods`.

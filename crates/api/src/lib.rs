@@ -17,6 +17,7 @@ pub mod failure;
 pub mod field;
 pub mod kind;
 pub mod meta;
+pub mod schema;
 pub mod storage;
 
 pub use any::{AnyKind, AnyObject, Erased, GroupResource, KindRef};

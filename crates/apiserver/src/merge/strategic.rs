@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn named_things_are_merged_by_name_and_keep_their_order() {
+    fn named_things_are_merged_by_name_and_new_ones_come_first() {
         check(
             "Pod",
             pod(json!({"containers": [
@@ -313,7 +313,7 @@ mod tests {
                 {"name": "a", "ports": [{"containerPort": 81}]}]}}),
             pod(json!({"containers": [
                 {"name": "b", "image": "2"},
-                {"name": "a", "image": "1", "ports": [{"containerPort": 80}, {"containerPort": 81}]}]})),
+                {"name": "a", "image": "1", "ports": [{"containerPort": 81}, {"containerPort": 80}]}]})),
         );
     }
 

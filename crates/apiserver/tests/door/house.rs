@@ -1,9 +1,24 @@
-//! A server of its own for each test.
+//! A server of its own for each test, and a client that speaks HTTPS to it.
 
-use apiserver::{Config, Server};
-use std::sync::Arc;
-use stdx::{SystemClock, SystemEntropy};
+use apiserver::{Config, NodeProxy, Server, Tls};
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use serde_json::Value;
+use std::{net::SocketAddr, sync::Arc};
+use stdx::{Shutdown, SystemClock, SystemEntropy};
 use store::{Store, backend::Memory};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
 
 pub(crate) fn config() -> Config {
     Config {
@@ -17,8 +32,12 @@ pub(crate) fn config() -> Config {
     }
 }
 
+pub(crate) fn memory() -> Arc<dyn Store> {
+    Arc::new(Memory::new(Arc::new(SystemClock)))
+}
+
 pub(crate) async fn open() -> Arc<Server> {
-    open_on(Arc::new(Memory::new(Arc::new(SystemClock)))).await
+    open_on(memory()).await
 }
 
 pub(crate) async fn open_on(store: Arc<dyn Store>) -> Arc<Server> {
@@ -26,9 +45,250 @@ pub(crate) async fn open_on(store: Arc<dyn Store>) -> Arc<Server> {
 }
 
 /// An object from its JSON.
-pub(crate) fn object<T: api::Kind>(json: serde_json::Value) -> T {
+pub(crate) fn object<T: api::Kind>(json: Value) -> T {
     let mut json = json;
     json["apiVersion"] = T::API_VERSION.into();
     json["kind"] = T::KIND.into();
     api::codec::from_value(&json).expect("a well-formed object")
+}
+
+/// A server on a port of its own. Ends when dropped.
+pub(crate) struct Door {
+    pub(crate) server: Arc<Server>,
+    pub(crate) store: Arc<dyn Store>,
+    address: SocketAddr,
+    admin: TlsConnector,
+    nobody: TlsConnector,
+    guest: TlsConnector,
+    _shutdown: Shutdown,
+}
+
+pub(crate) enum Who {
+    Admin,
+    /// A certificate of no group.
+    Guest,
+    /// No certificate.
+    Nobody,
+}
+
+pub(crate) struct Reply {
+    pub(crate) code: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+    pub(crate) text: String,
+}
+
+impl Reply {
+    pub(crate) fn message(&self) -> &str {
+        self.body["message"].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn warnings(&self) -> Vec<&str> {
+        self.headers.get_all("warning").iter().filter_map(|it| it.to_str().ok()).collect()
+    }
+
+    #[track_caller]
+    pub(crate) fn is(self, code: u16) -> Reply {
+        assert_eq!(self.code, code, "{}", self.text);
+        self
+    }
+}
+
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const STRATEGIC: &str = "application/strategic-merge-patch+json";
+
+impl Door {
+    pub(crate) async fn open() -> Door {
+        Door::open_with(None).await
+    }
+
+    pub(crate) async fn open_on(store: Arc<dyn Store>) -> Door {
+        Door::begin(store, None).await
+    }
+
+    pub(crate) async fn open_with(node_proxy: Option<Arc<dyn NodeProxy>>) -> Door {
+        Door::begin(memory(), node_proxy).await
+    }
+
+    async fn begin(store: Arc<dyn Store>, node_proxy: Option<Arc<dyn NodeProxy>>) -> Door {
+        let config = Config { node_proxy, ..config() };
+        let server = apiserver::open(store.clone(), config).await.expect("opens");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound port");
+
+        let ca_key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&ca_key).unwrap();
+        let issuer = Issuer::new(params, ca_key);
+        let key = KeyPair::generate().unwrap();
+        let own = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let own = own.signed_by(&key, &issuer).unwrap();
+        let tls = Tls::from_pem(
+            own.pem().as_bytes(),
+            key.serialize_pem().as_bytes(),
+            ca.pem().as_bytes(),
+        );
+        let client = |name: &str, group: Option<&str>| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            if let Some(group) = group {
+                params.distinguished_name.push(DnType::OrganizationName, group);
+            }
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            let certificate = params.signed_by(&key, &issuer).unwrap();
+            connector(ca.der().clone(), Some((certificate.der().clone(), key)))
+        };
+        let (shutdown, signal) = Shutdown::new();
+        tokio::spawn(server.clone().serve(vec![listener], tls.unwrap(), signal));
+        Door {
+            admin: client("admin", Some("system:masters")),
+            guest: client("guest", None),
+            nobody: connector(ca.der().clone(), None),
+            server,
+            store,
+            address,
+            _shutdown: shutdown,
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.call("GET", path, JSON, "").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        self.call("POST", path, JSON, &body.to_string()).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Reply {
+        self.call("PUT", path, JSON, &body.to_string()).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, content_type: &str, body: Value) -> Reply {
+        self.call("PATCH", path, content_type, &body.to_string()).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
+        self.call("DELETE", path, JSON, "").await
+    }
+
+    pub(crate) async fn call(&self, method: &str, path: &str, kind: &str, body: &str) -> Reply {
+        self.call_as(Who::Admin, method, path, &[("content-type", kind)], body.as_bytes()).await
+    }
+
+    pub(crate) async fn call_as(
+        &self,
+        who: Who,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Reply {
+        let answer = self.send(who, method, path, headers, body).await;
+        let (code, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let bytes = answer.into_body().collect().await.expect("a whole body").to_bytes();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let body = serde_json::from_str(&text).unwrap_or_default();
+        Reply { code, headers, body, text }
+    }
+
+    async fn send(
+        &self,
+        who: Who,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> http::Response<Incoming> {
+        let connector = match who {
+            Who::Admin => &self.admin,
+            Who::Guest => &self.guest,
+            Who::Nobody => &self.nobody,
+        };
+        let stream = TcpStream::connect(self.address).await.expect("the door is open");
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let stream = connector.connect(name, stream).await.expect("a handshake");
+        let io = TokioIo::new(stream);
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(io).await.expect("HTTP");
+        tokio::spawn(connection.with_upgrades());
+        let mut request = Request::builder().method(method).uri(path).header("host", "door");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(Bytes::copy_from_slice(body));
+        sender.send_request(request.body(body).unwrap()).await.expect("an answer")
+    }
+
+    /// A connection that both sides agreed to use for something else.
+    pub(crate) async fn upgrade(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> TokioIo<hyper::upgrade::Upgraded> {
+        let answer = self.send(Who::Admin, "GET", path, headers, b"").await;
+        assert_eq!(answer.status(), 101);
+        TokioIo::new(hyper::upgrade::on(answer).await.expect("an upgrade"))
+    }
+
+    /// The lines of a watch as they come.
+    pub(crate) async fn watch(&self, path: &str) -> Lines {
+        self.watch_as(path, JSON).await
+    }
+
+    pub(crate) async fn watch_as(&self, path: &str, accept: &str) -> Lines {
+        let answer = self.send(Who::Admin, "GET", path, &[("accept", accept)], b"").await;
+        assert_eq!(answer.status(), 200);
+        Lines { body: answer.into_body(), rest: Vec::new() }
+    }
+}
+
+pub(crate) struct Lines {
+    body: Incoming,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// The next event; `None` when the watch has ended.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|it| *it == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).expect("one JSON document a line"));
+            }
+            let frame = self.body.frame().await?.expect("an unbroken stream");
+            if let Ok(data) = frame.into_data() {
+                self.rest.extend_from_slice(&data);
+            }
+        }
+    }
+
+    /// `ADDED a`: the type and the name of the next event.
+    pub(crate) async fn told(&mut self) -> String {
+        let event = self.next().await.expect("the watch goes on");
+        let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
+        format!("{} {name}", event["type"].as_str().unwrap_or_default()).trim().to_owned()
+    }
+}
+
+fn connector(
+    ca: CertificateDer<'static>,
+    own: Option<(CertificateDer<'static>, KeyPair)>,
+) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+            builder.with_client_auth_cert(vec![certificate], key).unwrap()
+        }
+    };
+    TlsConnector::from(Arc::new(config))
 }

@@ -1,4 +1,9 @@
 //! The door over a ledger in memory: what loops and clients are promised.
 
 mod house;
+mod lists;
 mod local;
+mod nodes;
+mod rest;
+mod strict;
+mod watches;

@@ -33,6 +33,7 @@ use std::{
     time::Duration,
 };
 use stdx::{Clock, Entropy, ShutdownSignal};
+use tonic::service::Routes;
 
 /// What a runtime is made from.
 #[derive(Clone)]
@@ -146,6 +147,11 @@ impl Embedded {
         };
         let config = &self.inner.config;
         ImageServiceServer::new(Images::new(config.images.clone(), Arc::clone(&config.clock), user))
+    }
+
+    /// Both services as one, for a client in this process that wants a single tower service.
+    pub fn services(&self) -> Routes {
+        Routes::new(self.runtime_service()).add_service(self.image_service())
     }
 
     /// Stops and removes every sandbox of this instance, and its control groups. Afterwards nothing of it runs or is
@@ -377,6 +383,7 @@ impl Embedded {
             config: config.encode_to_vec(),
             created_at: self.now(),
             image_id: image.id.clone(),
+            image_ref: image.digests.first().unwrap_or(&image.id).clone(),
             layers: image.layers.iter().map(|layer| layer.to_string_lossy().into_owned()).collect(),
             environment: spec::environment(&config, &image.config.env, &sandbox),
             arguments: spec::arguments(&config, &image.config)?,

@@ -234,8 +234,8 @@ fn split_input(
     Ok((stdin, Some(terminal)))
 }
 
-/// How much of an exec's output is kept of each stream, as upstream: it goes into one message.
-const COLLECTED_MAX: usize = 16 << 20;
+/// How much of an exec's output is kept of each stream: both go into one message, which nodes take up to 16 MiB.
+const COLLECTED_MAX: usize = (8 << 20) - (1 << 10);
 
 /// As many reads as empty the largest pipe (1 MiB); what is written meanwhile comes from others.
 const READS_AT_EXIT_MAX: usize = 64;

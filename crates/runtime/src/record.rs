@@ -35,6 +35,8 @@ record! {
         pub(crate) directory: String,
         pub(crate) user: String,
         pub(crate) stop_signal: i32,
+        /// With a digest where one is known.
+        pub(crate) image_ref: String,
     }
 }
 

@@ -194,19 +194,18 @@ fn user(security: &LinuxContainerSecurityContext, image_user: &str) -> Result<Us
     };
     let uid = security.run_as_user.map(|user| number(user.value, "user")).transpose()?;
     let gid = security.run_as_group.map(|group| number(group.value, "group")).transpose()?;
-    if gid.is_some()
-        && uid.is_none()
-        && security.run_as_username.is_empty()
-        && image_user.is_empty()
-    {
-        // The image's default user is root then; its group is still ours to choose.
-        return Ok(User { uid: Some(0), gid, groups: groups(security)?, ..User::default() });
-    }
     let name =
         if security.run_as_username.is_empty() { image_user } else { &security.run_as_username };
-    let only_these_groups =
-        security.supplemental_groups_policy() == SupplementalGroupsPolicy::Strict;
-    Ok(User { uid, gid, name: name.to_owned(), groups: groups(security)?, only_these_groups })
+    // A node passes on the number that an image names; the group that stands beside it is meant as well.
+    let is_of_image = image_user.split(':').next().and_then(|user| user.parse().ok()) == uid;
+    Ok(User {
+        uid: uid.filter(|_| !is_of_image || gid.is_some()),
+        gid,
+        name: name.to_owned(),
+        groups: groups(security)?,
+        only_these_groups: security.supplemental_groups_policy()
+            == SupplementalGroupsPolicy::Strict,
+    })
 }
 
 fn groups(security: &LinuxContainerSecurityContext) -> Result<Vec<u32>> {

@@ -261,8 +261,7 @@ pub(crate) fn enter(root: &OwnedFd, start: &Start) -> Result<()> {
     // SAFETY: the descriptor is open.
     check("enter the container's root", unsafe { libc::fchdir(root.as_raw_fd()) })?;
     sys::pivot_root_here()?;
-    sys::mount(None, c".", None, libc::MS_REC | libc::MS_SLAVE, None)
-        .map_err(|error| failure("separate the host's mounts", &error))?;
+    // The shim made them slaves of the host's, so this reaches nobody else.
     // SAFETY: a constant path.
     check("let go of the host's mounts", unsafe {
         libc::umount2(c".".as_ptr(), libc::MNT_DETACH)

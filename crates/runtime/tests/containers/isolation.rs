@@ -160,3 +160,94 @@ fn a_device_that_was_asked_for_can_be_opened() {
         assert_eq!(output, "opened\n");
     });
 }
+
+/// A directory of the host with a file system of its own on it, let go at the end.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn on(path: std::path::PathBuf) -> Mounted {
+        fs::create_dir_all(&path).unwrap();
+        rustix::mount::mount("tmpfs", &path, "tmpfs", rustix::mount::MountFlags::empty(), None)
+            .unwrap();
+        Mounted(path)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[test]
+fn mounts_travel_only_where_the_pod_asks_for_it() {
+    with_runtime(|harness| async move {
+        let sandbox = harness.sandbox(|_| {}).await;
+        let volume = harness.directory.join("volume");
+        let outer = Mounted::on(volume.clone());
+        let mount = |path: &str, propagation: cri::MountPropagation| cri::Mount {
+            container_path: path.into(),
+            host_path: volume.to_string_lossy().into_owned(),
+            propagation: propagation as i32,
+            ..Default::default()
+        };
+        let mut config = command("a", &["/bin/sleep", "1000"]);
+        as_root(&mut config);
+        security(&mut config).privileged = true;
+        config.mounts = vec![
+            mount("/private", cri::MountPropagation::PropagationPrivate),
+            mount("/slave", cri::MountPropagation::PropagationHostToContainer),
+            mount("/both", cri::MountPropagation::PropagationBidirectional),
+        ];
+        let id = harness.run(&sandbox, config).await;
+
+        let late = Mounted::on(volume.join("late"));
+        fs::write(volume.join("late/file"), "").unwrap();
+        let (_, seen) = harness.exec(&id, &["/bin/sh", "-c", "ls -d /*/late/file"]).await;
+        assert_eq!(seen, "/both/late/file\n/slave/late/file\n");
+
+        let script =
+            "mkdir /both/inner && mount -t tmpfs none /both/inner && touch /both/inner/file";
+        let (code, output) = harness.exec(&id, &["/bin/sh", "-c", script]).await;
+        assert_eq!(code, 0, "{output}");
+        assert!(volume.join("inner/file").exists(), "the host sees it");
+        let inner = Mounted(volume.join("inner"));
+        drop((inner, late, outer));
+        harness.stop(&id, 0).await;
+    });
+}
+
+#[test]
+fn a_privileged_container_has_the_hosts_devices() {
+    with_runtime(|harness| async move {
+        let sandbox = harness.sandbox(|_| {}).await;
+        let mut config =
+            script("a", "head -c 0 /dev/loop-control && head -c 0 /dev/kmsg && echo both");
+        as_root(&mut config);
+        security(&mut config).privileged = true;
+        let (_, output) = harness.run_to_end(&sandbox, config).await;
+        assert_eq!(output, "both\n");
+    });
+}
+
+#[test]
+fn what_the_runtime_cannot_do_is_refused() {
+    with_runtime(|harness| async move {
+        let own = cri::UserNamespace { mode: cri::NamespaceMode::Pod as i32, ..Default::default() };
+        let options = cri::NamespaceOption { userns_options: Some(own), ..Default::default() };
+        let security_context = Some(cri::LinuxSandboxSecurityContext {
+            namespace_options: Some(options),
+            ..Default::default()
+        });
+        let linux = Some(cri::LinuxPodSandboxConfig { security_context, ..Default::default() });
+        let config = Some(cri::PodSandboxConfig { linux, ..Default::default() });
+        let request = cri::RunPodSandboxRequest { config, runtime_handler: String::new() };
+        let error = harness.client.clone().run_pod_sandbox(request).await.unwrap_err();
+        assert_eq!(error.message(), "user namespaces are not supported by this runtime");
+        let sandbox = harness.sandbox(|_| {}).await;
+        let mut config = command("a", &["true"]);
+        config.image.as_mut().unwrap().image = "nothing:here".into();
+        let error = harness.create(&sandbox, config).await.unwrap_err();
+        assert!(error.message().contains("nothing:here is not in the local store"), "{error}");
+    });
+}

@@ -212,3 +212,80 @@ fn nothing_stays_when_everything_is_stopped() {
         assert_eq!(fs::read_dir(harness.directory.join("sandboxes")).unwrap().count(), 0);
     });
 }
+
+#[test]
+fn a_log_that_was_renamed_is_followed_by_a_new_one() {
+    with_runtime(|harness| async move {
+        let sandbox = harness.sandbox(|_| {}).await;
+        let text = "echo before; while ! test -e /dev/shm/go; do sleep 0.01; done; echo after";
+        let mut events = harness.events().await;
+        let id = harness.run(&sandbox, script("a", text)).await;
+        while !harness.output(&id).await.contains("before") {
+            harness.exec(&id, &["true"]).await;
+        }
+        let log = harness.status(&id).await.log_path;
+        fs::rename(&log, format!("{log}.1")).unwrap();
+        let request = cri::ReopenContainerLogRequest { container_id: id.clone() };
+        harness.client.clone().reopen_container_log(request).await.unwrap();
+        harness.exec(&id, &["touch", "/dev/shm/go"]).await;
+        harness.ended(&mut events, &id).await;
+        assert_eq!(harness.output(&id).await, "after\n");
+        assert!(fs::read_to_string(format!("{log}.1")).unwrap().ends_with("before\n"));
+    });
+}
+
+#[test]
+fn a_pod_can_use_the_hosts_network() {
+    with_runtime(|harness| async move {
+        let node = cri::NamespaceMode::Node as i32;
+        let sandbox = harness
+            .sandbox(|config| {
+                let options = cri::NamespaceOption { network: node, ..Default::default() };
+                config.hostname.clear();
+                config.linux.as_mut().unwrap().security_context =
+                    Some(cri::LinuxSandboxSecurityContext {
+                        namespace_options: Some(options),
+                        ..Default::default()
+                    });
+            })
+            .await;
+        let (_, output) =
+            harness.run_to_end(&sandbox, script("a", "readlink /proc/self/ns/net; hostname")).await;
+        let namespace = fs::read_link("/proc/self/ns/net").unwrap();
+        let name = rustix::system::uname();
+        let expected = format!("{}\n{}\n", namespace.display(), name.nodename().to_str().unwrap());
+        assert_eq!(output, expected);
+    });
+}
+
+#[test]
+fn use_of_the_machine_is_told() {
+    with_runtime(|harness| async move {
+        let sandbox = harness.sandbox(|_| {}).await;
+        let id = harness.run(&sandbox, command("a", &["/bin/sleep", "1000"])).await;
+        let request = cri::ListPodSandboxStatsRequest { filter: None };
+        let stats = harness
+            .client
+            .clone()
+            .list_pod_sandbox_stats(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .stats;
+        let linux = stats[0].linux.as_ref().unwrap();
+        assert_eq!(linux.containers[0].attributes.as_ref().unwrap().id, id);
+        let memory = linux.containers[0].memory.as_ref().unwrap();
+        assert!(memory.usage_bytes.as_ref().unwrap().value > 0, "{memory:?}");
+        assert!(
+            linux.containers[0]
+                .cpu
+                .as_ref()
+                .unwrap()
+                .usage_core_nano_seconds
+                .as_ref()
+                .unwrap()
+                .value
+                > 0
+        );
+    });
+}

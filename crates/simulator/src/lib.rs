@@ -1,1 +1,85 @@
-//! See ARCHITECTURE.md.
+//! A whole control plane in one process, over a store in memory, with hands that only pretend.
+//!
+//! The door, the loops and the scheduler are the real ones. [`Cluster::node`] plays a node: it lets
+//! pods become ready and lets go of those that are deleted. [`Pool`] plays a volume plugin.
+#![forbid(unsafe_code)]
+
+mod node;
+mod pool;
+
+pub use pool::Pool;
+
+use api::{AnyObject, Failure};
+use client::Client;
+use std::{collections::BTreeSet, sync::Arc};
+use stdx::{Shutdown, SystemClock, SystemEntropy};
+use world::{Change, Expected, ObjectKey, Verb, World};
+
+pub struct Cluster {
+    pub client: Arc<dyn Client>,
+    pub pool: Arc<Pool>,
+    shutdown: Shutdown,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Cluster {
+    /// Starts one with the class `local` and no node.
+    pub async fn start() -> Cluster {
+        let clock = Arc::new(SystemClock);
+        let store = Arc::new(store::backend::Memory::new(clock.clone()));
+        let config = apiserver::Config {
+            service_cidr: "10.96.0.0/12".to_owned(),
+            admission_enabled: BTreeSet::new(),
+            admission_disabled: BTreeSet::new(),
+            clock: clock.clone(),
+            entropy: Arc::new(SystemEntropy::default()),
+            version: "v1.36.0".to_owned(),
+        };
+        let server = apiserver::open(store, config).await.expect("an empty store opens");
+        eprintln!("open");
+        let client = server.client("system:simulator");
+        let pool = Arc::new(Pool::default());
+        let (shutdown, signal) = Shutdown::new();
+        let mut loops = controllers::controllers();
+        loops.push(Arc::new(scheduler::Scheduler));
+        let hands = manager::Hands { client: client.clone(), volumes: pool.clone(), clock };
+        let tasks = manager::start(loops, hands, signal).await;
+        eprintln!("started");
+        Cluster { client, pool, shutdown, tasks }
+    }
+
+    /// Adds a node that is ready and plays its part for the pods bound to it.
+    pub async fn node(&mut self, name: &str) {
+        self.tasks.push(node::start(self.client.clone(), name).await);
+    }
+
+    /// Creates objects from JSON documents, as a user would.
+    pub async fn create(&self, document: &serde_json::Value) -> Result<(), Failure> {
+        let (kind, object) = parse(document);
+        let key = ObjectKey::of_any(&*object);
+        let object = Some(Arc::new(object));
+        let change = Change { verb: Verb::Create, kind, key, expected: Expected::Absent, object };
+        self.client.write(vec![change]).await.map(drop)
+    }
+
+    /// The first world from now on in which `found` finds something.
+    pub async fn until<T>(&self, found: impl FnMut(&World) -> Option<T>) -> T {
+        self.client.follow().until(found).await.expect("the cluster runs")
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.begin();
+        for task in self.tasks {
+            task.await.expect("a loop ends without a panic");
+        }
+    }
+}
+
+fn parse(document: &serde_json::Value) -> (api::KindRef, AnyObject) {
+    let kind = api::kinds().iter().find(|it| document["kind"] == it.kind.as_str());
+    let kind = kind.expect("a kind that we know").clone();
+    let json = serde_json::to_vec(document).expect("plain data");
+    let (object, unknown) = kind.rules.decode(&json).expect("an object of its kind");
+    assert!(unknown.is_empty(), "unknown fields: {unknown:?}");
+    (kind, object)
+}

@@ -11,9 +11,12 @@ pub use pool::Pool;
 
 use api::{AnyObject, Failure};
 use client::Client;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use stdx::{Shutdown, SystemClock, SystemEntropy};
 use world::{Change, Expected, ObjectKey, Verb, World};
+
+/// Long enough for the slowest machine; whoever waits longer waits forever.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Cluster {
     pub client: Arc<dyn Client>,
@@ -34,9 +37,9 @@ impl Cluster {
             clock: clock.clone(),
             entropy: Arc::new(SystemEntropy::default()),
             version: "v1.36.0".to_owned(),
+            node_proxy: None,
         };
         let server = apiserver::open(store, config).await.expect("an empty store opens");
-        eprintln!("open");
         let client = server.client("system:simulator");
         let pool = Arc::new(Pool::default());
         let (shutdown, signal) = Shutdown::new();
@@ -44,7 +47,6 @@ impl Cluster {
         loops.push(Arc::new(scheduler::Scheduler));
         let hands = manager::Hands { client: client.clone(), volumes: pool.clone(), clock };
         let tasks = manager::start(loops, hands, signal).await;
-        eprintln!("started");
         Cluster { client, pool, shutdown, tasks }
     }
 
@@ -63,8 +65,22 @@ impl Cluster {
     }
 
     /// The first world from now on in which `found` finds something.
+    ///
+    /// # Panics
+    /// After a minute, with everything that there is.
     pub async fn until<T>(&self, found: impl FnMut(&World) -> Option<T>) -> T {
-        self.client.follow().until(found).await.expect("the cluster runs")
+        let mut follower = self.client.follow();
+        match stdx::timeout(PATIENCE, follower.until(found)).await {
+            Some(found) => found.expect("the cluster runs"),
+            None => panic!("what was waited for did not come; there is:\n{}", self.describe()),
+        }
+    }
+
+    /// Every object as it is stored.
+    pub fn describe(&self) -> String {
+        let world = self.client.world();
+        let rows = world.tables().flat_map(|table| table.rows(None));
+        rows.map(|row| format!("{row:?} {}\n", String::from_utf8_lossy(&row.bytes))).collect()
     }
 
     pub async fn stop(self) {

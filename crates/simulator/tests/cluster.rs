@@ -14,6 +14,12 @@ use serde_json::{Value, json};
 use simulator::Cluster;
 use world::{Change, ObjectKey, World};
 
+async fn start() -> Cluster {
+    // What the loops say goes into the test's output; several tests start, one sets it up.
+    let _first = tracing_subscriber::fmt().with_test_writer().try_init();
+    Cluster::start().await
+}
+
 fn class() -> Value {
     json!({
         "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
@@ -74,7 +80,7 @@ async fn scale(cluster: &Cluster, replicas: i32) {
 
 #[tokio::test]
 async fn three_pods_get_three_volumes_of_the_default_class() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = start().await;
     cluster.node("n1").await;
     cluster.create(&class()).await.unwrap();
     cluster.create(&web(3, None)).await.unwrap();
@@ -107,7 +113,7 @@ async fn three_pods_get_three_volumes_of_the_default_class() {
 
 #[tokio::test]
 async fn a_claim_in_use_stays_and_its_volume_goes_after_it() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = start().await;
     cluster.node("n1").await;
     cluster.create(&class()).await.unwrap();
     cluster.create(&web(1, None)).await.unwrap();
@@ -130,7 +136,7 @@ async fn a_claim_in_use_stays_and_its_volume_goes_after_it() {
 
 #[tokio::test]
 async fn one_volume_is_given_once() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = start().await;
     cluster.node("n1").await;
     cluster.create(&volume("pv-test", "1Gi")).await.unwrap();
     cluster.create(&web(2, Some("manual"))).await.unwrap();
@@ -149,7 +155,7 @@ async fn one_volume_is_given_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_equal_claims_get_a_hundred_different_volumes() {
     const COUNT: usize = 100;
-    let cluster = Cluster::start().await;
+    let cluster = start().await;
     for n in 0..COUNT {
         let claim = json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim",

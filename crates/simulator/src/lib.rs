@@ -13,6 +13,7 @@ use api::{AnyObject, Failure};
 use client::Client;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use stdx::{Shutdown, SystemClock, SystemEntropy};
+use tokio::task::JoinHandle;
 use world::{Change, Expected, ObjectKey, Verb, World};
 
 /// Long enough for the slowest machine; whoever waits longer waits forever.
@@ -22,7 +23,8 @@ pub struct Cluster {
     pub client: Arc<dyn Client>,
     pub pool: Arc<Pool>,
     shutdown: Shutdown,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
+    nodes: Vec<JoinHandle<()>>,
 }
 
 impl Cluster {
@@ -47,12 +49,12 @@ impl Cluster {
         loops.push(Arc::new(scheduler::Scheduler));
         let hands = manager::Hands { client: client.clone(), volumes: pool.clone(), clock };
         let tasks = manager::start(loops, hands, signal).await;
-        Cluster { client, pool, shutdown, tasks }
+        Cluster { client, pool, shutdown, tasks, nodes: Vec::new() }
     }
 
     /// Adds a node that is ready and plays its part for the pods bound to it.
     pub async fn node(&mut self, name: &str) {
-        self.tasks.push(node::start(self.client.clone(), name).await);
+        self.nodes.push(node::start(self.client.clone(), name).await);
     }
 
     /// Creates objects from JSON documents, as a user would.
@@ -85,6 +87,7 @@ impl Cluster {
 
     pub async fn stop(self) {
         self.shutdown.begin();
+        self.nodes.iter().for_each(JoinHandle::abort);
         for task in self.tasks {
             task.await.expect("a loop ends without a panic");
         }

@@ -20,6 +20,12 @@ pub(crate) fn about_container(
         false => "containers",
     };
     event.about.field_path = format!("spec.{list}{{{}}}", container.name);
-    tracing::debug!(pod = pod.name(), container = container.name, event.reason, event.message, "event");
+    tracing::debug!(
+        pod = pod.name(),
+        container = container.name,
+        event.reason,
+        event.message,
+        "event"
+    );
     client.record(event);
 }

@@ -98,14 +98,13 @@ pub async fn start(
         tracing::warn!(mount = %point.display(), "mounted below the kubelet's directory, by nobody we know");
     }
     let server = match &config.tls {
-        Some(tls) => {
-            Some(Server::bind(&config.node_address, config.port, tls.clone()).await?)
-        }
+        Some(tls) => Some(Server::bind(&config.node_address, config.port, tls.clone()).await?),
         None => None,
     };
     let port = server.as_ref().map_or(config.port, Server::port);
     let registered = node::register(&config, &shared, port).await;
-    registered.map_err(|source| KubeletError::Register { node: config.node_name.clone(), source })?;
+    registered
+        .map_err(|source| KubeletError::Register { node: config.node_name.clone(), source })?;
     Ok(Kubelet { config, shared, server, workers: Mutex::default() })
 }
 
@@ -120,6 +119,7 @@ impl Kubelet {
         let mut ticks = self.shared.client.follow();
         let world = self.shared.client.world();
         self.look_at_all(&world);
+        self.look_for_traces();
         let follow = async {
             while let Some(tick) = ticks.next().await {
                 self.tick(&tick);
@@ -194,6 +194,23 @@ impl Kubelet {
         self.wake_where(|_| true);
     }
 
+    /// Directories of pods whose object, processes and mounts are gone: the server ended just before it removed them.
+    fn look_for_traces(&self) {
+        let names = |path: &std::path::Path| -> Vec<String> {
+            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            entries.filter_map(|it| it.file_name().into_string().ok()).collect()
+        };
+        // `default_web-0_7c9e…`: neither part has an underscore.
+        for name in names(&self.config.log_dir) {
+            if let [namespace, name, uid] = name.split('_').collect::<Vec<_>>()[..] {
+                self.ensure(uid, &ObjectKey::new(namespace, name));
+            }
+        }
+        for uid in names(&self.config.kubelet_dir.join("pods")) {
+            self.ensure(&uid, &ObjectKey::new("", ""));
+        }
+    }
+
     /// True if there is such a worker.
     fn wake(&self, uid: &str) -> bool {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,7 +247,9 @@ impl Kubelet {
                     backoff.succeeded();
                     tracing::warn!("the container runtime's events have ended");
                 }
-                Err(error) => tracing::warn!(operation = error.operation, %error, "container runtime"),
+                Err(error) => {
+                    tracing::warn!(operation = error.operation, %error, "container runtime")
+                }
             }
             stdx::sleep(backoff.failed()).await;
         }

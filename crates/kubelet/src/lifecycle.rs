@@ -60,14 +60,19 @@ pub(crate) async fn start(shared: &Shared, run: &Run<'_>) -> Result<(), Refused>
         let world = shared.client.world();
         let environment = environment::of(&world, pod, container, facts, run.address);
         let environment = environment.map_err(config_error)?;
-        let parts =
-            spec::container::sub_paths(pod, container, &environment, &volumes, facts).map_err(config_error)?;
+        let parts = spec::container::sub_paths(pod, container, &environment, &volumes, facts)
+            .map_err(config_error)?;
         (environment, parts)
     };
     let mut bound: BTreeMap<usize, PathBuf> = BTreeMap::new();
     for (index, part) in parts {
         let path = subpath::publish(&part).await.map_err(|error| {
-            tracing::warn!(pod = pod.name(), volume = part.volume, error = stdx::one_line(&error), "subPath");
+            tracing::warn!(
+                pod = pod.name(),
+                volume = part.volume,
+                error = stdx::one_line(&error),
+                "subPath"
+            );
             // Not the cause: it could tell about the host's files.
             config_error(format!(
                 "failed to prepare subPath for volumeMount \"{}\" of container \"{}\"",
@@ -97,7 +102,8 @@ pub(crate) async fn start(shared: &Shared, run: &Run<'_>) -> Result<(), Refused>
             Refused { reason, message: error.message }
         }
     };
-    let id = shared.runtime.create_container(request).await.map_err(refused("CreateContainerError"))?;
+    let id =
+        shared.runtime.create_container(request).await.map_err(refused("CreateContainerError"))?;
     about_container(
         &*shared.client,
         pod,
@@ -175,9 +181,10 @@ pub(crate) async fn stop(
     address: &str,
 ) -> Result<(), RuntimeError> {
     let name = stop.container;
-    let all = pod.and_then(|it| it.spec.as_ref()).into_iter().flat_map(|it| {
-        it.containers.iter().chain(it.init_containers.iter().flatten())
-    });
+    let all = pod
+        .and_then(|it| it.spec.as_ref())
+        .into_iter()
+        .flat_map(|it| it.containers.iter().chain(it.init_containers.iter().flatten()));
     let container = all.into_iter().find(|it| it.name == name);
     if let (Some(pod), Some(container), true) = (pod, container, stop.first) {
         let message = killing(pod, container, stop.why);
@@ -207,7 +214,9 @@ fn killing(pod: &Pod, container: &Container, why: Why) -> String {
         Why::Ending => format!("Stopping container {name}"),
         Why::Liveness => format!("Container {name} failed liveness probe{again}"),
         Why::Startup => format!("Container {name} failed startup probe{again}"),
-        Why::Unknown => "Container is in \"Unknown\" state, try killing it before restart".to_owned(),
+        Why::Unknown => {
+            "Container is in \"Unknown\" state, try killing it before restart".to_owned()
+        }
     }
 }
 

@@ -35,7 +35,8 @@ pub(crate) async fn register(config: &Config, shared: &Shared, port: u16) -> Res
     write(shared, || {
         let name = &config.node_name;
         let node = shared.client.world().cluster::<Node>(name);
-        let mut node = node.ok_or_else(|| Failure::not_found(api::kind_of::<Node>(), name))?.to_owned();
+        let mut node =
+            node.ok_or_else(|| Failure::not_found(api::kind_of::<Node>(), name))?.to_owned();
         let status = status::of(config, shared, &node, port, &condition);
         if node.status.as_ref() == Some(&status) {
             return Ok(None);
@@ -192,7 +193,9 @@ fn csi_node(config: &Config, shared: &Shared) -> Result<Option<Change>, Failure>
     let drivers = &mut csi_node.spec.drivers;
     let before = drivers.iter().position(|it| it.name == driver);
     match (before, served) {
-        (Some(at), true) if drivers[at].topology_keys != wanted.topology_keys => drivers[at] = wanted,
+        (Some(at), true) if drivers[at].topology_keys != wanted.topology_keys => {
+            drivers[at] = wanted
+        }
         (Some(_), true) | (None, false) => return Ok(None),
         (None, true) => drivers.push(wanted),
         (Some(at), false) => drop(drivers.remove(at)),

@@ -152,7 +152,9 @@ impl Worker {
             };
             self.memory.stopping.retain(|id, _| ids.contains(id.as_str()) && ended(id));
             self.memory.probes.retain(|id, _| ids.contains(id.as_str()));
-            self.reporter.listen(&self.shared, self.pod.as_deref(), &self.uid, &self.observed).await;
+            self.reporter
+                .listen(&self.shared, self.pod.as_deref(), &self.uid, &self.observed)
+                .await;
         }
         Ok(())
     }
@@ -188,7 +190,9 @@ impl Worker {
         if alive.is_none() {
             // Without an object there is nothing that says when to try again, but what was held here.
             next.actions.retain(|it| match it {
-                Action::Unpublish { volume } => self.held.get(volume).is_none_or(|it| it.until <= now),
+                Action::Unpublish { volume } => {
+                    self.held.get(volume).is_none_or(|it| it.until <= now)
+                }
                 _ => true,
             });
             for held in self.held.values().filter(|it| it.until > now) {
@@ -229,7 +233,8 @@ impl Worker {
                 Err(why) => {
                     let outdated = self.shared.volumes.published(&self.uid).contains_key(name);
                     if !outdated {
-                        let text = format!("MountVolume.SetUp failed for volume \"{name}\" : {why}");
+                        let text =
+                            format!("MountVolume.SetUp failed for volume \"{name}\" : {why}");
                         say(&self.shared, &mut self.said, pod, name, text);
                     }
                     VolumeState::Waiting { outdated }
@@ -303,7 +308,9 @@ impl Worker {
         if let Some((slot, done)) = landed {
             self.land(slot, done);
             // Whatever landed meanwhile is known to the same look.
-            while let Some(Some((slot, done))) = futures_util::FutureExt::now_or_never(self.flights.next()) {
+            while let Some(Some((slot, done))) =
+                futures_util::FutureExt::now_or_never(self.flights.next())
+            {
                 self.land(slot, done);
             }
         }

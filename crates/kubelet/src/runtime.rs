@@ -171,6 +171,7 @@ impl Observed {
     /// Puts the newest first.
     pub fn sort(&mut self) {
         self.sandboxes.sort_by(|a, b| (b.attempt, b.created).cmp(&(a.attempt, a.created)));
-        self.containers.sort_by(|a, b| (b.created, b.attempt, &b.id).cmp(&(a.created, a.attempt, &a.id)));
+        self.containers
+            .sort_by(|a, b| (b.created, b.attempt, &b.id).cmp(&(a.created, a.attempt, &a.id)));
     }
 }

@@ -79,7 +79,8 @@ pub fn host_name(pod: &Pod, facts: &Facts) -> (String, String) {
         name = name[..63].trim_end_matches(['-', '.']);
     }
     let subdomain = spec.and_then(|it| it.subdomain.as_deref()).filter(|it| !it.is_empty());
-    let domain = subdomain.map(|it| format!("{it}.{}.svc.{}", pod.namespace(), facts.cluster_domain));
+    let domain =
+        subdomain.map(|it| format!("{it}.{}.svc.{}", pod.namespace(), facts.cluster_domain));
     (name.to_owned(), domain.unwrap_or_default())
 }
 

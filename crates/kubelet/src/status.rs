@@ -75,8 +75,7 @@ pub fn compute(inputs: &Inputs<'_>) -> PodStatus {
 }
 
 fn addresses(inputs: &Inputs<'_>, old: &PodStatus, status: &mut PodStatus) {
-    let host_network =
-        inputs.pod.spec.as_ref().is_some_and(|it| it.host_network == Some(true));
+    let host_network = inputs.pod.spec.as_ref().is_some_and(|it| it.host_network == Some(true));
     let seen = inputs.observed.sandbox().filter(|it| it.ready && !it.ip.is_empty());
     let address = match (host_network, seen) {
         (true, _) => Some(inputs.node_address.to_owned()),

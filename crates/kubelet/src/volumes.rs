@@ -20,13 +20,17 @@ use tokio::sync::OwnedMutexGuard;
 /// Why a volume is not there yet, in the words of upstream's events.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MountError {
-    #[error("MountVolume.FindPluginBySpec failed for volume \"{0}\" : no volume plugin matched name: {1}")]
+    #[error(
+        "MountVolume.FindPluginBySpec failed for volume \"{0}\" : no volume plugin matched name: {1}"
+    )]
     NoPlugin(String, String),
     #[error("MountVolume.MountDevice failed for volume \"{title}\" : {}", stdx::one_line(source))]
     Stage { title: String, source: VolumeError },
     #[error("MountVolume.SetUp failed for volume \"{title}\" : {}", stdx::one_line(source))]
     Publish { title: String, source: VolumeError },
-    #[error("MountVolume.SetUp failed for volume \"{0}\" : volume uses the ReadWriteOncePod access mode and is already in use by another pod")]
+    #[error(
+        "MountVolume.SetUp failed for volume \"{0}\" : volume uses the ReadWriteOncePod access mode and is already in use by another pod"
+    )]
     OnePod(String),
     #[error("UnmountVolume.TearDown failed for volume \"{title}\" : {}", stdx::one_line(source))]
     Unpublish { title: String, source: VolumeError },
@@ -104,10 +108,10 @@ impl Volumes {
             true => Some(self.lock(&wanted.plugin, handle).await),
             false => None,
         };
-        let taken = |it: &Record| {
-            it.plugin == wanted.plugin && it.handle == *handle && it.uid != pod.uid()
-        };
-        if stages && self.ledger.all().iter().any(|it| taken(it) && (wanted.one_pod || it.one_pod)) {
+        let taken =
+            |it: &Record| it.plugin == wanted.plugin && it.handle == *handle && it.uid != pod.uid();
+        if stages && self.ledger.all().iter().any(|it| taken(it) && (wanted.one_pod || it.one_pod))
+        {
             return Err(MountError::OnePod(title()));
         }
         let before = self.ledger.of_pod(pod.uid()).into_iter().find(|it| it.volume == volume);
@@ -134,7 +138,8 @@ impl Volumes {
         let mut request = wanted.publish.clone();
         request.staging = request.staging.filter(|_| stages);
         let published = plugin.publish(&request).await;
-        let published = published.map_err(|source| MountError::Publish { title: title(), source })?;
+        let published =
+            published.map_err(|source| MountError::Publish { title: title(), source })?;
         record.host_path = Some(published.host_path);
         record.read_only = published.read_only;
         if before.as_ref() != Some(&record) {

@@ -52,8 +52,7 @@ impl Kubelet {
             }
             VolumeCall::Expand { plugin, handle, bytes, .. } => {
                 let volume = Volume { handle: handle.clone(), ..Volume::default() };
-                let request =
-                    ExpandVolume { volume, bytes_min: *bytes, ..ExpandVolume::default() };
+                let request = ExpandVolume { volume, bytes_min: *bytes, ..ExpandVolume::default() };
                 let bytes = self.asked(plugin)?.expand(&request).await.map_err(failure)?;
                 Ok(Outcome { handle: handle.clone(), bytes, ..Outcome::default() })
             }
@@ -71,7 +70,9 @@ impl Kubelet {
 
     fn asked(&self, plugin: &str) -> Result<&dyn ::volumes::VolumePlugin, CallFailure> {
         let found = self.shared.volumes.plugin(plugin).map(|it| &**it);
-        found.ok_or_else(|| never(format!("no volume plugin {plugin} on node {}", self.config.node_name)))
+        found.ok_or_else(|| {
+            never(format!("no volume plugin {plugin} on node {}", self.config.node_name))
+        })
     }
 }
 
@@ -105,8 +106,7 @@ fn scrub(path: &Path) -> Result<(), CallFailure> {
         return refuse("this is the root directory");
     }
     let attempt = |error: io::Error| again(format!("scrub {}: {error}", path.display()));
-    let directory =
-        OpenOptions::new().read(true).custom_flags(DIRECTORY_ITSELF).open(path);
+    let directory = OpenOptions::new().read(true).custom_flags(DIRECTORY_ITSELF).open(path);
     let directory = match directory {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return refuse("no such directory");

@@ -27,7 +27,9 @@ impl Kubelet {
     }
 
     async fn drain(&self, uid: &str) -> Vec<String> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| vec![format!("{what} of pod {uid}: {error}")];
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            vec![format!("{what} of pod {uid}: {error}")]
+        };
         let runtime = &self.shared.runtime;
         let observed = match runtime.observe(uid).await {
             Ok(observed) => observed,

@@ -43,7 +43,8 @@ pub(crate) async fn ensure(
             return Ok(image);
         }
         if policy == "Never" {
-            let message = format!("Container image {name:?} is not present with pull policy of Never");
+            let message =
+                format!("Container image {name:?} is not present with pull policy of Never");
             say(Note::Warning, "ErrImageNeverPull", message.clone());
             return Err(refused("ErrImageNeverPull", message));
         }

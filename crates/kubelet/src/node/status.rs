@@ -46,7 +46,11 @@ pub(super) fn of(
         amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount))).into();
     let version = match runtime {
         Ok(condition) => condition.version.clone(),
-        Err(_) => old.node_info.as_ref().map(|it| it.container_runtime_version.clone()).unwrap_or_default(),
+        Err(_) => old
+            .node_info
+            .as_ref()
+            .map(|it| it.container_runtime_version.clone())
+            .unwrap_or_default(),
     };
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -96,12 +100,36 @@ pub(super) fn of(
     let memory = machine.memory_available_bytes < MEMORY_AVAILABLE_MIN;
     let full = disk.1 * 100 < disk.0 * DISK_AVAILABLE_PERCENT_MIN;
     let verdicts = [
-        pressure("MemoryPressure", memory, ["KubeletHasInsufficientMemory", "kubelet has insufficient memory available",
-            "KubeletHasSufficientMemory", "kubelet has sufficient memory available"]),
-        pressure("DiskPressure", full, ["KubeletHasDiskPressure", "kubelet has disk pressure",
-            "KubeletHasNoDiskPressure", "kubelet has no disk pressure"]),
-        pressure("PIDPressure", pids_are_short(), ["KubeletHasInsufficientPID", "kubelet has insufficient PID available",
-            "KubeletHasSufficientPID", "kubelet has sufficient PID available"]),
+        pressure(
+            "MemoryPressure",
+            memory,
+            [
+                "KubeletHasInsufficientMemory",
+                "kubelet has insufficient memory available",
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ],
+        ),
+        pressure(
+            "DiskPressure",
+            full,
+            [
+                "KubeletHasDiskPressure",
+                "kubelet has disk pressure",
+                "KubeletHasNoDiskPressure",
+                "kubelet has no disk pressure",
+            ],
+        ),
+        pressure(
+            "PIDPressure",
+            pids_are_short(),
+            [
+                "KubeletHasInsufficientPID",
+                "kubelet has insufficient PID available",
+                "KubeletHasSufficientPID",
+                "kubelet has sufficient PID available",
+            ],
+        ),
         match problems.is_empty() {
             true => ("Ready", true, "KubeletReady", "kubelet is posting ready status".to_owned()),
             false => ("Ready", false, "KubeletNotReady", problems.join(", ")),
@@ -158,7 +186,9 @@ fn conditions(shared: &Shared, old: &NodeStatus, status: &mut NodeStatus, verdic
 /// `kubernetes.io/csi/<driver>^<handle>`, as upstream names volumes of drivers.
 fn in_use(shared: &Shared) -> Option<Vec<String>> {
     let records = shared.volumes.ledger().all();
-    let ours = records.iter().filter(|it| it.staging.is_some() && !it.plugin.starts_with("kubernetes.io/"));
+    let ours = records
+        .iter()
+        .filter(|it| it.staging.is_some() && !it.plugin.starts_with("kubernetes.io/"));
     let mut names: Vec<String> =
         ours.map(|it| format!("kubernetes.io/csi/{}^{}", it.plugin, it.handle)).collect();
     names.sort();

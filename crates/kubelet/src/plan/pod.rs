@@ -69,16 +69,41 @@ pub enum Slot {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    Publish { volume: String },
-    Unpublish { volume: String },
-    RunSandbox { attempt: u32 },
-    StopSandbox { id: String },
-    RemoveSandbox { id: String },
-    EnsureImage { container: String },
+    Publish {
+        volume: String,
+    },
+    Unpublish {
+        volume: String,
+    },
+    RunSandbox {
+        attempt: u32,
+    },
+    StopSandbox {
+        id: String,
+    },
+    RemoveSandbox {
+        id: String,
+    },
+    EnsureImage {
+        container: String,
+    },
     /// Create and start. `after`: the end of the run before, if it is a restart.
-    Start { container: String, attempt: u32, sandbox: String, after: Option<Timestamp> },
-    Stop { container: String, id: String, by: Timestamp, why: Why },
-    RemoveContainer { container: String, id: String },
+    Start {
+        container: String,
+        attempt: u32,
+        sandbox: String,
+        after: Option<Timestamp>,
+    },
+    Stop {
+        container: String,
+        id: String,
+        by: Timestamp,
+        why: Why,
+    },
+    RemoveContainer {
+        container: String,
+        id: String,
+    },
     /// Takes the object away: nothing is left of it here.
     Delete,
     /// Nothing is left to do, ever: the worker ends.
@@ -130,17 +155,14 @@ pub fn next(look: &Look<'_>) -> Next {
         Some(pod) if pod::is_terminal(pod) || is_finished(pod, look.observed) => Course::Finished,
         Some(_) => Course::Up,
     };
-    let next = Next {
-        course,
-        ended: false,
-        actions: Vec::new(),
-        waiting: BTreeMap::new(),
-        wake_at: None,
-    };
+    let next =
+        Next { course, ended: false, actions: Vec::new(), waiting: BTreeMap::new(), wake_at: None };
     let mut plan = Plan { look, next };
     match (course, look.pod) {
         (Course::Up, Some(pod)) => plan.up(pod),
-        (Course::Up, None) | (Course::Finished | Course::Terminating | Course::Gone, _) => plan.down(),
+        (Course::Up, None) | (Course::Finished | Course::Terminating | Course::Gone, _) => {
+            plan.down()
+        }
     }
     plan.next
 }
@@ -148,15 +170,22 @@ pub fn next(look: &Look<'_>) -> Next {
 /// What became of one container.
 enum Fate<'a> {
     /// Never started (in this sandbox, for init containers).
-    New { attempt: u32 },
+    New {
+        attempt: u32,
+    },
     /// Made, and then somebody lost interest.
     Stillborn(&'a Seen),
     Running(&'a Seen),
     Unknown(&'a Seen),
     /// Ended, and comes again.
-    Again { attempt: u32, finished: Option<Timestamp> },
+    Again {
+        attempt: u32,
+        finished: Option<Timestamp>,
+    },
     /// Ended, and stays so.
-    Over { succeeded: bool },
+    Over {
+        succeeded: bool,
+    },
 }
 
 fn fate<'a>(pod: &Pod, container: &Container, init: bool, observed: &'a Observed) -> Fate<'a> {
@@ -208,7 +237,9 @@ fn fate<'a>(pod: &Pod, container: &Container, init: bool, observed: &'a Observed
                         attempt: u32::try_from(it.restart_count + 1).unwrap_or(0),
                         finished: None,
                     },
-                    false => Fate::Over { succeeded: terminated.is_some_and(|it| it.exit_code == 0) },
+                    false => {
+                        Fate::Over { succeeded: terminated.is_some_and(|it| it.exit_code == 0) }
+                    }
                 },
             }
         }
@@ -218,9 +249,8 @@ fn fate<'a>(pod: &Pod, container: &Container, init: bool, observed: &'a Observed
 /// Every container ended and none comes again, or a failed init container keeps them from ever starting.
 fn is_finished(pod: &Pod, observed: &Observed) -> bool {
     let Some(spec) = &pod.spec else { return false };
-    let over = |container: &Container| {
-        matches!(fate(pod, container, false, observed), Fate::Over { .. })
-    };
+    let over =
+        |container: &Container| matches!(fate(pod, container, false, observed), Fate::Over { .. });
     let failed = |container: &Container| {
         matches!(fate(pod, container, true, observed), Fate::Over { succeeded: false })
     };
@@ -302,7 +332,8 @@ impl<'a> Plan<'a, '_> {
             it.ready && it.host_network == host_network && (host_network || !it.ip.is_empty())
         };
         let current = observed.sandbox().filter(|it| usable(it));
-        let stale = observed.sandboxes.iter().filter(|it| current.is_none_or(|now| now.id != it.id));
+        let stale =
+            observed.sandboxes.iter().filter(|it| current.is_none_or(|now| now.id != it.id));
         let mut cleared = true;
         for sandbox in stale {
             if sandbox.ready || !self.look.memory.stopped.contains(&sandbox.id) {
@@ -345,7 +376,9 @@ impl<'a> Plan<'a, '_> {
                 Fate::Running(seen) => {
                     is_sidecar(container) && has_started(container, seen, self.look.memory)
                 }
-                Fate::New { .. } | Fate::Again { .. } if initialized && !is_sidecar(container) => true,
+                Fate::New { .. } | Fate::Again { .. } if initialized && !is_sidecar(container) => {
+                    true
+                }
                 Fate::New { .. } | Fate::Again { .. } | Fate::Stillborn(_) | Fate::Unknown(_) => {
                     due.push((container, fate));
                     initialized
@@ -454,8 +487,7 @@ impl<'a> Plan<'a, '_> {
         let under_way = self.look.memory.stopping.get(&seen.id);
         let sooner = |it: &Timestamp| by.plus(Duration::from_secs(1)) < *it && why == Why::Ending;
         if under_way.is_none_or(sooner) {
-            let stop =
-                Action::Stop { container: seen.name.clone(), id: seen.id.clone(), by, why };
+            let stop = Action::Stop { container: seen.name.clone(), id: seen.id.clone(), by, why };
             self.next.actions.push(stop);
         }
     }
@@ -638,7 +670,9 @@ impl Action {
     /// What it keeps busy.
     pub fn slot(&self) -> Slot {
         match self {
-            Action::Publish { volume } | Action::Unpublish { volume } => Slot::Volume(volume.clone()),
+            Action::Publish { volume } | Action::Unpublish { volume } => {
+                Slot::Volume(volume.clone())
+            }
             Action::RunSandbox { .. } | Action::StopSandbox { .. } => Slot::Sandbox,
             Action::RemoveSandbox { id } => Slot::Stop(id.clone()),
             Action::EnsureImage { container } => Slot::Image(container.clone()),

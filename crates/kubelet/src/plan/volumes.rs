@@ -116,7 +116,10 @@ fn persistent(
     if (block && mounted) || (!block && mapped) {
         let (mode, field) =
             if block { ("Block", "volumeMounts") } else { ("Filesystem", "volumeDevices") };
-        return Err(format!("volume {} has volumeMode {mode}, but is specified in {field}", volume.name));
+        return Err(format!(
+            "volume {} has volumeMode {mode}, but is specified in {field}",
+            volume.name
+        ));
     }
     let title = persistent.name().to_owned();
     let mut what = Volume {
@@ -207,9 +210,7 @@ fn bound(
         return Err("PVC has empty pvc.Spec.VolumeName".to_owned());
     }
     let persistent = world.cluster::<PersistentVolume>(name).ok_or_else(|| {
-        format!(
-            "failed to fetch PV {name} from API server: persistentvolumes \"{name}\" not found"
-        )
+        format!("failed to fetch PV {name} from API server: persistentvolumes \"{name}\" not found")
     })?;
     let holder = claim_ref(&persistent).ok_or_else(|| {
         format!(
@@ -234,7 +235,10 @@ fn uses(pod: &Pod, volume: &str) -> (bool, bool) {
         .collect();
     let mounts = containers.iter().flat_map(|it| it.volume_mounts.iter().flatten());
     let devices = containers.iter().flat_map(|it| it.volume_devices.iter().flatten());
-    (mounts.into_iter().any(|it| it.name == volume), devices.into_iter().any(|it| it.name == volume))
+    (
+        mounts.into_iter().any(|it| it.name == volume),
+        devices.into_iter().any(|it| it.name == volume),
+    )
 }
 
 fn pod_ref(pod: &Pod) -> PodRef {

@@ -31,7 +31,11 @@ pub(super) enum Done {
     SandboxStopped(String, Result<(), RuntimeError>),
     Removed(Result<(), RuntimeError>),
     Image(String, Result<Image, Refused>),
-    Started { container: String, after: Option<Timestamp>, result: Result<(), Refused> },
+    Started {
+        container: String,
+        after: Option<Timestamp>,
+        result: Result<(), Refused>,
+    },
     Stopped(String, Result<(), RuntimeError>),
     /// The object was written or deleted.
     Reported(Result<(), Refusal>),
@@ -51,7 +55,8 @@ impl Worker {
                 let source = source.into_iter().find(|it| it.name == volume)?;
                 let world = shared.client.world();
                 let wanted =
-                    crate::plan::volumes::resolve(&world, &pod, source, &shared.facts, &address).ok()?;
+                    crate::plan::volumes::resolve(&world, &pod, source, &shared.facts, &address)
+                        .ok()?;
                 Box::pin(async move {
                     let published = shared.volumes.publish(&pod, &volume, &wanted).await;
                     Done::Published(volume, published)
@@ -176,8 +181,10 @@ impl Worker {
                     Failure::new(refused.reason, &refused.message, now, before, IMAGE_FIRST);
                 if refused.reason == "ErrImagePull" {
                     let image = self.image_of(&container);
-                    let message =
-                        format!("Back-off pulling image {image:?}: ErrImagePull: {}", refused.message);
+                    let message = format!(
+                        "Back-off pulling image {image:?}: ErrImagePull: {}",
+                        refused.message
+                    );
                     failure.then = Some(("ImagePullBackOff", message));
                     failure.calm_at = now.plus(SHOWN);
                     self.tell(&container, |pod| {

@@ -69,7 +69,10 @@ impl Probes {
                 };
                 // Readiness is asked to the end, so that endpoints know.
                 let ending = next.course != Course::Up && kind != Kind::Readiness;
-                if !due || ending || memory.stopping.contains_key(&seen.id) && kind != Kind::Readiness {
+                if !due
+                    || ending
+                    || memory.stopping.contains_key(&seen.id) && kind != Kind::Readiness
+                {
                     continue;
                 }
                 let key = (seen.id.clone(), kind);

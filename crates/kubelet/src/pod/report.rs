@@ -84,7 +84,8 @@ impl Reporter {
             self.told = Some((telling, stored.clone()));
         }
         // The door may store a status in other words than ours: that is no news.
-        let told = self.told.as_ref().is_some_and(|(ours, theirs)| *ours == status && *theirs == stored);
+        let told =
+            self.told.as_ref().is_some_and(|(ours, theirs)| *ours == status && *theirs == stored);
         self.behind = status != stored && !told;
         if !self.behind {
             return None;

@@ -19,7 +19,10 @@ const BODY_BYTES_MAX: usize = 10 * 1024;
 pub(crate) enum Check {
     Exec(Vec<String>),
     Http(Url),
-    Tcp { host: String, port: u16 },
+    Tcp {
+        host: String,
+        port: u16,
+    },
     /// It cannot be asked: why.
     Impossible(String),
 }
@@ -129,7 +132,10 @@ impl Url {
             let name = HeaderName::from_bytes(header.name.as_bytes());
             let name = name.map_err(|_| format!("invalid header name {:?}", header.name))?;
             let value = HeaderValue::from_str(&header.value);
-            headers.append(name, value.map_err(|_| format!("invalid value of header {:?}", header.name))?);
+            headers.append(
+                name,
+                value.map_err(|_| format!("invalid value of header {:?}", header.name))?,
+            );
         }
         let tls = action.scheme.as_deref() == Some("HTTPS");
         Ok(Url { tls, host, port, path, headers })
@@ -148,7 +154,9 @@ pub(crate) async fn get(url: &Url, timeout: Duration) -> Result<(), String> {
         Some(Ok(status)) if (200..400).contains(&status) => Ok(()),
         Some(Ok(status)) => Err(format!("HTTP probe failed with statuscode: {status}")),
         Some(Err(why)) => Err(failed(why)),
-        None => Err(failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned())),
+        None => Err(failed(
+            "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned(),
+        )),
     }
 }
 
@@ -170,12 +178,14 @@ where
 {
     let handshake = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(io).await;
     let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
-    let mut request = Request::get(&url.path).body(Empty::new()).map_err(|error| error.to_string())?;
+    let mut request =
+        Request::get(&url.path).body(Empty::new()).map_err(|error| error.to_string())?;
     let headers = request.headers_mut();
     for (name, value) in &url.headers {
         headers.append(name, value.clone());
     }
-    let default = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("*/*"));
+    let default =
+        |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("*/*"));
     headers.entry("user-agent").or_insert(HeaderValue::from_static("kube-probe/1.36"));
     headers.entry("accept").or_insert(HeaderValue::from_static("*/*"));
     headers.entry("connection").or_insert(HeaderValue::from_static("close"));
@@ -215,5 +225,8 @@ fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
             }
         }
     };
-    u16::try_from(number).ok().filter(|it| *it > 0).ok_or_else(|| format!("invalid port number: {number}"))
+    u16::try_from(number)
+        .ok()
+        .filter(|it| *it > 0)
+        .ok_or_else(|| format!("invalid port number: {number}"))
 }

@@ -87,9 +87,10 @@ where
             let status = status.map_err(|it| error("Status", it))?.into_inner().status;
             let conditions = status.unwrap_or_default().conditions;
             let mut problems = Vec::new();
-            for (kind, what) in
-                [("RuntimeReady", "container runtime"), ("NetworkReady", "container runtime network")]
-            {
+            for (kind, what) in [
+                ("RuntimeReady", "container runtime"),
+                ("NetworkReady", "container runtime network"),
+            ] {
                 match conditions.iter().find(|it| it.r#type == kind) {
                     Some(it) if it.status => {}
                     Some(it) => problems.push(format!(
@@ -124,19 +125,24 @@ where
         Box::pin(async move {
             let selector = HashMap::from([(POD_UID.to_owned(), uid.to_owned())]);
             let sandboxes = async {
-                let filter =
-                    message::PodSandboxFilter { label_selector: selector.clone(), ..Default::default() };
+                let filter = message::PodSandboxFilter {
+                    label_selector: selector.clone(),
+                    ..Default::default()
+                };
                 let request = message::ListPodSandboxRequest { filter: Some(filter) };
                 let answer = self.runtime.clone().list_pod_sandbox(request).await;
                 let items = answer.map_err(|it| error("ListPodSandbox", it))?.into_inner().items;
                 try_join_all(items.into_iter().map(|it| self.sandbox(it.id))).await
             };
             let containers = async {
-                let filter =
-                    message::ContainerFilter { label_selector: selector.clone(), ..Default::default() };
+                let filter = message::ContainerFilter {
+                    label_selector: selector.clone(),
+                    ..Default::default()
+                };
                 let request = message::ListContainersRequest { filter: Some(filter) };
                 let answer = self.runtime.clone().list_containers(request).await;
-                let items = answer.map_err(|it| error("ListContainers", it))?.into_inner().containers;
+                let items =
+                    answer.map_err(|it| error("ListContainers", it))?.into_inner().containers;
                 try_join_all(items.into_iter().map(|it| self.container(it))).await
             };
             let (sandboxes, containers) = tokio::try_join!(sandboxes, containers)?;
@@ -236,8 +242,10 @@ where
 
     fn stop_container<'a>(&'a self, id: &'a str, grace_seconds: i64) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let request =
-                message::StopContainerRequest { container_id: id.to_owned(), timeout: grace_seconds };
+            let request = message::StopContainerRequest {
+                container_id: id.to_owned(),
+                timeout: grace_seconds,
+            };
             gone_is_fine("StopContainer", self.runtime.clone().stop_container(request).await)
         })
     }
@@ -297,10 +305,7 @@ fn error(operation: &'static str, status: Status) -> RuntimeError {
     RuntimeError { operation, message: status.message().to_owned(), not_found }
 }
 
-fn gone_is_fine<T>(
-    operation: &'static str,
-    answer: std::result::Result<T, Status>,
-) -> Result<()> {
+fn gone_is_fine<T>(operation: &'static str, answer: std::result::Result<T, Status>) -> Result<()> {
     match answer {
         Ok(_) => Ok(()),
         Err(status) if status.code() == Code::NotFound => Ok(()),

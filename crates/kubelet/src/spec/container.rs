@@ -57,7 +57,10 @@ pub fn config(
     ];
     let envs = prepared.environment.iter();
     Ok(ContainerConfig {
-        metadata: Some(ContainerMetadata { name: container.name.clone(), attempt: prepared.attempt }),
+        metadata: Some(ContainerMetadata {
+            name: container.name.clone(),
+            attempt: prepared.attempt,
+        }),
         image: Some(ImageSpec {
             image: prepared.image_ref.to_owned(),
             user_specified_image: container.image.clone().unwrap_or_default(),
@@ -129,7 +132,10 @@ fn published<'a>(
     volumes: &'a BTreeMap<String, Published>,
 ) -> Result<&'a Published, String> {
     volumes.get(&mount.name).ok_or_else(|| {
-        format!("cannot find volume \"{}\" to mount into container \"{}\"", mount.name, container.name)
+        format!(
+            "cannot find volume \"{}\" to mount into container \"{}\"",
+            mount.name, container.name
+        )
     })
 }
 
@@ -182,7 +188,10 @@ pub fn termination_path(container: &Container) -> Option<&str> {
 fn devices(container: &Container, prepared: &Prepared<'_>) -> Result<Vec<Device>, String> {
     let each = container.volume_devices.iter().flatten().map(|it| {
         let published = prepared.volumes.get(&it.name).ok_or_else(|| {
-            format!("cannot find volume \"{}\" to pass into container \"{}\"", it.name, container.name)
+            format!(
+                "cannot find volume \"{}\" to pass into container \"{}\"",
+                it.name, container.name
+            )
         })?;
         let permissions = if published.read_only { "r" } else { "mrw" };
         Ok(Device {

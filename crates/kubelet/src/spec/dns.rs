@@ -66,8 +66,10 @@ pub fn parse(text: &str) -> DnsConfig {
         match words.next() {
             Some("nameserver") => dns.servers.extend(words.next().map(str::to_owned)),
             Some("search") => {
-                dns.searches =
-                    words.map(|it| it.trim_end_matches('.').to_owned()).filter(|it| !it.is_empty()).collect();
+                dns.searches = words
+                    .map(|it| it.trim_end_matches('.').to_owned())
+                    .filter(|it| !it.is_empty())
+                    .collect();
             }
             Some("options") => dns.options = words.map(str::to_owned).collect(),
             Some(_) | None => {}

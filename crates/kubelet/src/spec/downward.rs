@@ -49,9 +49,9 @@ pub fn resource(
     let spec = pod.spec.as_ref();
     let container = match selector.container_name.as_deref().filter(|it| !it.is_empty()) {
         Some(name) => {
-            let all = spec.into_iter().flat_map(|it| {
-                it.containers.iter().chain(it.init_containers.iter().flatten())
-            });
+            let all = spec
+                .into_iter()
+                .flat_map(|it| it.containers.iter().chain(it.init_containers.iter().flatten()));
             let found = all.into_iter().find(|it| it.name == name);
             found.ok_or_else(|| format!("container {name} not found"))?
         }
@@ -59,7 +59,8 @@ pub fn resource(
     };
     let resources = container.resources.as_ref();
     let limit = |name: &str| resources.and_then(|it| it.limits.as_ref()?.get(name)).map(Exact::of);
-    let request = |name: &str| resources.and_then(|it| it.requests.as_ref()?.get(name)).map(Exact::of);
+    let request =
+        |name: &str| resources.and_then(|it| it.requests.as_ref()?.get(name)).map(Exact::of);
     let cpu = Exact(i128::from(facts.cpu_milli) * 1_000_000);
     let memory = Exact::from_units(facts.memory_bytes);
     let (list, name) = selector.resource.split_once('.').unwrap_or(("", &selector.resource));
@@ -131,7 +132,9 @@ mod tests {
         let resource = |name: &str, divisor: &str| {
             let selector = ResourceFieldSelector {
                 resource: name.to_owned(),
-                divisor: Some(api::k8s::apimachinery::pkg::api::resource::Quantity(divisor.to_owned())),
+                divisor: Some(api::k8s::apimachinery::pkg::api::resource::Quantity(
+                    divisor.to_owned(),
+                )),
                 ..ResourceFieldSelector::default()
             };
             super::resource(&pod, Some(container), &selector, &facts).unwrap()

@@ -149,7 +149,10 @@ fn service_variables(service: &Service, into: &mut Variables) {
             into.insert(format!("{name}_PORT"), url.clone());
         }
         if let Some(port_name) = port.name.as_deref().filter(|it| !it.is_empty()) {
-            into.insert(format!("{name}_SERVICE_PORT_{}", variable_name(port_name)), number.clone());
+            into.insert(
+                format!("{name}_SERVICE_PORT_{}", variable_name(port_name)),
+                number.clone(),
+            );
         }
         let prefix = format!("{name}_PORT_{}_{}", port.port, protocol.to_uppercase());
         into.insert(format!("{prefix}_PROTO"), protocol.to_lowercase());

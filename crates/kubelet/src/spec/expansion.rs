@@ -28,7 +28,8 @@ fn expand_all(text: &str, value: impl Fn(&str) -> Option<String>) -> (String, Ve
         if let Some(tail) = after.strip_prefix('$') {
             out.push('$');
             rest = tail;
-        } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|it| it.split_once(')')) {
+        } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|it| it.split_once(')'))
+        {
             match value(name) {
                 Some(value) => out.push_str(&value),
                 None => {

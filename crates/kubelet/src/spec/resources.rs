@@ -48,7 +48,8 @@ pub fn of_pod(pod: &Pod) -> LinuxContainerResources {
     let Some(spec) = &pod.spec else { return LinuxContainerResources::default() };
     let (requests, limits) = (pod::requests(spec), pod::limits(spec));
     let limited = |name: &str| {
-        let each = spec.containers.iter().all(|it| amount(it.resources.as_ref(), name, true).is_some());
+        let each =
+            spec.containers.iter().all(|it| amount(it.resources.as_ref(), name, true).is_some());
         let whole = amount(spec.resources.as_ref(), name, true).is_some();
         let all = (each && !spec.containers.is_empty()) || whole;
         limits.get(name).copied().filter(|_| all).unwrap_or_default()

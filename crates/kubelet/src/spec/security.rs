@@ -42,7 +42,8 @@ pub fn of_container(
     let own = container.security_context.as_ref();
     let user = own.and_then(|it| it.run_as_user).or(of_pod.and_then(|it| it.run_as_user));
     let group = own.and_then(|it| it.run_as_group).or(of_pod.and_then(|it| it.run_as_group));
-    let non_root = own.and_then(|it| it.run_as_non_root).or(of_pod.and_then(|it| it.run_as_non_root));
+    let non_root =
+        own.and_then(|it| it.run_as_non_root).or(of_pod.and_then(|it| it.run_as_non_root));
     if non_root == Some(true) {
         check_non_root(pod, container, user, image)?;
     }
@@ -130,11 +131,8 @@ fn check_non_root(
     user: Option<i64>,
     image: &Image,
 ) -> Result<(), String> {
-    let of = format!(
-        "(pod: \"{}\", container: {})",
-        crate::plan::pod::describe(pod),
-        container.name
-    );
+    let of =
+        format!("(pod: \"{}\", container: {})", crate::plan::pod::describe(pod), container.name);
     match (user, image.uid, image.username.as_str()) {
         (Some(0), ..) => Err(format!("container's runAsUser breaks non-root policy {of}")),
         (Some(_), ..) => Ok(()),

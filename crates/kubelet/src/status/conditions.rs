@@ -24,10 +24,8 @@ pub(super) fn of(
     let mut all: Vec<PodCondition> =
         before.iter().filter(|it| !OWNED.contains(&it.type_.as_str())).cloned().collect();
     let host_network = spec.host_network == Some(true);
-    let sandbox = inputs
-        .observed
-        .sandbox()
-        .is_some_and(|it| it.ready && (host_network || !it.ip.is_empty()));
+    let sandbox =
+        inputs.observed.sandbox().is_some_and(|it| it.ready && (host_network || !it.ip.is_empty()));
     let containers = containers_ready(spec, status);
     let ready = match &containers {
         (true, ..) => gates(spec, &all),
@@ -96,7 +94,8 @@ fn initialized(spec: &PodSpec, status: &PodStatus, before: &[PodCondition]) -> V
     let message = complaint(("unknown", &unknown), ("incomplete", &incomplete));
     let began = status.container_statuses.iter().flatten().any(|it| {
         let state = it.state.as_ref();
-        it.started == Some(true) || state.is_some_and(|it| it.running.is_some() || it.terminated.is_some())
+        it.started == Some(true)
+            || state.is_some_and(|it| it.running.is_some() || it.terminated.is_some())
     });
     let was = before.iter().any(|it| it.type_ == "Initialized" && it.status == "True");
     match message.is_empty() || began || was {
@@ -136,6 +135,7 @@ fn find<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
 /// `containers with unready status: [a b]`, as Go prints a list.
 fn complaint(first: (&str, &[&str]), second: (&str, &[&str])) -> String {
     let parts = [first, second].into_iter().filter(|(_, names)| !names.is_empty());
-    let texts = parts.map(|(what, names)| format!("containers with {what} status: [{}]", names.join(" ")));
+    let texts =
+        parts.map(|(what, names)| format!("containers with {what} status: [{}]", names.join(" ")));
     texts.collect::<Vec<_>>().join(", ")
 }

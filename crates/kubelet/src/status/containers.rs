@@ -16,7 +16,8 @@ use api::{
 use stdx::Timestamp;
 
 pub(super) fn statuses(inputs: &Inputs<'_>, spec: &PodSpec, init: bool) -> Vec<ContainerStatus> {
-    let containers = if init { spec.init_containers.as_deref().unwrap_or_default() } else { &spec.containers };
+    let containers =
+        if init { spec.init_containers.as_deref().unwrap_or_default() } else { &spec.containers };
     let has_init = spec.init_containers.as_ref().is_some_and(|it| !it.is_empty());
     let first = if has_init { "PodInitializing" } else { "ContainerCreating" };
     containers.iter().map(|it| status(inputs, it, init, first)).collect()
@@ -33,7 +34,8 @@ fn status(
         true => &it.init_container_statuses,
         false => &it.container_statuses,
     });
-    let old = list.and_then(Option::as_ref).into_iter().flatten().find(|it| it.name == container.name);
+    let old =
+        list.and_then(Option::as_ref).into_iter().flatten().find(|it| it.name == container.name);
     let mut runs = inputs.observed.containers.iter().filter(|it| it.name == container.name);
     let (latest, previous) = (runs.next(), runs.next());
     let Some(seen) = latest else { return unseen(inputs, container, old, first_reason) };
@@ -74,6 +76,7 @@ fn status(
             Some(_) => started || known(probed.started, before.and_then(|it| it.started)),
         });
         status.ready = status.started == Some(true)
+            && (!init || is_sidecar(container))
             && match container.readiness_probe {
                 None => true,
                 Some(_) => known(probed.ready, before.map(|it| it.ready)),
@@ -99,7 +102,8 @@ fn unseen(
     old: Option<&ContainerStatus>,
     first_reason: &str,
 ) -> ContainerStatus {
-    let terminated = |it: &&ContainerStatus| it.state.as_ref().is_some_and(|it| it.terminated.is_some());
+    let terminated =
+        |it: &&ContainerStatus| it.state.as_ref().is_some_and(|it| it.terminated.is_some());
     if let Some(old) = old.filter(terminated) {
         return old.clone();
     }
@@ -138,13 +142,15 @@ pub(super) fn end(status: &mut PodStatus, old: &PodStatus) {
             || it.container_id.as_ref().is_some_and(|id| !id.is_empty())
             || it.last_state.as_ref().is_some_and(|it| it.terminated.is_some())
     };
-    let initialized = status.container_statuses.iter().chain(&old.container_statuses).flatten().any(begun);
+    let initialized =
+        status.container_statuses.iter().chain(&old.container_statuses).flatten().any(begun);
     for container in status.container_statuses.iter_mut().flatten() {
         container.ready = false;
         container.started = Some(false);
         let terminated = container.state.as_ref().is_some_and(|it| it.terminated.is_some());
         if initialized && !terminated {
-            let terminated = Some(lost("The container could not be located when the pod was terminated"));
+            let terminated =
+                Some(lost("The container could not be located when the pod was terminated"));
             container.state = Some(ContainerState { terminated, ..ContainerState::default() });
         }
     }
@@ -173,7 +179,8 @@ fn state(inputs: &Inputs<'_>, seen: &Seen) -> ContainerState {
         State::Exited => {
             let words = inputs.last_words.get(&seen.id).map(String::as_str).unwrap_or_default();
             let parts = [seen.message.as_str(), words];
-            let message = parts.into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(": ");
+            let message =
+                parts.into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(": ");
             let reason = match (seen.reason.as_str(), seen.exit_code) {
                 ("", 0) => "Completed",
                 ("", _) => "Error",

@@ -44,7 +44,8 @@ pub(super) fn of(spec: &PodSpec, status: &PodStatus, ended: bool) -> &'static st
             Some(Now::Ended(it)) => {
                 stopped += 1;
                 stays_stopped += i32::from(!restarts(spec, container, &it));
-                let is_waiting = found.and_then(|it| it.state).is_some_and(|it| it.waiting.is_some());
+                let is_waiting =
+                    found.and_then(|it| it.state).is_some_and(|it| it.waiting.is_some());
                 succeeded += i32::from(it.exit_code == 0 && !is_waiting);
             }
             Some(Now::Waiting) => {

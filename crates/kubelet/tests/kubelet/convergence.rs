@@ -1,13 +1,17 @@
 //! From a pod in the world to a container, and back to nothing.
 
 use crate::fakes::{FakeRuntime, Node, with_volumes, yaml};
-use api::{Object, core::v1::{ConfigMap, Pod}};
+use api::{
+    Object,
+    core::v1::{ConfigMap, Pod},
+};
+use client::Client as _;
 use world::{Change, ObjectKey};
 
 fn simple(extra: &str) -> Pod {
     yaml(&format!(
         "
-metadata: {{name: p, namespace: default}}
+metadata: {{name: p, namespace: default, uid: uid-of-p}}
 spec:
   nodeName: n1
   {extra}
@@ -29,7 +33,10 @@ async fn a_pod_with_volumes_becomes_ready_and_leaves_nothing_behind() {
     assert_eq!(status.host_ip.as_deref(), Some("192.0.2.1"));
     let container = &status.container_statuses.unwrap()[0];
     assert!(container.container_id.as_deref().is_some_and(|it| it.starts_with("stanchion://c")));
-    assert_eq!((container.ready, container.started, container.restart_count), (true, Some(true), 0));
+    assert_eq!(
+        (container.ready, container.started, container.restart_count),
+        (true, Some(true), 0)
+    );
     assert_eq!(
         node.client.said(),
         [
@@ -81,7 +88,8 @@ async fn a_container_that_ends_is_started_again_and_remembered() {
         })
         .await;
     assert_eq!(waiting.reason.as_deref(), Some("CrashLoopBackOff"));
-    let message = format!("back-off 10s restarting failed container=app pod=p_default({})", pod.uid());
+    let message =
+        format!("back-off 10s restarting failed container=app pod=p_default({})", pod.uid());
     assert_eq!(waiting.message, Some(message));
     let phase = node.until_pod("p", "says Running", |it| it.status.as_ref()?.phase.clone()).await;
     assert_eq!(phase, "Running");
@@ -111,7 +119,8 @@ async fn a_pod_that_has_done_its_work_is_over() {
 async fn init_containers_run_one_after_the_other() {
     let node = Node::new();
     let _running = node.start().await;
-    node.client.put(simple("initContainers: [{name: one, image: 'app:1'}, {name: two, image: 'app:1'}]"));
+    node.client
+        .put(simple("initContainers: [{name: one, image: 'app:1'}, {name: two, image: 'app:1'}]"));
     let uid = node.uid("p");
     for name in ["one", "two"] {
         node.until_pod("p", name, |it| {
@@ -136,7 +145,8 @@ async fn a_missing_image_is_told_and_tried_again() {
     node.client.put(pod);
     let waiting = node
         .until_pod("p", "waits for its image", |it| {
-            let waiting = it.status.as_ref()?.container_statuses.as_ref()?[0].state.clone()?.waiting?;
+            let waiting =
+                it.status.as_ref()?.container_statuses.as_ref()?[0].state.clone()?.waiting?;
             (waiting.reason.as_deref() == Some("ErrImagePull")).then_some(waiting)
         })
         .await;
@@ -162,13 +172,15 @@ async fn a_volume_that_fails_is_tried_again_and_a_missing_config_map_waited_for(
         yaml_mounts(&[("a", "/a"), ("b", "/b")]);
     node.client.put(pod);
     let sleeping = "FailedMount MountVolume.SetUp failed for volume \"a\" : the disk is asleep";
-    let missing = "FailedMount MountVolume.SetUp failed for volume \"b\" : configmap \"late\" not found";
+    let missing =
+        "FailedMount MountVolume.SetUp failed for volume \"b\" : configmap \"late\" not found";
     node.until_pod("p", "is told why", |_| {
         let said = node.client.said();
         [sleeping, missing].iter().all(|it| said.iter().any(|said| said == it)).then_some(())
     })
     .await;
-    node.client.put::<ConfigMap>(yaml("{metadata: {name: late, namespace: default}, data: {k: v1}}"));
+    node.client
+        .put::<ConfigMap>(yaml("{metadata: {name: late, namespace: default}, data: {k: v1}}"));
     let pod = node.until_ready("p").await;
     let file = node.directory.path().join("kubelet/pods").join(pod.uid());
     let file = file.join("volumes/kubernetes.io~configmap/b/k");

@@ -2,6 +2,7 @@
 
 use crate::fakes::{CrashAt, FakeRuntime, Node, with_volumes};
 use api::{Object, core::v1::Pod};
+use client::Client as _;
 use kubelet::runtime::State;
 use world::{Change, ObjectKey};
 

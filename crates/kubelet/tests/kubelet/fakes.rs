@@ -64,12 +64,8 @@ impl FakeClient {
         }
         world.apply(change, SystemClock.now());
         let new = world.row(&resource, &change.key).cloned();
-        let touched = Touched {
-            kind: change.kind.clone(),
-            key: change.key.clone(),
-            old,
-            new: new.clone(),
-        };
+        let touched =
+            Touched { kind: change.kind.clone(), key: change.key.clone(), old, new: new.clone() };
         let revision = world.revision;
         self.feed.publish(world.clone(), Arc::from([touched]));
         Ok(Written { revision, rows: vec![new] })
@@ -164,10 +160,6 @@ impl FakeRuntime {
         self.machine().log.clone()
     }
 
-    pub fn add_image(&self, image: &str) {
-        self.machine().images.insert(image.to_owned());
-    }
-
     pub fn observed(&self, uid: &str) -> Observed {
         self.machine().pods.get(uid).cloned().unwrap_or_default()
     }
@@ -193,7 +185,11 @@ impl FakeRuntime {
     }
 
     /// One call that changes something; here the process may "crash": the call never returns.
-    async fn call<T>(&self, line: String, effect: impl FnOnce(&mut Machine) -> Result<T>) -> Result<T> {
+    async fn call<T>(
+        &self,
+        line: String,
+        effect: impl FnOnce(&mut Machine) -> Result<T>,
+    ) -> Result<T> {
         // A runtime takes a moment: others go on meanwhile.
         tokio::task::yield_now().await;
         let (crash, result) = {
@@ -201,7 +197,9 @@ impl FakeRuntime {
             machine.calls += 1;
             let crash = self.crash.lock().unwrap().filter(|it| it.call == machine.calls);
             let lost = crash.is_some_and(|it| !it.after_effect);
-            let result = if lost { None } else {
+            let result = if lost {
+                None
+            } else {
                 machine.log.push(line);
                 let result = effect(&mut machine);
                 machine.check();
@@ -225,7 +223,11 @@ impl Machine {
             assert!(ready <= 1, "pod {uid} has {ready} sandboxes: {pod:#?}");
             let mut living = BTreeSet::new();
             for it in pod.containers.iter().filter(|it| it.state == State::Running) {
-                assert!(living.insert(&it.name), "container {} of {uid} runs twice: {pod:#?}", it.name);
+                assert!(
+                    living.insert(&it.name),
+                    "container {} of {uid} runs twice: {pod:#?}",
+                    it.name
+                );
                 let sandbox = pod.sandboxes.iter().find(|sandbox| sandbox.id == it.sandbox);
                 assert!(sandbox.is_some_and(|it| it.ready), "{} runs without a sandbox", it.name);
             }
@@ -244,9 +246,10 @@ impl Machine {
     }
 
     fn of_container(&mut self, id: &str) -> Result<(String, &mut Container)> {
-        let all = self.pods.iter_mut().flat_map(|(uid, pod)| {
-            pod.containers.iter_mut().map(move |it| (uid.clone(), it))
-        });
+        let all = self
+            .pods
+            .iter_mut()
+            .flat_map(|(uid, pod)| pod.containers.iter_mut().map(move |it| (uid.clone(), it)));
         let found = all.into_iter().find(|(_, it)| it.id == id);
         found.ok_or_else(|| missing("container"))
     }
@@ -365,7 +368,8 @@ impl Runtime for FakeRuntime {
         Box::pin(async move {
             tokio::task::yield_now().await;
             let here = self.machine().images.contains(reference);
-            let image = Image { id: reference.to_owned(), bytes: 1, uid: None, username: String::new() };
+            let image =
+                Image { id: reference.to_owned(), bytes: 1, uid: None, username: String::new() };
             Ok(here.then_some(image))
         })
     }
@@ -392,9 +396,10 @@ impl Runtime for FakeRuntime {
             self.call(line, |machine| {
                 let id = machine.id("c");
                 let (_, pod) = machine.of_sandbox(&request.pod_sandbox_id)?;
-                let twin = pod.containers.iter().any(|it| {
-                    it.name == metadata.name && it.attempt == metadata.attempt
-                });
+                let twin = pod
+                    .containers
+                    .iter()
+                    .any(|it| it.name == metadata.name && it.attempt == metadata.attempt);
                 assert!(!twin, "{} #{} exists already", metadata.name, metadata.attempt);
                 pod.containers.push(Container {
                     id: id.clone(),
@@ -549,11 +554,7 @@ impl VolumePlugin for FakePlugin {
         })
     }
 
-    fn unpublish<'a>(
-        &'a self,
-        _: &'a str,
-        target: &'a Path,
-    ) -> BoxFuture<'a, volumes::Result<()>> {
+    fn unpublish<'a>(&'a self, _: &'a str, target: &'a Path) -> BoxFuture<'a, volumes::Result<()>> {
         Box::pin(async move {
             self.published.lock().unwrap().remove(&target.display().to_string());
             match std::fs::remove_dir_all(target) {
@@ -640,13 +641,16 @@ impl Node {
     }
 
     pub async fn until_ready(&self, name: &str) -> Pod {
-        self.until_pod(name, "is Ready", |it| api::core::pod::is_ready(it).then(|| it.clone())).await
+        self.until_pod(name, "is Ready", |it| api::core::pod::is_ready(it).then(|| it.clone()))
+            .await
     }
 
     pub async fn until_gone(&self, name: &str) {
         let key = ObjectKey::new("default", name);
         self.client
-            .until(&format!("{name} is gone"), |world| world.get::<Pod>(&key).is_none().then_some(()))
+            .until(&format!("{name} is gone"), |world| {
+                world.get::<Pod>(&key).is_none().then_some(())
+            })
             .await;
     }
 
@@ -662,7 +666,12 @@ impl Node {
                 tokio::task::yield_now().await;
             }
         };
-        assert!(stdx::timeout(PATIENCE, clean).await.is_some(), "traces of {uid} are left");
+        let observed = self.runtime.observed(uid);
+        assert!(
+            stdx::timeout(PATIENCE, clean).await.is_some(),
+            "traces of {uid} are left: {observed:?} {:?}",
+            self.runtime.log()
+        );
     }
 
     pub fn delete(&self, name: &str) {
@@ -703,7 +712,7 @@ spec: {volumeName: pv-1, accessModes: [ReadWriteOnce], resources: {requests: {st
     client.apply(&Change::status(claim)).unwrap();
     yaml(
         "
-metadata: {name: web-0, namespace: default}
+metadata: {name: web-0, namespace: default, uid: uid-of-web-0}
 spec:
   nodeName: n1
   terminationGracePeriodSeconds: 5

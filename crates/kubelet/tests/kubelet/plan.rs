@@ -59,7 +59,11 @@ impl Case {
             state,
             created: at,
             started: at,
-            finished: if state == State::Exited { Timestamp::from_seconds(999) } else { Timestamp(0) },
+            finished: if state == State::Exited {
+                Timestamp::from_seconds(999)
+            } else {
+                Timestamp(0)
+            },
             exit_code: code,
             ..Container::default()
         });
@@ -212,8 +216,7 @@ fn init_containers_come_first_and_in_order() {
 
 #[test]
 fn a_sidecar_runs_beside_the_others() {
-    let sidecar =
-        "initContainers: [{name: log, image: a, restartPolicy: Always}], containers: [{name: app, image: a}]";
+    let sidecar = "initContainers: [{name: log, image: a, restartPolicy: Always}], containers: [{name: app, image: a}]";
     case(sidecar)
         .sandbox("s", 0, true)
         .image("app")
@@ -244,7 +247,8 @@ fn an_end_goes_from_the_processes_to_the_object() {
         Terminating
           stop sandbox s
     "#]]);
-    let mut stopped = case(ONE).sandbox("s", 0, false).container("c", "app", 0, State::Exited, 0).deleting(30);
+    let mut stopped =
+        case(ONE).sandbox("s", 0, false).container("c", "app", 0, State::Exited, 0).deleting(30);
     stopped.memory.stopped.insert("s".to_owned());
     stopped.mounted = vec!["data".to_owned()];
     stopped.check(expect![[r#"

@@ -74,7 +74,11 @@ impl Case {
         let mut lines = vec![status.phase.clone().unwrap_or_default()];
         for it in status.conditions.iter().flatten().filter(|it| it.status != "True") {
             let text = |it: &Option<String>| it.clone().unwrap_or_default();
-            lines.push(format!("not {}: {} {}", it.type_, text(&it.reason), text(&it.message)).trim_end().to_owned());
+            lines.push(
+                format!("not {}: {} {}", it.type_, text(&it.reason), text(&it.message))
+                    .trim_end()
+                    .to_owned(),
+            );
         }
         let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
         for it in all {
@@ -92,7 +96,8 @@ impl Case {
     }
 }
 
-const ONE: &str = "{metadata: {name: p, generation: 1}, spec: {containers: [{name: app, image: a}]}}";
+const ONE: &str =
+    "{metadata: {name: p, generation: 1}, spec: {containers: [{name: app, image: a}]}}";
 
 #[test]
 fn a_new_pod_is_being_created() {
@@ -148,7 +153,8 @@ app: CrashLoopBackOff",
 
 #[test]
 fn a_pod_that_does_not_restart_succeeds_or_fails() {
-    let never = "{metadata: {name: p}, spec: {restartPolicy: Never, containers: [{name: app, image: a}]}}";
+    let never =
+        "{metadata: {name: p}, spec: {restartPolicy: Never, containers: [{name: app, image: a}]}}";
     case(never).seen("app", State::Exited, 0).check(
         "
 Succeeded

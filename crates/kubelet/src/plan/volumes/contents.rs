@@ -1,11 +1,11 @@
 //! The files of configMap, secret, downwardAPI and projected volumes.
 
 use crate::spec::{Facts, downward};
+use api::Object;
 use api::core::v1::{
     ConfigMap, ConfigMapVolumeSource, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource,
     Secret, SecretVolumeSource,
 };
-use api::Object;
 use std::collections::BTreeMap;
 use volumes::{Files, ProjectedFile};
 use world::{ObjectKey, World};
@@ -88,7 +88,8 @@ pub(super) fn projected(
             files.extend(downward(pod, items, mode, facts, address)?);
         } else if part.service_account_token.is_some() {
             return Err(
-                "failed to fetch token: service account tokens are not issued by this cluster".to_owned()
+                "failed to fetch token: service account tokens are not issued by this cluster"
+                    .to_owned(),
             );
         } else {
             return Err("this source of a projected volume is not supported".to_owned());
@@ -136,7 +137,9 @@ fn chosen(
 ) -> Result<Files, String> {
     if items.is_empty() {
         let all = data.iter();
-        return Ok(all.map(|(key, data)| (key.clone(), file(data.clone(), default_mode))).collect());
+        return Ok(all
+            .map(|(key, data)| (key.clone(), file(data.clone(), default_mode)))
+            .collect());
     }
     let mut files = Files::new();
     for item in items {

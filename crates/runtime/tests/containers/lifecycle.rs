@@ -41,6 +41,20 @@ fn a_command_that_is_missing_is_a_clear_error() {
             assert_eq!((status.exit_code, status.reason.as_str()), (128, "StartError"));
             assert_eq!(status.message, text);
         }
+        // What fails before the shim is asked ends the same way.
+        let mut config = command("d", &["true"]);
+        security(&mut config).seccomp = Some(cri::SecurityProfile {
+            profile_type: cri::security_profile::ProfileType::Localhost as i32,
+            localhost_ref: "/nowhere.json".into(),
+        });
+        let id = harness.create(&sandbox, config).await.unwrap();
+        harness.start(&id).await.unwrap_err();
+        let status = harness.status(&id).await;
+        assert_eq!((status.exit_code, status.reason.as_str()), (128, "StartError"));
+        assert!(
+            status.message.starts_with("read the seccomp profile /nowhere.json: No such file"),
+            "{status:?}"
+        );
     });
 }
 

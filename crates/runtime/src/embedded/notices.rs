@@ -1,0 +1,68 @@
+//! What shims say unasked, and what is told to those who listen.
+
+use super::{Embedded, Inner};
+use crate::{
+    container::{Container, State, unseen_exit},
+    link::Notice,
+    record,
+    sandbox::Sandbox,
+};
+use rpc::cri::{ContainerEventResponse, ContainerEventType};
+use shim::protocol::Exit;
+use std::sync::Weak;
+
+impl Embedded {
+    pub(super) fn ended(&self, container: &Container, exit: Exit) {
+        if container.exited(exit) {
+            self.tell(&container.id, ContainerEventType::ContainerStoppedEvent, &container.sandbox);
+        }
+    }
+
+    pub(super) fn tell(&self, id: &str, kind: ContainerEventType, sandbox: &Sandbox) {
+        if !self.inner.events.listened_to() {
+            return;
+        }
+        let containers = self.containers_of(&sandbox.id);
+        self.inner.events.tell(ContainerEventResponse {
+            container_id: id.to_owned(),
+            container_event_type: kind as i32,
+            created_at: self.now(),
+            pod_sandbox_status: Some(sandbox.status()),
+            containers_statuses: containers.iter().map(|container| container.status()).collect(),
+        });
+    }
+
+    /// The kernel kills what a shim leaves behind. How it ended is in files, or unseen.
+    pub(super) fn shim_gone(&self, id: &str) {
+        let Ok(sandbox) = self.sandbox(id) else { return };
+        let was_ready = {
+            let mut hold = sandbox.hold();
+            hold.link = None;
+            std::mem::take(&mut hold.ready)
+        };
+        for container in self.containers_of(id) {
+            if matches!(container.state(), State::Running(_)) {
+                let exit = record::read(&container.directory, "exit")
+                    .unwrap_or_else(|| unseen_exit(self.now()));
+                self.ended(&container, exit);
+            }
+        }
+        if was_ready {
+            self.tell(id, ContainerEventType::ContainerStoppedEvent, &sandbox);
+        }
+    }
+}
+
+/// A shim has spoken unasked.
+pub(super) fn heard(inner: &Weak<Inner>, sandbox: &str, notice: Notice) {
+    let Some(inner) = inner.upgrade() else { return };
+    let embedded = Embedded { inner };
+    match notice {
+        Notice::Exited { container, exit } => {
+            if let Ok(container) = embedded.container(&container) {
+                embedded.ended(&container, exit);
+            }
+        }
+        Notice::Closed => embedded.shim_gone(sandbox),
+    }
+}

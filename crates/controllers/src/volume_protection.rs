@@ -7,7 +7,7 @@ use api::{
     Object,
     core::{
         persistent_volume as volumes,
-        pod::{claims, is_scheduled, is_terminal},
+        pod::{claims, is_scheduled},
         v1::{PersistentVolume, PersistentVolumeClaim, Pod},
     },
 };
@@ -36,9 +36,8 @@ impl Controller for ClaimProtection {
             return plan;
         }
         let name = key.to_string();
-        // A pod without a node never touched it; one that ended has let go when its node says so.
-        let uses = |it: &Pod| is_scheduled(it) && !(is_terminal(it) && !it.is_deleting());
-        if world.indexed::<Pod>("claim", &name).any(|it| uses(&it)) {
+        // A pod without a node never touched it. Upstream: one that ended still holds it.
+        if world.indexed::<Pod>("claim", &name).any(|it| is_scheduled(&it)) {
             return plan;
         }
         let mut claim = claim.to_owned();
@@ -108,7 +107,7 @@ metadata: {name: c, namespace: default, finalizers: [kubernetes.io/pvc-protectio
     fn a_claim_stays_while_a_pod_uses_it() {
         assert!(!goes(&pod("n1", "Running")));
         assert!(!goes(&pod("n1", "Pending")), "its node may be mounting it");
-        assert!(goes(&pod("n1", "Succeeded")));
+        assert!(!goes(&pod("n1", "Succeeded")), "until it is deleted");
         assert!(goes(&pod("", "Pending")), "nobody has touched it");
         assert!(goes(CLAIM));
     }

@@ -7,9 +7,11 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
 pub mod namespace;
+pub mod node_lifecycle;
 pub mod service_account;
 mod service_pods;
 pub mod stateful_set;
+pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
 pub mod volume_binder;
@@ -28,8 +30,10 @@ pub fn controllers() -> Vec<Arc<dyn Controller>> {
         Arc::new(endpoints::EndpointsController),
         Arc::new(garbage_collector::GarbageCollector),
         Arc::new(namespace::NamespaceController),
+        Arc::new(node_lifecycle::NodeLifecycle),
         Arc::new(service_account::ServiceAccountController),
         Arc::new(stateful_set::StatefulSetController),
+        Arc::new(taint_eviction::TaintEviction),
         Arc::new(volume_binder::VolumeBinder),
         Arc::new(volume_protection::ClaimProtection),
         Arc::new(volume_protection::VolumeProtection),

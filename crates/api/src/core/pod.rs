@@ -7,6 +7,7 @@ mod defaults;
 mod print;
 mod resources;
 mod sources;
+mod toleration;
 mod validate;
 mod warnings;
 
@@ -15,6 +16,7 @@ pub use condition::{
 };
 pub use defaults::default_spec;
 pub use resources::{Amounts, limits, qos_class, requests};
+pub use toleration::tolerates;
 pub(crate) use validate::validate_spec;
 pub(crate) use warnings::of_spec as warnings;
 

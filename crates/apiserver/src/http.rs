@@ -175,6 +175,10 @@ impl Server {
             return (String::new(), Ok(answer));
         }
         let Some(user) = user else { return (String::new(), Err(Failure::unauthorized())) };
+        if path.starts_with("/openapi/") && authz::allows(&user) {
+            let headers = request.headers().clone();
+            return (String::new(), self.openapi(&path, query.one("hash"), &headers).await);
+        }
         let Some(target) = Target::parse(&self.kinds, &path) else {
             return (String::new(), self.other(&user, &path, &request));
         };

@@ -25,6 +25,7 @@ mod merge;
 mod metadata;
 mod metrics;
 mod node;
+mod openapi;
 mod rest;
 mod scan;
 mod selection;

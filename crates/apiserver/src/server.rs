@@ -9,6 +9,7 @@ use crate::{
     local::Local,
     metrics::Metrics,
     node::NodeProxy,
+    openapi::OpenApi,
     user::User,
 };
 use api::{Failure, KindRef};
@@ -45,6 +46,7 @@ pub struct Server {
     pub(crate) service_range: ServiceRange,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
+    pub(crate) openapi: OpenApi,
     follower: JoinHandle<()>,
 }
 
@@ -72,6 +74,7 @@ pub async fn open(store: Arc<dyn Store>, config: Config) -> Result<Arc<Server>, 
         service_range,
         health: Health::default(),
         metrics: Metrics::default(),
+        openapi: OpenApi::default(),
         follower,
     });
     backlog.start(&server);

@@ -15,6 +15,7 @@ pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
 pub mod volume_binder;
+pub mod volume_expander;
 pub mod volume_protection;
 pub mod volume_provisioner;
 pub mod volume_reclaimer;
@@ -35,6 +36,7 @@ pub fn controllers() -> Vec<Arc<dyn Controller>> {
         Arc::new(stateful_set::StatefulSetController),
         Arc::new(taint_eviction::TaintEviction),
         Arc::new(volume_binder::VolumeBinder),
+        Arc::new(volume_expander::VolumeExpander),
         Arc::new(volume_protection::ClaimProtection),
         Arc::new(volume_protection::VolumeProtection),
         Arc::new(volume_provisioner::VolumeProvisioner),

@@ -193,7 +193,7 @@ fn recycle(world: &World, volume: &PersistentVolume, now: Timestamp, plan: &mut 
 }
 
 /// The node that the volume is tied to, or the only one there is.
-fn node_of(world: &World, volume: &PersistentVolume) -> Option<String> {
+pub(crate) fn node_of(world: &World, volume: &PersistentVolume) -> Option<String> {
     let mut nodes = world.all::<Node>().filter(|it| volumes::is_reachable_from(volume, it));
     let (first, second) = (nodes.next()?, nodes.next());
     second.is_none().then(|| first.name().to_owned())

@@ -6,6 +6,7 @@
 mod capabilities;
 mod container;
 mod identity;
+mod launch;
 mod log;
 mod namespaces;
 mod pod;

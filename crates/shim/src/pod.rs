@@ -3,12 +3,12 @@
 use crate::{
     Failure, Result,
     container::{Attached, Container, Output, replace_file},
+    launch::{Heard, Launch, Launching},
     log::Log,
     process::{self, PidNamespace, Streams},
     sys::{self, failure},
 };
 use shim::{
-    frame,
     protocol::{
         Attach, ContainerState, Exec, Exit, Identity, Setup, Signal, SignalExec, Start, Started,
         State,
@@ -17,7 +17,7 @@ use shim::{
 };
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     path::PathBuf,
 };
 
@@ -31,22 +31,6 @@ pub(crate) struct Pod {
     pub(crate) containers: BTreeMap<String, Container>,
     pub(crate) launches: Vec<Launch>,
     execs: BTreeMap<libc::pid_t, RunningExec>,
-}
-
-/// A process that has not executed its program yet, and the request that waits for it.
-pub(crate) struct Launch {
-    pub(crate) channel: OwnedFd,
-    pid: libc::pid_t,
-    caller: Caller,
-    number: u64,
-    what: Launching,
-    identity: Identity,
-    terminal: Option<OwnedFd>,
-}
-
-enum Launching {
-    Container(String),
-    Exec(u64),
 }
 
 struct RunningExec {
@@ -401,37 +385,6 @@ fn take_terminal(container: &mut Container, master: OwnedFd) -> Result<()> {
 
 fn exit_code(status: libc::c_int) -> i32 {
     if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
-}
-
-enum Heard {
-    NotYet,
-    Running,
-    Failed(Failure),
-}
-
-impl Launch {
-    fn hear(&mut self) -> Heard {
-        loop {
-            let Ok((packet, mut descriptors)) = frame::receive_packet(self.channel.as_fd()) else {
-                return Heard::NotYet;
-            };
-            match packet.split_first() {
-                None => return Heard::Running,
-                Some((&process::TERMINAL, _)) => self.terminal = descriptors.pop(),
-                Some((&process::USER, body)) => {
-                    self.identity = Identity::from_bytes(body).unwrap_or_default()
-                }
-                Some((&process::FAILED, why)) => {
-                    return Heard::Failed(Failure(String::from_utf8_lossy(why).into_owned()));
-                }
-                Some((other, _)) => {
-                    return Heard::Failed(Failure(format!(
-                        "unknown packet {other} from a starting process"
-                    )));
-                }
-            }
-        }
-    }
 }
 
 /// A socket inside the pod that connects to one of its ports. The caller waits for it.

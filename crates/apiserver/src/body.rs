@@ -2,7 +2,7 @@
 //!
 //! Upstream: `apiserver/pkg/endpoints/handlers/{create,rest}.go`.
 
-use crate::{scan, target::Query};
+use crate::{protobuf, scan, target::Query};
 use api::{AnyKind, AnyObject, Failure, KindRef};
 use bytes::Bytes;
 use http::{HeaderMap, header};
@@ -64,17 +64,20 @@ pub(crate) fn invalid_options(options: &str, why: &str) -> Failure {
     Failure::new(422, "Invalid", format!("{options}.meta.k8s.io \"\" is invalid: {why}"))
 }
 
-/// The body as JSON: `application/json` as it is, YAML translated.
+/// The body as JSON: `application/json` as it is, YAML and protobuf translated.
 pub(crate) fn to_json(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Failure> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
     let content_type = content_type.unwrap_or("application/json");
     match content_type.split(';').next().unwrap_or_default().trim() {
         "application/json" | "" | "*/*" => Ok(body),
         "application/yaml" => yaml_to_json(&body),
+        "application/vnd.kubernetes.protobuf" => protobuf::to_json(&body)
+            .map(|it| Bytes::from(it.to_string()))
+            .map_err(|error| Failure::bad_request(error.to_string())),
         _ => Err(Failure::new(
             415,
             "UnsupportedMediaType",
-            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
     }
 }

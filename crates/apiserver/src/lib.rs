@@ -26,6 +26,7 @@ mod metadata;
 mod metrics;
 mod node;
 mod openapi;
+mod protobuf;
 mod rest;
 mod scan;
 mod selection;

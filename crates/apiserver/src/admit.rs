@@ -66,9 +66,8 @@ impl Server {
         let rules = &kind.rules;
         let given = object.metadata().resource_version.as_deref().unwrap_or_default();
         if !matches!(given, "" | "0") {
-            return Err(Failure::internal(
-                "resourceVersion should not be set on objects to be created",
-            ));
+            let why = "resourceVersion should not be set on objects to be created";
+            return Err(Failure::new(500, "", why));
         }
         self.name(view, kind, &mut object)?;
         let key = ObjectKey::of_any(&*object);
@@ -101,7 +100,7 @@ impl Server {
         refuse(kind, &key.name, &errors)?;
         let writes = crate::admission::service_address::assign(self, view, kind, &mut object)?;
         let warnings = rules.warnings(&*object, None);
-        let effect = Effect::Put(Bytes::from(object.encode()));
+        let effect = Effect::Put(Bytes::from(object.encode()), object);
         Ok(Draft { writes, checks, warnings, ..Draft::new(kind, key, None, effect) })
     }
 
@@ -165,7 +164,7 @@ impl Server {
             object.metadata_mut().resource_version = None;
             match object.encode() {
                 same if same == row.bytes => Effect::Keep { checked: false },
-                new => Effect::Put(Bytes::from(new)),
+                new => Effect::Put(Bytes::from(new), object),
             }
         };
         Ok(Draft { writes, checks, warnings, ..Draft::new(kind, key.clone(), Some(row), effect) })
@@ -189,12 +188,12 @@ impl Server {
         let Deleting { grace_seconds, propagation, .. } = *asked;
         let effect = match deletion::delete(kind, &*old, grace_seconds, propagation, self.now()) {
             Deletion::Gone => Effect::Remove,
-            Deletion::Marked(object) => Effect::Put(Bytes::from(object.encode())),
+            Deletion::Marked(object) => Effect::Put(Bytes::from(object.encode()), object),
             Deletion::Unchanged => Effect::Keep { checked: false },
         };
         let writes = match effect {
             Effect::Remove => crate::admission::service_address::release(kind, &*old),
-            Effect::Put(_) | Effect::Keep { .. } => Vec::new(),
+            Effect::Put(..) | Effect::Keep { .. } => Vec::new(),
         };
         Ok(Draft { writes, checks, ..Draft::new(kind, key.clone(), Some(row), effect) })
     }

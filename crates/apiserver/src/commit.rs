@@ -4,7 +4,7 @@
 //! first, the proposal is made again on what is there now.
 
 use crate::{server::Server, view::View};
-use api::{Failure, KindRef};
+use api::{AnyObject, Failure, KindRef};
 use bytes::Bytes;
 use std::sync::Arc;
 use store::{Batch, Check, CommitError, Expect, Key, Revision, StoreError, Write};
@@ -28,7 +28,8 @@ pub(crate) struct Draft {
 }
 
 pub(crate) enum Effect {
-    Put(Bytes),
+    /// The bytes to be stored, and the object that they say.
+    Put(Bytes, AnyObject),
     Remove,
     /// The object is as it should be; `checked`: and must still be so at the commit.
     Keep {
@@ -88,9 +89,12 @@ impl Server {
                 return settle_dry(&view, drafts);
             }
             let batch = self.batch(&drafts).await?;
-            match self.store.commit(batch).await {
+            let handed = self.ledger.hand_over(&drafts);
+            let committed = self.store.commit(batch).await;
+            match committed {
                 Ok(revision) => {
                     let view = self.ledger.reached(revision.0).await;
+                    drop(handed);
                     return settle(&view, revision.0, drafts);
                 }
                 Err(CommitError::Conflict { actual, .. }) => {
@@ -117,7 +121,7 @@ impl Server {
         for draft in drafts {
             let key: Key = draft.kind.key(&draft.key.namespace, &draft.key.name).into();
             match &draft.effect {
-                Effect::Put(bytes) => {
+                Effect::Put(bytes, _) => {
                     let lease = match crate::view::is_event(&draft.kind) {
                         true => Some(self.recorder.lease(self).await?),
                         false => None,
@@ -150,7 +154,7 @@ fn settle(view: &View, revision: u64, drafts: Vec<Draft>) -> Result<Settled, Fai
     let outcome = |draft: Draft| -> Result<Outcome, Failure> {
         let removed = matches!(draft.effect, Effect::Remove);
         let row = match draft.effect {
-            Effect::Put(bytes) => match view.row(&draft.kind, &draft.key) {
+            Effect::Put(bytes, _) => match view.row(&draft.kind, &draft.key) {
                 Some(row) if row.revision == revision => Some(row.clone()),
                 // Somebody wrote again since: the answer is what this commit wrote.
                 _ => Some(Arc::new(
@@ -171,7 +175,7 @@ fn settle_dry(view: &View, drafts: Vec<Draft>) -> Result<Settled, Failure> {
         let removed = matches!(draft.effect, Effect::Remove);
         let revision = draft.judged.as_ref().map_or(0, |it| it.revision);
         let row = match draft.effect {
-            Effect::Put(bytes) => {
+            Effect::Put(bytes, _) => {
                 Some(Arc::new(Row::new(&draft.kind, bytes, revision).map_err(Failure::internal)?))
             }
             Effect::Remove | Effect::Keep { .. } => draft.judged,

@@ -30,6 +30,14 @@ const QUEUE: usize = 1024;
 /// Series that are remembered to be counted up; upstream remembers as many.
 const SERIES_MAX: usize = 4096;
 
+/// One source may tell this many things of one object at once, and one more every five minutes; what
+/// is beyond that is dropped. Upstream: `client-go/tools/record/events_cache.go`.
+const BURST: u32 = 25;
+const REFILL: Duration = Duration::from_secs(300);
+
+/// Events that there are at most: whatever tells more is dropped until old ones end.
+const EVENTS_MAX: usize = 10_000;
+
 /// How long an event stays after it last happened: upstream's `--event-ttl`.
 const STAYS: Duration = Duration::from_secs(3600);
 
@@ -101,10 +109,20 @@ impl Backlog {
         let server = Arc::downgrade(server);
         tokio::spawn(async move {
             let mut series: HashMap<String, ObjectKey> = HashMap::new();
+            let mut budgets: HashMap<String, Budget> = HashMap::new();
             while let Some(waiting) = self.0.recv().await {
                 let Some(server) = server.upgrade() else { return };
                 if series.len() >= SERIES_MAX {
                     series.clear();
+                }
+                if budgets.len() >= SERIES_MAX {
+                    budgets.clear();
+                }
+                let about = &waiting.event.about;
+                let source = format!("{}\0{}", waiting.user, about.uid);
+                if !budgets.entry(source).or_default().take(waiting.at) {
+                    tracing::debug!("too many events about {}: one was dropped", about.key);
+                    continue;
                 }
                 let name = series_of(&waiting);
                 match write(&server, &waiting, series.get(&name)).await {
@@ -113,6 +131,26 @@ impl Backlog {
                 }
             }
         });
+    }
+}
+
+/// How much a source may still tell of an object.
+#[derive(Default)]
+struct Budget {
+    spent: u32,
+    since: Timestamp,
+}
+
+impl Budget {
+    fn take(&mut self, now: Timestamp) -> bool {
+        let refills = now.since(self.since).as_secs() / REFILL.as_secs();
+        if refills > 0 {
+            self.spent = self.spent.saturating_sub(u32::try_from(refills).unwrap_or(u32::MAX));
+            self.since = now;
+        }
+        let granted = self.spent < BURST;
+        self.spent += u32::from(granted);
+        granted
     }
 }
 
@@ -139,6 +177,9 @@ async fn write(
                 event.last_timestamp = Some(meta::time(waiting.at));
                 let object: AnyObject = Box::new(event);
                 server.draft_update(view, kind, &user, key, Part::Own, object)?
+            }
+            None if view.table(kind).is_some_and(|it| it.len() >= EVENTS_MAX) => {
+                return Err(Failure::unavailable("there are too many events"));
             }
             None => server.draft_create(view, kind, &user, Part::Own, Box::new(first(waiting)))?,
         };
@@ -189,5 +230,20 @@ fn first(Waiting { user, event, at }: &Waiting) -> ApiEvent {
         reporting_component: Some(component.to_owned()),
         reporting_instance: host,
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_repeats_itself_is_heard_now_and_then() {
+        let mut budget = Budget::default();
+        let begin = Timestamp::from_seconds(1_000_000);
+        let heard = |budget: &mut Budget, at| (0..100).filter(|_| budget.take(at)).count();
+        assert_eq!(heard(&mut budget, begin), 25);
+        assert_eq!(heard(&mut budget, begin.plus(REFILL - Duration::from_secs(1))), 0);
+        assert_eq!(heard(&mut budget, begin.plus(REFILL * 2)), 2);
     }
 }

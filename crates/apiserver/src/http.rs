@@ -244,7 +244,8 @@ impl Server {
         }
         let ask = Arc::new(ask);
         let named = !ask.target.name.is_empty();
-        match verb {
+        let deprecations = ask.deprecations();
+        let mut answer = match verb {
             "get" if ask.target.subresource.is_empty() || rest::create::part(&ask).is_ok() => {
                 rest::get::get(&ask).await
             }
@@ -257,7 +258,9 @@ impl Server {
             "deletecollection" => rest::delete::delete_all(&ask, body).await,
             "get" => Err(no_such_path()),
             _ => Err(not_allowed(&ask.target)),
-        }
+        }?;
+        answer::warn(&mut answer, &deprecations);
+        Ok(answer)
     }
 
     fn version(&self) -> serde_json::Value {

@@ -1,10 +1,20 @@
 //! Reading the ledger: one watch over everything, from which the world, the history of events and
 //! the feed of this process grow, revision by revision.
 
-use crate::{admission::service_address, history::History, view::View};
-use api::KindRef;
+use crate::{
+    admission::service_address,
+    commit::{Draft, Effect},
+    history::History,
+    view::View,
+};
+use api::{AnyObject, KindRef};
+use bytes::Bytes;
 use client::Feed;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use stdx::{Backoff, Clock};
 use store::{Key, KeyRange, ReadError, Record, Recorded, Revision, Store};
 use tokio::sync::watch;
@@ -43,8 +53,34 @@ impl Places {
     }
 }
 
+/// Objects of commits under way, by the address of their bytes: what was encoded here need not be
+/// decoded again when the ledger tells of it.
+#[derive(Default)]
+struct Handed(Mutex<HashMap<usize, AnyObject>>);
+
+/// Takes back, when dropped, what nobody took.
+pub(crate) struct HandedOver<'a> {
+    handed: &'a Handed,
+    addresses: Vec<usize>,
+}
+
+impl Drop for HandedOver<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut handed) = self.handed.0.lock() {
+            self.addresses.iter().for_each(|it| drop(handed.remove(it)));
+        }
+    }
+}
+
+impl Handed {
+    fn take(&self, bytes: &Bytes) -> Option<AnyObject> {
+        self.0.lock().ok()?.remove(&(bytes.as_ptr() as usize))
+    }
+}
+
 pub(crate) struct Ledger {
     places: Places,
+    handed: Handed,
     view: watch::Sender<Arc<View>>,
     pub(crate) history: History,
     pub(crate) feed: Feed,
@@ -63,12 +99,29 @@ impl Ledger {
         let watch = store.watch(KeyRange::prefix(REGISTRY), Revision(view.revision))?;
         let ledger = Ledger {
             places,
+            handed: Handed::default(),
             history: History::new(view.revision),
             feed: client::feed(BACKLOG, view.world.clone()),
             view: watch::Sender::new(Arc::new(view)),
             clock,
         };
         Ok((ledger, watch))
+    }
+
+    /// Holds the objects of a commit ready for the moment in which the ledger tells of it. The bytes
+    /// are held by the drafts meanwhile, so an address names no other bytes.
+    pub(crate) fn hand_over(&self, drafts: &[Draft]) -> HandedOver<'_> {
+        let mut handed = self.handed.0.lock().expect("no panic while held");
+        let put = |draft: &Draft| match &draft.effect {
+            Effect::Put(bytes, object) => {
+                let address = bytes.as_ptr() as usize;
+                handed.insert(address, object.clone());
+                Some(address)
+            }
+            Effect::Remove | Effect::Keep { .. } => None,
+        };
+        let addresses = drafts.iter().filter_map(put).collect();
+        HandedOver { handed: &self.handed, addresses }
     }
 
     pub(crate) fn view(&self) -> Arc<View> {
@@ -148,7 +201,7 @@ impl Ledger {
         let mut view = View::clone(&self.view.borrow());
         let mut changes = Vec::with_capacity(records.len());
         for record in records {
-            if let Some(touched) = absorb(&mut view, &self.places, record) {
+            if let Some(touched) = absorb(&mut view, &self.places, record, &self.handed) {
                 changes.push((record.revision.0, touched));
             }
         }
@@ -165,7 +218,7 @@ impl Ledger {
     }
 }
 
-fn absorb(view: &mut View, places: &Places, record: &Record) -> Option<Touched> {
+fn absorb(view: &mut View, places: &Places, record: &Record, handed: &Handed) -> Option<Touched> {
     let reserved = [service_address::ADDRESSES, service_address::PORTS];
     if reserved.iter().any(|it| record.key.as_str().starts_with(it)) {
         match record.change {
@@ -177,13 +230,19 @@ fn absorb(view: &mut View, places: &Places, record: &Record) -> Option<Touched> 
     let (kind, key) = places.of(&record.key)?;
     let revision = record.revision.0;
     match &record.change {
-        Recorded::Put { value, .. } => match Row::new(kind, value.clone(), revision) {
-            Ok(row) => Some(view.put(Arc::new(row))),
-            Err(error) => {
-                tracing::error!("reading {} at {revision}: {error}", record.key);
-                None
+        Recorded::Put { value, .. } => {
+            let row = match handed.take(value) {
+                Some(object) => Row::with_object(kind, value.clone(), revision, object),
+                None => Row::new(kind, value.clone(), revision),
+            };
+            match row {
+                Ok(row) => Some(view.put(Arc::new(row))),
+                Err(error) => {
+                    tracing::error!("reading {} at {revision}: {error}", record.key);
+                    None
+                }
             }
-        },
+        }
         Recorded::Delete => {
             let touched = view.remove(kind, &key, revision);
             touched.old.is_some().then_some(touched)
@@ -198,12 +257,13 @@ async fn load(store: &dyn Store, places: &Places) -> Result<View, ReadError> {
     let snapshot = store.snapshot().await?;
     let mut view = View::new();
     let mut after: Option<Key> = None;
+    let nothing = Handed::default();
     loop {
         let page = snapshot.range(&KeyRange::prefix(REGISTRY), PAGE, after.as_ref())?;
         for entry in &page.entries {
             let change = Recorded::Put { value: entry.value.clone(), created: entry.created };
             let record = Record { revision: entry.modified, key: entry.key.clone(), change };
-            absorb(&mut view, places, &record);
+            absorb(&mut view, places, &record, &nothing);
         }
         match (page.more, page.entries.last()) {
             (true, Some(last)) => after = Some(last.key.clone()),

@@ -48,6 +48,22 @@ impl Row {
         })
     }
 
+    /// A row whose object is at hand already, so that nobody needs to decode it again. `object` is
+    /// what `bytes` say.
+    pub fn with_object(
+        kind: &KindRef,
+        bytes: Bytes,
+        revision: u64,
+        mut object: AnyObject,
+    ) -> Result<Row, DecodeError> {
+        let row = Row::new(kind, bytes, revision)?;
+        object.metadata_mut().resource_version = Some(revision.to_string());
+        let object: Arc<dyn Erased> = Arc::from(object);
+        *row.object.lock().expect("no panic while held") = Some(Arc::downgrade(&object));
+        keep_alive(object);
+        Ok(row)
+    }
+
     /// The object as clients see it.
     pub fn json(&self) -> Bytes {
         codec::spliced(&self.bytes, self.splice_at, self.revision)
@@ -73,11 +89,7 @@ impl Row {
         object.metadata_mut().resource_version = Some(self.revision.to_string());
         let object: Arc<dyn Erased> = Arc::from(object);
         *slot = Some(Arc::downgrade(&object));
-        let mut recent = RECENT.lock().expect("no panic while held");
-        recent.push_back(object.clone());
-        let oldest = if recent.len() > RING { recent.pop_front() } else { None };
-        drop(recent);
-        drop(oldest);
+        keep_alive(object.clone());
         Ok(object)
     }
 
@@ -94,6 +106,15 @@ impl Row {
     pub fn key(&self) -> crate::ObjectKey {
         crate::ObjectKey::new(&self.meta.namespace, &self.meta.name)
     }
+}
+
+fn keep_alive(object: Arc<dyn Erased>) {
+    let mut recent = RECENT.lock().expect("no panic while held");
+    recent.push_back(object);
+    let oldest = if recent.len() > RING { recent.pop_front() } else { None };
+    drop(recent);
+    // Outside the lock: freeing a large object takes a while.
+    drop(oldest);
 }
 
 impl fmt::Debug for Row {

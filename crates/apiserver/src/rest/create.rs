@@ -35,7 +35,6 @@ pub(crate) async fn create(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
     let outcome = outcome.ok_or_else(|| Failure::internal("nothing was created"))?;
     let row = outcome.row.ok_or_else(|| Failure::internal("nothing was created"))?;
     warnings.extend(outcome.warnings);
-    warnings.extend(ask.deprecations());
     let mut answer = show::row(ask, StatusCode::CREATED, &row)?;
     answer::warn(&mut answer, &warnings);
     Ok(answer)

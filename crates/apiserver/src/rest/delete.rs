@@ -38,13 +38,10 @@ pub(crate) async fn delete(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
     let row = outcome.row.ok_or_else(|| Failure::internal("nothing was deleted"))?;
     let waits = !outcome.removed && options.waits_for_dependents;
     let status = if waits { StatusCode::ACCEPTED } else { StatusCode::OK };
-    let mut answer = if outcome.removed && ANSWER_WITH_STATUS.contains(&kind.plural.as_str()) {
-        answer::json(status, &success(kind, &row.meta.name, &row.meta.uid))
-    } else {
-        show::row(ask, status, &row)?
-    };
-    answer::warn(&mut answer, &ask.deprecations());
-    Ok(answer)
+    if outcome.removed && ANSWER_WITH_STATUS.contains(&kind.plural.as_str()) {
+        return Ok(answer::json(status, &success(kind, &row.meta.name, &row.meta.uid)));
+    }
+    show::row(ask, status, &row)
 }
 
 /// Each object of the selection on its own; those that somebody else deleted meanwhile do not count.

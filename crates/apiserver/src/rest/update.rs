@@ -46,7 +46,6 @@ pub(crate) async fn write(
     let outcome = outcome.ok_or_else(|| Failure::internal("nothing was written"))?;
     let row = outcome.row.ok_or_else(|| Failure::internal("nothing was written"))?;
     warnings.extend(outcome.warnings);
-    warnings.extend(ask.deprecations());
     let mut answer = show::row(ask, StatusCode::OK, &row)?;
     answer::warn(&mut answer, &warnings);
     Ok(answer)

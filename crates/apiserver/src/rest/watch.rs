@@ -91,11 +91,8 @@ pub(crate) async fn watch(ask: Arc<Ask>, shutdown: ShutdownSignal) -> Result<Ans
         watcher.begin(&view, query.is("sendInitialEvents"))?;
     } else if asked.is_none() {
         watcher.after = view.revision;
-    } else if let Err(Forgotten { oldest }) =
-        ask.server.ledger.history.after(kind, watcher.after, 0)
-    {
-        return Err(too_old(watcher.after, oldest));
     }
+    // A past that is forgotten is told as an event, as upstream does: the watch itself was in order.
     let pieces = stream::unfold(watcher, |mut watcher| async move {
         watcher.next().await.map(|piece| (piece, watcher))
     });

@@ -44,9 +44,13 @@ async fn what_was_before_the_server_began_is_forgotten() {
     make(&door, "a").await;
     // A second server on the same ledger knows only what comes after its start.
     let second = Door::open_on(door.store.clone()).await;
-    let reply = second.get(&format!("{MAPS}?watch=1&resourceVersion=1")).await.is(410);
-    assert_eq!(reply.body["reason"], "Expired");
-    assert!(reply.message().starts_with("too old resource version: 1 ("), "{}", reply.message());
+    let mut watch = second.watch(&format!("{MAPS}?watch=1&resourceVersion=1")).await;
+    let told = watch.next().await.unwrap();
+    assert_eq!((&told["type"], &told["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    assert_eq!(told["object"]["reason"], "Expired");
+    let message = told["object"]["message"].as_str().unwrap();
+    assert!(message.starts_with("too old resource version: 1 ("), "{message}");
+    assert_eq!(watch.next().await, None);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A server of its own for each test, and a client that speaks HTTPS to it.
 
 use apiserver::{Config, NodeProxy, Server, Tls};
+use base64::Engine as _;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
@@ -57,6 +58,8 @@ pub(crate) struct Door {
     pub(crate) server: Arc<Server>,
     pub(crate) store: Arc<dyn Store>,
     address: SocketAddr,
+    /// The authority, the admin's certificate and the admin's key, as PEM.
+    identity: [String; 3],
     admin: TlsConnector,
     nobody: TlsConnector,
     guest: TlsConnector,
@@ -138,19 +141,39 @@ impl Door {
             }
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
             let certificate = params.signed_by(&key, &issuer).unwrap();
-            connector(ca.der().clone(), Some((certificate.der().clone(), key)))
+            let pem = [ca.pem(), certificate.pem(), key.serialize_pem()];
+            (connector(ca.der().clone(), Some((certificate.der().clone(), key))), pem)
         };
+        let (admin, identity) = client("admin", Some("system:masters"));
         let (shutdown, signal) = Shutdown::new();
         tokio::spawn(server.clone().serve(vec![listener], tls.unwrap(), signal));
         Door {
-            admin: client("admin", Some("system:masters")),
-            guest: client("guest", None),
+            identity,
+            admin,
+            guest: client("guest", None).0,
             nobody: connector(ca.der().clone(), None),
             server,
             store,
             address,
             _shutdown: shutdown,
         }
+    }
+
+    /// What kubectl needs to come in as admin.
+    pub(crate) fn kubeconfig(&self) -> Value {
+        let [ca, certificate, key] =
+            self.identity.each_ref().map(|it| base64::engine::general_purpose::STANDARD.encode(it));
+        let server = format!("https://{}", self.address);
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "door",
+            "clusters": [{"name": "door", "cluster": {
+                "server": server, "certificate-authority-data": ca,
+            }}],
+            "contexts": [{"name": "door", "context": {"cluster": "door", "user": "admin"}}],
+            "users": [{"name": "admin", "user": {
+                "client-certificate-data": certificate, "client-key-data": key,
+            }}],
+        })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {

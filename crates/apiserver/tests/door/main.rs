@@ -1,6 +1,7 @@
 //! The door over a ledger in memory: what loops and clients are promised.
 
 mod house;
+mod kubectl;
 mod lists;
 mod local;
 mod nodes;

@@ -20,7 +20,7 @@ pub struct Config {
     pub port: u16,
     /// Certificate of this node, and the authority of clients that may ask it. None: no server.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// Pods' cgroups lie below it: `/stanchion-1a2b`.
+    /// Pods' cgroups lie below it: `/stanchion-1a2b`. Empty with the embedded runtime, which has a place of its own.
     pub cgroup_root: String,
     /// Tells several instances on one machine apart.
     pub instance: String,

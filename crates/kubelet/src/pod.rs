@@ -35,8 +35,8 @@ const NET: Duration = Duration::from_secs(30);
 /// A volume that could not be mounted is tried again after 0.5 s, 1 s … 2 min, as upstream.
 const MOUNT_FIRST: Duration = Duration::from_millis(500);
 const MOUNT_MOST: Duration = Duration::from_secs(122);
-/// After a write that lost against another one, or a runtime that does not answer.
-const AGAIN: Duration = Duration::from_millis(50);
+/// After a runtime that does not answer.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// How others wake a worker.
 #[derive(Default)]
@@ -116,7 +116,7 @@ impl Worker {
         loop {
             if let Err(error) = self.observe().await {
                 tracing::warn!(pod = %self.key, operation = error.operation, %error, "look at a pod");
-                stdx::sleep(AGAIN * 10).await;
+                stdx::sleep(AGAIN).await;
                 continue;
             }
             let (next, alive) = self.decide();
@@ -126,13 +126,16 @@ impl Worker {
             }
             let now = self.shared.clock.now();
             let mut wake_at = next.wake_at;
-            if let Some(pod) = alive {
-                self.probes.sync(&pod, &self.observed, &self.memory, &next);
-                if let Some(again) = self.report(&pod, &next) {
-                    wake_at = Some(wake_at.map_or(again, |it| it.min(again)));
+            match alive {
+                Some(pod) => {
+                    self.probes.sync(&pod, &self.observed, &self.memory, &next);
+                    self.report(&pod, &next);
                 }
-            } else {
-                self.probes.stop();
+                None => self.probes.stop(),
+            }
+            let again = self.reporter.not_before();
+            if again > now {
+                wake_at = Some(wake_at.map_or(again, |it| it.min(again)));
             }
             self.act(next.actions);
             let rest = wake_at.map_or(NET, |it| it.since(now).min(NET));
@@ -187,17 +190,13 @@ impl Worker {
             now,
         };
         let mut next = plan::next(&look);
-        if alive.is_none() {
-            // Without an object there is nothing that says when to try again, but what was held here.
-            next.actions.retain(|it| match it {
-                Action::Unpublish { volume } => {
-                    self.held.get(volume).is_none_or(|it| it.until <= now)
-                }
-                _ => true,
-            });
-            for held in self.held.values().filter(|it| it.until > now) {
-                next.wake_at = Some(next.wake_at.map_or(held.until, |it| it.min(held.until)));
-            }
+        // What could not be unmounted is held here, whatever has become of its object.
+        next.actions.retain(|it| match it {
+            Action::Unpublish { volume } => self.held.get(volume).is_none_or(|it| it.until <= now),
+            _ => true,
+        });
+        for held in self.held.values().filter(|it| it.until > now) {
+            next.wake_at = Some(next.wake_at.map_or(held.until, |it| it.min(held.until)));
         }
         tracing::trace!(pod = %self.key, uid = self.uid, "{next}");
         (next, alive)
@@ -254,17 +253,15 @@ impl Worker {
         }
     }
 
-    /// Writes the status if it differs, or deletes the object once it is told everything. Answers when to look again.
-    fn report(&mut self, pod: &Typed<Pod>, next: &Next) -> Option<Timestamp> {
+    /// Writes the status if it differs.
+    fn report(&mut self, pod: &Typed<Pod>, next: &Next) {
         if self.busy.contains(&Slot::Object) {
-            return None;
+            return;
         }
         let change = self.reporter.change(&self.shared, pod, &self.observed, &self.memory, next);
-        let change = change?;
-        let again = self.reporter.not_before();
-        let now = self.shared.clock.now();
-        if again > now {
-            return Some(again);
+        let Some(change) = change else { return };
+        if self.reporter.not_before() > self.shared.clock.now() {
+            return;
         }
         self.reporter.begin();
         self.busy.insert(Slot::Object);
@@ -273,7 +270,6 @@ impl Worker {
             let written = shared.client.write(vec![change]).await;
             (Slot::Object, Done::Reported(written.map(drop)))
         }));
-        None
     }
 
     fn act(&mut self, actions: Vec<Action>) {

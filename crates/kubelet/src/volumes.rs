@@ -183,6 +183,10 @@ impl Volumes {
         {
             let unstaged = plugin.unstage(&record.handle, staging).await;
             unstaged.map_err(|source| MountError::Unstage { title: title(), source })?;
+            // The directory around it is ours, and empty.
+            if let Some(around) = staging.parent() {
+                let _not_empty = tokio::fs::remove_dir(around).await;
+            }
         }
         Ok(self.ledger.remove(uid, volume)?)
     }

@@ -19,6 +19,8 @@ const RESTART_FORGOTTEN: Duration = Duration::from_secs(600);
 pub struct Memory {
     /// Why the sandbox could not be made, and when to try again.
     pub sandbox: Option<Failure>,
+    /// Why something could not be stopped or removed, and when to try again.
+    pub trouble: Option<Failure>,
     /// Container → its image, once that is known to be here.
     pub images: BTreeMap<String, Image>,
     /// Container → why it could not be started, and when to try again.

@@ -277,9 +277,24 @@ struct Plan<'a, 'b> {
 
 impl<'a> Plan<'a, '_> {
     fn act(&mut self, action: Action) {
-        if !self.look.busy.contains(&action.slot()) {
+        if !self.look.busy.contains(&action.slot()) && !self.is_in_trouble(&action) {
             self.next.actions.push(action);
         }
+    }
+
+    /// A runtime that refuses to stop or remove is not asked again at once.
+    fn is_in_trouble(&mut self, action: &Action) -> bool {
+        let ends = matches!(
+            action,
+            Action::Stop { .. }
+                | Action::StopSandbox { .. }
+                | Action::RemoveSandbox { .. }
+                | Action::RemoveContainer { .. }
+        );
+        let until = self.look.memory.trouble.as_ref().map(|it| it.retry_at);
+        let Some(until) = until.filter(|it| ends && *it > self.look.now) else { return false };
+        self.wake_at(until);
+        true
     }
 
     fn wake_at(&mut self, at: Timestamp) {
@@ -488,7 +503,9 @@ impl<'a> Plan<'a, '_> {
         let sooner = |it: &Timestamp| by.plus(Duration::from_secs(1)) < *it && why == Why::Ending;
         if under_way.is_none_or(sooner) {
             let stop = Action::Stop { container: seen.name.clone(), id: seen.id.clone(), by, why };
-            self.next.actions.push(stop);
+            if !self.is_in_trouble(&stop) {
+                self.next.actions.push(stop);
+            }
         }
     }
 

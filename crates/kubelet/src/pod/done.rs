@@ -1,6 +1,6 @@
 //! Actions on their way, and what is remembered when they land.
 
-use super::{AGAIN, Held, MOUNT_FIRST, MOUNT_MOST, Worker, say};
+use super::{Held, MOUNT_FIRST, MOUNT_MOST, Worker, say};
 use crate::{
     lifecycle::{self, Refused, Run},
     plan::{Action, Failure, Slot},
@@ -118,7 +118,7 @@ impl Worker {
             Action::Delete => {
                 let pod = pod?;
                 // Its last status is on its way: it goes afterwards.
-                if self.reporter.is_behind() {
+                if self.reporter.is_behind() || self.reporter.not_before() > shared.clock.now() {
                     return None;
                 }
                 let change = Change::delete_now(&*pod);
@@ -161,14 +161,18 @@ impl Worker {
             Done::SandboxStopped(id, result) => {
                 self.stale = true;
                 match result {
-                    Ok(()) => drop(self.memory.stopped.insert(id)),
-                    Err(error) => self.complain("stop a sandbox", &error),
+                    Ok(()) => {
+                        self.memory.trouble = None;
+                        self.memory.stopped.insert(id);
+                    }
+                    Err(error) => self.trouble(&error, now),
                 }
             }
             Done::Removed(result) => {
                 self.stale = true;
-                if let Err(error) = result {
-                    self.complain("remove", &error);
+                match result {
+                    Ok(()) => self.memory.trouble = None,
+                    Err(error) => self.trouble(&error, now),
                 }
             }
             Done::Image(container, Ok(image)) => {
@@ -214,14 +218,17 @@ impl Worker {
             }
             Done::Stopped(id, result) => {
                 self.stale = true;
-                if let Err(error) = result {
-                    self.memory.stopping.remove(&id);
-                    self.complain("stop a container", &error);
+                match result {
+                    Ok(()) => self.memory.trouble = None,
+                    Err(error) => {
+                        self.memory.stopping.remove(&id);
+                        self.trouble(&error, now);
+                    }
                 }
             }
             Done::Reported(Ok(())) => self.reporter.written(),
             Done::Reported(Err(refusal)) => {
-                self.reporter.refused(now.plus(AGAIN));
+                self.reporter.refused(now);
                 if !refusal.is_conflict() && !refusal.is_not_found() {
                     tracing::warn!(pod = %self.key, error = %refusal, "write a pod's status");
                 }
@@ -240,8 +247,11 @@ impl Worker {
         Failure::new("FailedCreatePodSandBox", message, now, before, MAKE_FIRST)
     }
 
-    fn complain(&self, attempt: &'static str, error: &RuntimeError) {
-        tracing::warn!(pod = %self.key, operation = error.operation, %error, attempt);
+    fn trouble(&mut self, error: &RuntimeError, now: Timestamp) {
+        tracing::warn!(pod = %self.key, operation = error.operation, %error, "end what runs");
+        let before = self.memory.trouble.as_ref();
+        let message = error.to_string();
+        self.memory.trouble = Some(Failure::new("FailedKillPod", message, now, before, MAKE_FIRST));
     }
 
     fn image_of(&self, container: &str) -> String {

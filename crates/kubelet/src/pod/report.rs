@@ -12,8 +12,9 @@ use std::{
     collections::BTreeMap,
     io::{Read, Seek, SeekFrom},
     path::Path,
+    time::Duration,
 };
-use stdx::Timestamp;
+use stdx::{Backoff, Timestamp};
 use world::{Change, Typed};
 
 /// Upstream: `MaxContainerTerminationMessageLength`, `MaxContainerTerminationMessageLogLength`, `…LogLines`.
@@ -21,7 +22,10 @@ const WORD_BYTES_MAX: u64 = 4096;
 const LOG_BYTES_MAX: usize = 2048;
 const LOG_LINES_MAX: usize = 80;
 
-#[derive(Default)]
+/// A write that failed is repeated after 20 ms, 40 ms … 5 s: it lost against another one, or the door is closed.
+const WRITE_FIRST: Duration = Duration::from_millis(20);
+const WRITE_MOST: Duration = Duration::from_secs(5);
+
 pub(super) struct Reporter {
     /// Container id → its last word, read once.
     last_words: BTreeMap<String, String>,
@@ -33,6 +37,21 @@ pub(super) struct Reporter {
     /// Computed, and not yet what the API says.
     behind: bool,
     not_before: Timestamp,
+    backoff: Backoff,
+}
+
+impl Default for Reporter {
+    fn default() -> Reporter {
+        Reporter {
+            last_words: BTreeMap::new(),
+            told: None,
+            draft: None,
+            telling: None,
+            behind: false,
+            not_before: Timestamp::default(),
+            backoff: Backoff::new(WRITE_FIRST, WRITE_MOST),
+        }
+    }
 }
 
 impl Reporter {
@@ -103,12 +122,13 @@ impl Reporter {
 
     pub(super) fn written(&mut self) {
         self.behind = false;
+        self.backoff.succeeded();
     }
 
-    pub(super) fn refused(&mut self, until: Timestamp) {
+    pub(super) fn refused(&mut self, now: Timestamp) {
         self.telling = None;
         self.behind = true;
-        self.not_before = until;
+        self.not_before = now.plus(self.backoff.failed());
     }
 
     /// The API does not have the latest status yet.

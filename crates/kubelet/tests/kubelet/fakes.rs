@@ -391,6 +391,9 @@ impl Runtime for FakeRuntime {
             for mount in &config.mounts {
                 assert!(Path::new(&mount.host_path).exists(), "{} is mounted", mount.host_path);
             }
+            let logs = request.sandbox_config.expect("a sandbox").log_directory;
+            let log = Path::new(&logs).join(&config.log_path);
+            std::fs::write(&log, "").expect("the directory of the log is there");
             let metadata = config.metadata.expect("metadata");
             let line = format!("create {} #{}", metadata.name, metadata.attempt);
             self.call(line, |machine| {
@@ -408,6 +411,7 @@ impl Runtime for FakeRuntime {
                     attempt: metadata.attempt,
                     image: "app:1".to_owned(),
                     image_ref: "sha256:1".to_owned(),
+                    log_path: log.display().to_string(),
                     created: SystemClock.now(),
                     ..Container::default()
                 });
@@ -576,7 +580,7 @@ pub struct Node {
 
 /// A kubelet that turns until it is dropped.
 pub struct Running {
-    _kubelet: Arc<Kubelet>,
+    pub kubelet: Arc<Kubelet>,
     task: tokio::task::JoinHandle<()>,
     _shutdown: Shutdown,
 }
@@ -603,10 +607,14 @@ impl Node {
     }
 
     pub async fn start(&self) -> Running {
+        self.start_with(None).await
+    }
+
+    pub async fn start_with(&self, tls: Option<Arc<rustls::ServerConfig>>) -> Running {
         let path = self.directory.path();
         let config = Config {
             node_name: "n1".to_owned(),
-            node_address: "192.0.2.1".to_owned(),
+            node_address: if tls.is_some() { "127.0.0.1" } else { "192.0.2.1" }.to_owned(),
             kubelet_dir: path.join("kubelet"),
             log_dir: path.join("log/pods"),
             data_dir: path.to_path_buf(),
@@ -614,7 +622,7 @@ impl Node {
             cluster_dns: "10.96.0.10".to_owned(),
             cluster_domain: "cluster.local".to_owned(),
             port: 0,
-            tls: None,
+            tls,
             cgroup_root: "/stanchion-test".to_owned(),
             instance: "test".to_owned(),
             clock: Arc::new(SystemClock),
@@ -627,7 +635,7 @@ impl Node {
         let (shutdown, signal) = Shutdown::new();
         let turning = kubelet.clone();
         let task = tokio::spawn(async move { turning.run(signal).await });
-        Running { _kubelet: kubelet, task, _shutdown: shutdown }
+        Running { kubelet, task, _shutdown: shutdown }
     }
 
     pub async fn until_pod<T>(

@@ -4,4 +4,5 @@ mod convergence;
 mod crashes;
 mod fakes;
 mod plan;
+mod server;
 mod status;

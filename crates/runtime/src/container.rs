@@ -100,10 +100,6 @@ impl Container {
             let started = match state {
                 State::Exited { .. } => return false,
                 State::Running(started) => Some(started.clone()),
-                // It ended before the answer to its start was heard.
-                State::Created if exit.start_error.is_empty() && exit.started_at != 0 => {
-                    Some(Started { started_at: exit.started_at, ..Started::default() })
-                }
                 State::Created => None,
             };
             *state = State::Exited { started, exit: exit.clone() };

@@ -121,13 +121,7 @@ impl Embedded {
         let (reply, _) = link.request(Request::Start(start), sources).await?;
         match reply.started {
             Some(started) if reply.error.is_empty() => {
-                if container.started(started) {
-                    self.tell(
-                        &container.id,
-                        ContainerEventType::ContainerStartedEvent,
-                        &container.sandbox,
-                    );
-                }
+                self.began(container, started);
                 Ok(())
             }
             _ => {

@@ -8,11 +8,25 @@ use crate::{
     sandbox::Sandbox,
 };
 use rpc::cri::{ContainerEventResponse, ContainerEventType};
-use shim::protocol::Exit;
+use shim::protocol::{Exit, Started};
 use std::sync::Weak;
 
 impl Embedded {
+    pub(super) fn began(&self, container: &Container, started: Started) {
+        if container.started(started) {
+            self.tell(&container.id, ContainerEventType::ContainerStartedEvent, &container.sandbox);
+        }
+    }
+
     pub(super) fn ended(&self, container: &Container, exit: Exit) {
+        if container.state() == State::Created && exit.start_error.is_empty() {
+            // The answer to its start has arrived as well, but may not have been looked at yet.
+            let at_least = || Started { started_at: exit.started_at, ..Started::default() };
+            self.began(
+                container,
+                record::read(&container.directory, "started").unwrap_or_else(at_least),
+            );
+        }
         if container.exited(exit) {
             self.tell(&container.id, ContainerEventType::ContainerStoppedEvent, &container.sandbox);
         }

@@ -134,6 +134,15 @@ impl Definitions {
             let list = list_of(item, definitions.get(item));
             definitions.insert(name.clone(), list);
         }
+        // Kinds within kinds say which they are, too: claims in a StatefulSet.
+        for kind in crate::kinds() {
+            let group = kind.group.split('.').next().filter(|it| !it.is_empty()).unwrap_or("core");
+            let name = format!("io.k8s.api.{group}.{}.{}", kind.version, kind.kind);
+            if definitions.contains_key(&name) {
+                let tag = || vec![tag(&kind.group, &kind.version, &kind.kind)];
+                self.kinds.entry(name).or_insert_with(tag);
+            }
+        }
         for (name, tags) in self.kinds {
             if let Some(definition) = definitions.get_mut(&name) {
                 definition[GROUP_VERSION_KIND] = tags.into();
@@ -197,17 +206,19 @@ fn shape(name: &str, definition: &mut Value) {
     if facts::is_atomic(name) {
         object.insert("x-kubernetes-map-type".into(), "atomic".into());
     }
+    // Types hold these fields always; writers need not send them.
     let is_kind = |it: &Value| it.get("kind").is_some() && it.get("apiVersion").is_some();
-    if object.get("properties").is_some_and(is_kind) {
-        // Types hold metadata always; writers need not send it.
-        let required = object.get_mut("required").and_then(Value::as_array_mut);
-        let is_empty = required.is_some_and(|it| {
-            it.retain(|it| it != "metadata");
-            it.is_empty()
-        });
-        if is_empty {
-            object.remove("required");
-        }
+    let optional = match object.get("properties").is_some_and(is_kind) {
+        true => Some("metadata"),
+        false => facts::has_optional_name(name).then_some("name"),
+    };
+    let required = object.get_mut("required").and_then(Value::as_array_mut);
+    let is_empty = required.is_some_and(|it| {
+        it.retain(|it| it.as_str() != optional);
+        it.is_empty()
+    });
+    if is_empty {
+        object.remove("required");
     }
     let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) else {
         return;

@@ -76,6 +76,11 @@ pub fn is_atomic(of: &str) -> bool {
     short(of).is_some_and(|it| ATOMIC_TYPES.binary_search(&it).is_ok())
 }
 
+/// Whether a type's `name` may be left out: it was optional before it was there, and stays so.
+pub fn has_optional_name(of: &str) -> bool {
+    short(of).is_some_and(|it| OPTIONAL_NAMES.binary_search(&it).is_ok())
+}
+
 fn short(name: &str) -> Option<&str> {
     name.strip_prefix("io.k8s.api.").or_else(|| name.strip_prefix("io.k8s.apimachinery.pkg.apis."))
 }
@@ -87,6 +92,18 @@ pub(crate) fn count() -> usize {
 }
 
 use Treatment::{AtomicMap, AtomicMerged, GranularMap, Keyed, Merged, Retained, Set, SetMerged};
+
+/// Types that refer to an object of the same namespace by a name that may be missing. Sorted.
+const OPTIONAL_NAMES: &[&str] = &[
+    "core.v1.ConfigMapEnvSource",
+    "core.v1.ConfigMapKeySelector",
+    "core.v1.ConfigMapProjection",
+    "core.v1.ConfigMapVolumeSource",
+    "core.v1.LocalObjectReference",
+    "core.v1.SecretEnvSource",
+    "core.v1.SecretKeySelector",
+    "core.v1.SecretProjection",
+];
 
 /// Types whose objects have one owner each. Sorted.
 const ATOMIC_TYPES: &[&str] = &[
@@ -260,6 +277,7 @@ mod tests {
     fn tables_are_sorted() {
         assert!(ATOMIC.is_sorted_by(|a, b| a.0 < b.0));
         assert!(ATOMIC_TYPES.is_sorted_by(|a, b| a < b));
+        assert!(OPTIONAL_NAMES.is_sorted_by(|a, b| a < b));
         assert!(FIELDS.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1)));
     }
 

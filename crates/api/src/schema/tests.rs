@@ -78,6 +78,15 @@ fn every_kind_in_every_version_says_which_it_is() {
 }
 
 #[test]
+fn a_kind_within_a_kind_says_which_it_is() {
+    let mut definitions = Definitions::default();
+    let set = crate::kinds().iter().find(|it| it.kind == "StatefulSet").unwrap();
+    definitions.kind(set, "v1");
+    let claim = &definitions.finish()["io.k8s.api.core.v1.PersistentVolumeClaim"];
+    assert_eq!(claim[GROUP_VERSION_KIND], json!([tag("", "v1", "PersistentVolumeClaim")]));
+}
+
+#[test]
 fn merged_lists_name_their_keys() {
     let all = all();
     let field =
@@ -110,8 +119,10 @@ fn every_fact_is_about_a_field_that_there_is() {
 }
 
 #[test]
-fn metadata_need_not_be_sent() {
+fn what_is_filled_in_need_not_be_sent() {
     let all = all();
+    assert!(all["io.k8s.api.core.v1.LocalObjectReference"].get("required").is_none());
+    assert_eq!(all["io.k8s.api.core.v1.SecretKeySelector"]["required"], json!(["key"]));
     assert!(all["io.k8s.api.core.v1.Pod"].get("required").is_none());
     assert_eq!(all["io.k8s.api.storage.v1.VolumeAttachment"]["required"], json!(["spec"]));
 }

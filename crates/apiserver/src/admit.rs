@@ -14,6 +14,7 @@ use crate::{
 };
 use api::{
     AnyKind, AnyObject, Erased, Errors, Failure, KindRef,
+    core::v1::Namespace,
     deletion::{self, Deletion, Propagation},
     meta,
 };
@@ -99,7 +100,7 @@ impl Server {
         metadata::validate(kind, object.metadata(), &mut errors);
         refuse(kind, &key.name, &errors)?;
         let writes = crate::admission::service_address::assign(self, view, kind, &mut object)?;
-        let warnings = rules.warnings(&*object, None);
+        let warnings = if user.inside { Vec::new() } else { rules.warnings(&*object, None) };
         let effect = Effect::Put(Bytes::from(object.encode()), object);
         Ok(Draft { writes, checks, warnings, ..Draft::new(kind, key, None, effect) })
     }
@@ -119,6 +120,9 @@ impl Server {
         let old = row.object().map_err(Failure::internal)?;
         let old = &*old;
         expect_version(kind, key, object.metadata(), row)?;
+        if part == Part::Finalize {
+            object = finalized(&*object, old);
+        }
         metadata::keep(object.metadata_mut(), old.metadata());
         rules.default(&mut object);
         crate::admission::service_address::keep(&mut object, old);
@@ -154,8 +158,8 @@ impl Server {
             writes = crate::admission::service_address::update(self, view, kind, &mut object, old)?;
         }
         let warnings = match part {
-            Part::Own => rules.warnings(&*object, Some(old)),
-            Part::Status | Part::Both | Part::Finalize => Vec::new(),
+            Part::Own if !user.inside => rules.warnings(&*object, Some(old)),
+            Part::Own | Part::Status | Part::Both | Part::Finalize => Vec::new(),
         };
         let effect = if deletion::is_over(kind, &*object) {
             writes = crate::admission::service_address::release(kind, old);
@@ -242,6 +246,17 @@ fn prepare_update(kind: &AnyKind, part: Part, object: &mut AnyObject, old: &dyn 
     meta.creation_timestamp.clone_from(&old.creation_timestamp);
     meta.deletion_timestamp.clone_from(&old.deletion_timestamp);
     meta.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
+}
+
+/// A namespace with other finalizers, and nothing else of it changed.
+fn finalized(given: &dyn Erased, old: &dyn Erased) -> AnyObject {
+    let mut object = old.clone_box();
+    let given = given.as_any().downcast_ref::<Namespace>().and_then(|it| it.spec.as_ref());
+    if let Some(namespace) = (*object).as_any_mut().downcast_mut::<Namespace>() {
+        let finalizers = given.and_then(|it| it.finalizers.clone());
+        namespace.spec.get_or_insert_default().finalizers = finalizers;
+    }
+    object
 }
 
 /// Whether the author read what is there now.

@@ -101,7 +101,8 @@ impl Moment {
 
     fn bytes(&self) -> usize {
         let of = |row: &Option<Arc<Row>>| row.as_ref().map_or(0, |it| it.bytes.len());
-        of(&self.old) + of(&self.new) + size_of::<Moment>()
+        // The line that watchers share is about as long as the object.
+        of(&self.old) + 2 * of(&self.new) + size_of::<Moment>()
     }
 }
 

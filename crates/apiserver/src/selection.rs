@@ -83,7 +83,8 @@ fn known(kind: &AnyKind, fields: &[Field]) -> Result<(), Failure> {
     if fields.is_empty() {
         return Ok(());
     }
-    let empty = kind.rules.decode(b"{}").ok();
+    // Fields are named by objects; one with every part, all empty, names all of them.
+    let empty = kind.rules.decode(br#"{"spec":{},"status":{}}"#).ok();
     let own = empty.map(|(it, _)| kind.rules.fields(&*it)).unwrap_or_default();
     for field in fields {
         let label = field.label.as_str();

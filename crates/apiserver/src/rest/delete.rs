@@ -16,7 +16,8 @@ use api::{AnyKind, Failure, deletion::Propagation};
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
-use world::ObjectKey;
+use std::sync::Arc;
+use world::{ObjectKey, Row};
 
 /// Kinds whose deletion answers with a `Status`; the others answer with the object.
 const ANSWER_WITH_STATUS: &[&str] = &[
@@ -68,7 +69,13 @@ async fn remove(ask: &Ask, key: &ObjectKey, options: &Options) -> Result<Outcome
         })
         .await?;
     let outcome = settled.outcomes.into_iter().next();
-    outcome.ok_or_else(|| Failure::internal("nothing was deleted"))
+    let mut outcome = outcome.ok_or_else(|| Failure::internal("nothing was deleted"))?;
+    if let Some(row) = outcome.row.as_mut().filter(|_| outcome.removed && !options.dry_run) {
+        // What is gone carries the revision of its going.
+        let gone = Row::new(kind, row.bytes.clone(), settled.revision);
+        *row = Arc::new(gone.map_err(Failure::internal)?);
+    }
+    Ok(outcome)
 }
 
 /// `DeleteOptions`, from the body or the query.

@@ -78,6 +78,15 @@ async fn selectors_choose() {
         unknown.message(),
         "\"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
     );
+    let pods = "/api/v1/namespaces/default/pods";
+    for (name, node) in [("p", "n1"), ("q", "n2")] {
+        let spec = json!({"nodeName": node, "containers": [{"name": "c", "image": "i"}]});
+        door.post(pods, json!({"metadata": {"name": name}, "spec": spec})).await.is(201);
+    }
+    let placed = format!("{pods}?fieldSelector=spec.nodeName%3Dn2,status.phase!%3DFailed");
+    assert_eq!(names(&door.get(&placed).await.is(200).body), ["q"]);
+    let unknown = door.get(&format!("{pods}?fieldSelector=spec.x%3D1")).await.is(400);
+    assert_eq!(unknown.message(), "field label not supported: spec.x");
     let deleted = door.delete(&format!("{MAPS}?labelSelector=first%3Da")).await.is(200);
     assert_eq!(names(&deleted.body), ["aa", "ab"]);
     assert_eq!(list("").await, ["b"]);

@@ -2,9 +2,15 @@
 //!
 //! **Invariant:** nothing below does IO, awaits, reads a clock or draws a random number. The same look gives the same plan.
 
+mod action;
+mod fate;
 pub mod memory;
 pub mod pod;
 pub mod volumes;
+mod words;
 
+pub use action::{Action, Course, Next, Slot, Waiting, Why};
+pub use fate::{has_started, is_sidecar};
 pub use memory::{Failure, Memory, Probed, Restart};
-pub use pod::{Action, Course, Look, Next, Slot, VolumeState, Waiting, Why, next};
+pub use pod::{Look, VolumeState, next};
+pub use words::{describe, human};

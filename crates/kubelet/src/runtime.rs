@@ -4,7 +4,7 @@
 
 pub mod cri;
 
-use std::{pin::Pin, sync::Arc};
+use std::{cmp::Reverse, pin::Pin, sync::Arc};
 use stdx::{BoxFuture, Timestamp};
 
 pub use rpc::cri as message;
@@ -170,8 +170,7 @@ impl Observed {
 
     /// Puts the newest first.
     pub fn sort(&mut self) {
-        self.sandboxes.sort_by(|a, b| (b.attempt, b.created).cmp(&(a.attempt, a.created)));
-        self.containers
-            .sort_by(|a, b| (b.created, b.attempt, &b.id).cmp(&(a.created, a.attempt, &a.id)));
+        self.sandboxes.sort_by_key(|it| Reverse((it.attempt, it.created)));
+        self.containers.sort_by_cached_key(|it| Reverse((it.created, it.attempt, it.id.clone())));
     }
 }

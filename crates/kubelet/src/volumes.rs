@@ -40,13 +40,15 @@ pub(crate) enum MountError {
     Ledger(#[from] LedgerError),
 }
 
+type Locks = HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>;
+
 pub(crate) struct Volumes {
     plugins: BTreeMap<String, Arc<dyn VolumePlugin>>,
     ledger: Ledger,
     /// What was published by this process, as it was asked for: contents are compared with it.
     asked: Mutex<HashMap<(String, String), Mountable>>,
     /// (plugin, handle) → one call at a time. Bounded by the calls under way.
-    locks: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
+    locks: Mutex<Locks>,
 }
 
 /// How a wanted volume stands.

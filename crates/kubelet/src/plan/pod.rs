@@ -5,7 +5,12 @@
 //! Upstream: `pkg/kubelet/kuberuntime/kuberuntime_manager.go` (computePodActions), `pod_workers.go` (1.36). Deviation: a
 //! container that was created and never started is removed and made again under the same restart count.
 
-use super::memory::Memory;
+use super::{
+    Action, Course, Memory, Next, Slot, Waiting, Why,
+    fate::{Fate, fate, is_finished},
+    has_started, human, is_sidecar,
+    words::describe,
+};
 use crate::runtime::{Container as Seen, Observed, Sandbox, State};
 use api::{
     Object,
@@ -17,7 +22,6 @@ use api::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     time::Duration,
 };
 use stdx::Timestamp;
@@ -56,97 +60,6 @@ pub enum VolumeState {
     Waiting { outdated: bool },
 }
 
-/// Only one action at a time on each of these.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Slot {
-    Sandbox,
-    Container(String),
-    Stop(String),
-    Volume(String),
-    Image(String),
-    Object,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    Publish {
-        volume: String,
-    },
-    Unpublish {
-        volume: String,
-    },
-    RunSandbox {
-        attempt: u32,
-    },
-    StopSandbox {
-        id: String,
-    },
-    RemoveSandbox {
-        id: String,
-    },
-    EnsureImage {
-        container: String,
-    },
-    /// Create and start. `after`: the end of the run before, if it is a restart.
-    Start {
-        container: String,
-        attempt: u32,
-        sandbox: String,
-        after: Option<Timestamp>,
-    },
-    Stop {
-        container: String,
-        id: String,
-        by: Timestamp,
-        why: Why,
-    },
-    RemoveContainer {
-        container: String,
-        id: String,
-    },
-    /// Takes the object away: nothing is left of it here.
-    Delete,
-    /// Nothing is left to do, ever: the worker ends.
-    Forget,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    Ending,
-    Liveness,
-    Startup,
-    Unknown,
-}
-
-/// Where the pod is heading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Course {
-    Up,
-    /// Every container is over and stays over; the object stays.
-    Finished,
-    /// The object is being deleted.
-    Terminating,
-    Gone,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    pub reason: String,
-    pub message: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Next {
-    pub course: Course,
-    /// No process is left and none will come.
-    pub ended: bool,
-    pub actions: Vec<Action>,
-    /// Why containers wait, where there is more to say than that they are being created.
-    pub waiting: BTreeMap<String, Waiting>,
-    /// Look again then at the latest.
-    pub wake_at: Option<Timestamp>,
-}
-
 /// Decides.
 pub fn next(look: &Look<'_>) -> Next {
     let course = match look.pod {
@@ -165,109 +78,6 @@ pub fn next(look: &Look<'_>) -> Next {
         }
     }
     plan.next
-}
-
-/// What became of one container.
-enum Fate<'a> {
-    /// Never started (in this sandbox, for init containers).
-    New {
-        attempt: u32,
-    },
-    /// Made, and then somebody lost interest.
-    Stillborn(&'a Seen),
-    Running(&'a Seen),
-    Unknown(&'a Seen),
-    /// Ended, and comes again.
-    Again {
-        attempt: u32,
-        finished: Option<Timestamp>,
-    },
-    /// Ended, and stays so.
-    Over {
-        succeeded: bool,
-    },
-}
-
-fn fate<'a>(pod: &Pod, container: &Container, init: bool, observed: &'a Observed) -> Fate<'a> {
-    let spec = pod.spec.as_ref();
-    let policy = container
-        .restart_policy
-        .as_deref()
-        .or(spec.and_then(|it| it.restart_policy.as_deref()))
-        .unwrap_or("Always");
-    let again = |succeeded: bool| match policy {
-        "Never" => false,
-        "OnFailure" => !succeeded,
-        _ => !(init && succeeded) || is_sidecar(container),
-    };
-    let current = observed.sandbox().filter(|it| it.ready).map(|it| it.id.as_str());
-    match observed.latest(&container.name) {
-        Some(seen) => match seen.state {
-            State::Created => Fate::Stillborn(seen),
-            State::Running => Fate::Running(seen),
-            State::Unknown => Fate::Unknown(seen),
-            // A new sandbox begins from the first init container.
-            State::Exited if init && current != Some(&seen.sandbox) => {
-                Fate::New { attempt: seen.attempt + 1 }
-            }
-            State::Exited if again(seen.exit_code == 0) => {
-                Fate::Again { attempt: seen.attempt + 1, finished: Some(seen.finished) }
-            }
-            State::Exited => Fate::Over { succeeded: seen.exit_code == 0 },
-        },
-        None => {
-            // The runtime knows nothing: has the container ever run?
-            let status = pod.status.as_ref();
-            let statuses = status.map(|it| match init {
-                true => &it.init_container_statuses,
-                false => &it.container_statuses,
-            });
-            let status = statuses.and_then(Option::as_ref).into_iter().flatten();
-            let before = status
-                .filter(|it| it.name == container.name)
-                .find(|it| it.container_id.as_ref().is_some_and(|id| !id.is_empty()));
-            let terminated = before.and_then(|it| it.state.as_ref()?.terminated.as_ref());
-            match before {
-                None => Fate::New { attempt: 0 },
-                Some(it) if init && !is_sidecar(container) => {
-                    Fate::New { attempt: u32::try_from(it.restart_count + 1).unwrap_or(0) }
-                }
-                Some(it) => match again(terminated.is_some_and(|it| it.exit_code == 0)) {
-                    true => Fate::Again {
-                        attempt: u32::try_from(it.restart_count + 1).unwrap_or(0),
-                        finished: None,
-                    },
-                    false => {
-                        Fate::Over { succeeded: terminated.is_some_and(|it| it.exit_code == 0) }
-                    }
-                },
-            }
-        }
-    }
-}
-
-/// Every container ended and none comes again, or a failed init container keeps them from ever starting.
-fn is_finished(pod: &Pod, observed: &Observed) -> bool {
-    let Some(spec) = &pod.spec else { return false };
-    let over =
-        |container: &Container| matches!(fate(pod, container, false, observed), Fate::Over { .. });
-    let failed = |container: &Container| {
-        matches!(fate(pod, container, true, observed), Fate::Over { succeeded: false })
-    };
-    let never_started = || spec.containers.iter().all(|it| observed.latest(&it.name).is_none());
-    spec.containers.iter().all(over)
-        || (never_started() && spec.init_containers.iter().flatten().any(failed))
-}
-
-/// An init container that keeps running beside the others.
-pub fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
-}
-
-/// Whether a running container counts as started: at once, or when its startup probe says so.
-pub fn has_started(container: &Container, seen: &Seen, memory: &Memory) -> bool {
-    container.startup_probe.is_none()
-        || memory.probes.get(&seen.id).is_some_and(|it| it.started == Some(true))
 }
 
 struct Plan<'a, 'b> {
@@ -533,7 +343,7 @@ impl<'a> Plan<'a, '_> {
             containers.any(|seen| {
                 let newer = observed.containers.iter().filter(|other| other.name == seen.name);
                 let newer = newer.take_while(|other| other.id != seen.id).count();
-                newer <= PREVIOUS_KEPT - 1 || seen.state == State::Running
+                newer <= PREVIOUS_KEPT || seen.state == State::Running
             })
         };
         for sandbox in observed.sandboxes.iter().skip(1) {
@@ -628,75 +438,4 @@ fn deadline(from: Timestamp, seconds: i64) -> Timestamp {
 fn spec_grace(pod: &Pod) -> i64 {
     let spec = pod.spec.as_ref().and_then(|it| it.termination_grace_period_seconds);
     spec.unwrap_or(GRACE_SECONDS_DEFAULT)
-}
-
-/// `web-0_default(7c9e…)`. Upstream: `kubelet/util/format/pod.go`.
-pub fn describe(pod: &Pod) -> String {
-    format!("{}_{}({})", pod.name(), pod.namespace(), pod.uid())
-}
-
-/// `10s`, `1m20s`, `5m0s`: as Go prints a duration of whole seconds.
-pub fn human(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds / 60, seconds % 60) {
-        (0, seconds) => format!("{seconds}s"),
-        (minutes, seconds) => format!("{minutes}m{seconds}s"),
-    }
-}
-
-/// One line per decision, for golden tests and for people.
-impl fmt::Display for Next {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:?}{}", self.course, if self.ended { ", ended" } else { "" })?;
-        for action in &self.actions {
-            writeln!(f, "  {action}")?;
-        }
-        for (container, waiting) in &self.waiting {
-            writeln!(f, "  {container} waits: {}: {}", waiting.reason, waiting.message)?;
-        }
-        if let Some(at) = self.wake_at {
-            writeln!(f, "  look again at {}", at.seconds())?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Action::Publish { volume } => write!(f, "publish {volume}"),
-            Action::Unpublish { volume } => write!(f, "unpublish {volume}"),
-            Action::RunSandbox { attempt } => write!(f, "run sandbox #{attempt}"),
-            Action::StopSandbox { id } => write!(f, "stop sandbox {id}"),
-            Action::RemoveSandbox { id } => write!(f, "remove sandbox {id}"),
-            Action::EnsureImage { container } => write!(f, "ensure image of {container}"),
-            Action::Start { container, attempt, sandbox, .. } => {
-                write!(f, "start {container} #{attempt} in {sandbox}")
-            }
-            Action::Stop { container, id, by, why } => {
-                write!(f, "stop {container} {id} by {} ({why:?})", by.seconds())
-            }
-            Action::RemoveContainer { container, id } => write!(f, "remove {container} {id}"),
-            Action::Delete => write!(f, "delete the object"),
-            Action::Forget => write!(f, "forget"),
-        }
-    }
-}
-
-impl Action {
-    /// What it keeps busy.
-    pub fn slot(&self) -> Slot {
-        match self {
-            Action::Publish { volume } | Action::Unpublish { volume } => {
-                Slot::Volume(volume.clone())
-            }
-            Action::RunSandbox { .. } | Action::StopSandbox { .. } => Slot::Sandbox,
-            Action::RemoveSandbox { id } => Slot::Stop(id.clone()),
-            Action::EnsureImage { container } => Slot::Image(container.clone()),
-            Action::Start { container, .. } => Slot::Container(container.clone()),
-            Action::Stop { id, .. } => Slot::Stop(id.clone()),
-            Action::RemoveContainer { id, .. } => Slot::Stop(id.clone()),
-            Action::Delete | Action::Forget => Slot::Object,
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use crate::{
     events::about_container,
     kubelet::Shared,
-    plan::{Course, Memory, Next, pod::has_started},
+    plan::{Course, Memory, Next, has_started},
     probe::{Check, Kind, Probe, Report, Timing},
     runtime::{Container as Seen, Observed, State},
 };

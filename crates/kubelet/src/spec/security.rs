@@ -131,8 +131,7 @@ fn check_non_root(
     user: Option<i64>,
     image: &Image,
 ) -> Result<(), String> {
-    let of =
-        format!("(pod: \"{}\", container: {})", crate::plan::pod::describe(pod), container.name);
+    let of = format!("(pod: \"{}\", container: {})", crate::plan::describe(pod), container.name);
     match (user, image.uid, image.username.as_str()) {
         (Some(0), ..) => Err(format!("container's runAsUser breaks non-root policy {of}")),
         (Some(_), ..) => Ok(()),

@@ -1,7 +1,7 @@
 //! The conditions that a kubelet owns. Upstream: `pkg/kubelet/status/generate.go`.
 
 use super::Inputs;
-use crate::plan::pod::is_sidecar;
+use crate::plan::is_sidecar;
 use api::{
     core::v1::{ContainerStatus, PodCondition, PodSpec, PodStatus},
     meta,

@@ -2,7 +2,7 @@
 
 use super::Inputs;
 use crate::{
-    plan::pod::{has_started, is_sidecar},
+    plan::{has_started, is_sidecar},
     runtime::{Container as Seen, State},
 };
 use api::{

@@ -24,27 +24,27 @@ use world::{Change, Event, Expected, ObjectKey, Touched, Verb, World};
 /// Long enough for a loaded machine; a test that needs it has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub fn yaml<T: Kind>(text: &str) -> T {
+pub(crate) fn yaml<T: Kind>(text: &str) -> T {
     let value: serde_json::Value = serde_saphyr::from_str(text).expect("YAML");
     from_value(&value).expect("an object of the API")
 }
 
 // ---- the ledger
 
-pub struct FakeClient {
+pub(crate) struct FakeClient {
     world: Mutex<World>,
     feed: Feed,
-    pub events: Mutex<Vec<Event>>,
+    pub(crate) events: Mutex<Vec<Event>>,
 }
 
 impl FakeClient {
-    pub fn new() -> Arc<FakeClient> {
+    pub(crate) fn new() -> Arc<FakeClient> {
         let world = World::default();
         let feed = feed(1024, world.clone());
         Arc::new(FakeClient { world: Mutex::new(world), feed, events: Mutex::default() })
     }
 
-    pub fn apply(&self, change: &Change) -> std::result::Result<Written, Failure> {
+    pub(crate) fn apply(&self, change: &Change) -> std::result::Result<Written, Failure> {
         let mut world = self.world.lock().unwrap();
         let resource = change.kind.resource();
         let old = world.row(&resource, &change.key).cloned();
@@ -71,19 +71,19 @@ impl FakeClient {
         Ok(Written { revision, rows: vec![new] })
     }
 
-    pub fn put<T: Kind>(&self, object: T) {
+    pub(crate) fn put<T: Kind>(&self, object: T) {
         self.apply(&Change::create(object)).expect("a new object");
     }
 
     /// The first world in which `found` finds something.
-    pub async fn until<T>(&self, what: &str, found: impl FnMut(&World) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, what: &str, found: impl FnMut(&World) -> Option<T>) -> T {
         let mut follower = self.feed.follow();
         let found = stdx::timeout(PATIENCE, follower.until(found)).await;
         let pods: Vec<_> = self.world().all::<Pod>().map(|it| it.to_owned()).collect();
         found.flatten().unwrap_or_else(|| panic!("never: {what}\n{pods:#?}"))
     }
 
-    pub fn said(&self) -> Vec<String> {
+    pub(crate) fn said(&self) -> Vec<String> {
         let events = self.events.lock().unwrap();
         events.iter().map(|it| format!("{} {}", it.reason, it.message)).collect()
     }
@@ -126,22 +126,22 @@ struct Machine {
 
 /// Where the next crash is: at this call, before or after its effect.
 #[derive(Clone, Copy)]
-pub struct CrashAt {
-    pub call: usize,
-    pub after_effect: bool,
+pub(crate) struct CrashAt {
+    pub(crate) call: usize,
+    pub(crate) after_effect: bool,
 }
 
-pub struct FakeRuntime {
+pub(crate) struct FakeRuntime {
     machine: Mutex<Machine>,
     changes: broadcast::Sender<Arc<str>>,
     /// Events get lost.
-    pub deaf: bool,
-    pub crash: Mutex<Option<CrashAt>>,
-    pub crashed: Notify,
+    pub(crate) deaf: bool,
+    pub(crate) crash: Mutex<Option<CrashAt>>,
+    pub(crate) crashed: Notify,
 }
 
 impl FakeRuntime {
-    pub fn new(deaf: bool) -> Arc<FakeRuntime> {
+    pub(crate) fn new(deaf: bool) -> Arc<FakeRuntime> {
         let machine = Machine { images: ["app:1".to_owned()].into(), ..Machine::default() };
         Arc::new(FakeRuntime {
             machine: Mutex::new(machine),
@@ -156,16 +156,16 @@ impl FakeRuntime {
         self.machine.lock().unwrap()
     }
 
-    pub fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         self.machine().log.clone()
     }
 
-    pub fn observed(&self, uid: &str) -> Observed {
+    pub(crate) fn observed(&self, uid: &str) -> Observed {
         self.machine().pods.get(uid).cloned().unwrap_or_default()
     }
 
     /// A process ends by itself.
-    pub fn exit(&self, uid: &str, container: &str, code: i32) {
+    pub(crate) fn exit(&self, uid: &str, container: &str, code: i32) {
         {
             let mut machine = self.machine();
             let pod = machine.pods.get_mut(uid).expect("a pod");
@@ -490,16 +490,16 @@ impl Runtime for FakeRuntime {
 // ---- volumes
 
 /// A plugin whose mounts are directories.
-pub struct FakePlugin {
-    pub name: &'static str,
-    pub stages: bool,
-    pub failures: Mutex<u32>,
-    pub staged: Mutex<BTreeSet<String>>,
-    pub published: Mutex<BTreeSet<String>>,
+pub(crate) struct FakePlugin {
+    pub(crate) name: &'static str,
+    pub(crate) stages: bool,
+    pub(crate) failures: Mutex<u32>,
+    pub(crate) staged: Mutex<BTreeSet<String>>,
+    pub(crate) published: Mutex<BTreeSet<String>>,
 }
 
 impl FakePlugin {
-    pub fn new(name: &'static str, stages: bool) -> Arc<FakePlugin> {
+    pub(crate) fn new(name: &'static str, stages: bool) -> Arc<FakePlugin> {
         Arc::new(FakePlugin {
             name,
             stages,
@@ -571,16 +571,16 @@ impl VolumePlugin for FakePlugin {
 
 // ---- a node of all that
 
-pub struct Node {
-    pub client: Arc<FakeClient>,
-    pub runtime: Arc<FakeRuntime>,
-    pub plugins: Vec<Arc<FakePlugin>>,
-    pub directory: tempfile::TempDir,
+pub(crate) struct Node {
+    pub(crate) client: Arc<FakeClient>,
+    pub(crate) runtime: Arc<FakeRuntime>,
+    pub(crate) plugins: Vec<Arc<FakePlugin>>,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 /// A kubelet that turns until it is dropped.
-pub struct Running {
-    pub kubelet: Arc<Kubelet>,
+pub(crate) struct Running {
+    pub(crate) kubelet: Arc<Kubelet>,
     task: tokio::task::JoinHandle<()>,
     _shutdown: Shutdown,
 }
@@ -592,11 +592,11 @@ impl Drop for Running {
 }
 
 impl Node {
-    pub fn new() -> Node {
+    pub(crate) fn new() -> Node {
         Node::with(FakeRuntime::new(false))
     }
 
-    pub fn with(runtime: Arc<FakeRuntime>) -> Node {
+    pub(crate) fn with(runtime: Arc<FakeRuntime>) -> Node {
         let plugins = vec![
             FakePlugin::new("kubernetes.io/empty-dir", false),
             FakePlugin::new("kubernetes.io/configmap", false),
@@ -606,11 +606,11 @@ impl Node {
         Node { client: FakeClient::new(), runtime, plugins, directory }
     }
 
-    pub async fn start(&self) -> Running {
+    pub(crate) async fn start(&self) -> Running {
         self.start_with(None).await
     }
 
-    pub async fn start_with(&self, tls: Option<Arc<rustls::ServerConfig>>) -> Running {
+    pub(crate) async fn start_with(&self, tls: Option<Arc<rustls::ServerConfig>>) -> Running {
         let path = self.directory.path();
         let config = Config {
             node_name: "n1".to_owned(),
@@ -638,7 +638,7 @@ impl Node {
         Running { kubelet, task, _shutdown: shutdown }
     }
 
-    pub async fn until_pod<T>(
+    pub(crate) async fn until_pod<T>(
         &self,
         name: &str,
         what: &str,
@@ -648,12 +648,12 @@ impl Node {
         self.client.until(&format!("{name} {what}"), |world| found(&*world.get::<Pod>(&key)?)).await
     }
 
-    pub async fn until_ready(&self, name: &str) -> Pod {
+    pub(crate) async fn until_ready(&self, name: &str) -> Pod {
         self.until_pod(name, "is Ready", |it| api::core::pod::is_ready(it).then(|| it.clone()))
             .await
     }
 
-    pub async fn until_gone(&self, name: &str) {
+    pub(crate) async fn until_gone(&self, name: &str) {
         let key = ObjectKey::new("default", name);
         self.client
             .until(&format!("{name} is gone"), |world| {
@@ -663,7 +663,7 @@ impl Node {
     }
 
     /// Nothing is left of the pod on this machine; the last traces go after the object.
-    pub async fn until_clean(&self, uid: &str) {
+    pub(crate) async fn until_clean(&self, uid: &str) {
         let clean = async {
             loop {
                 let mounts = self.plugins.iter().any(|it| !it.published.lock().unwrap().is_empty());
@@ -682,20 +682,20 @@ impl Node {
         );
     }
 
-    pub fn delete(&self, name: &str) {
+    pub(crate) fn delete(&self, name: &str) {
         let key = ObjectKey::new("default", name);
         let pod = self.client.world().get::<Pod>(&key).expect("a pod");
         self.client.apply(&Change::delete(&*pod)).expect("a deletion");
     }
 
-    pub fn uid(&self, name: &str) -> String {
+    pub(crate) fn uid(&self, name: &str) -> String {
         let pod = self.client.world().get::<Pod>(&ObjectKey::new("default", name));
         pod.expect("a pod").uid().to_owned()
     }
 }
 
 /// A pod with an emptyDir and a claim, and the claim with its volume.
-pub fn with_volumes(client: &FakeClient) -> Pod {
+pub(crate) fn with_volumes(client: &FakeClient) -> Pod {
     client.put::<api::core::v1::PersistentVolume>(yaml(
         "
 metadata: {name: pv-1}

@@ -5,4 +5,6 @@ mod crashes;
 mod fakes;
 mod plan;
 mod server;
+mod spec;
 mod status;
+mod volumes;

@@ -1,0 +1,152 @@
+//! What can be decided about a pod: a closed list, and how it reads.
+
+use std::{collections::BTreeMap, fmt};
+use stdx::Timestamp;
+
+/// Only one action at a time on each of these.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Slot {
+    Sandbox,
+    Container(String),
+    Stop(String),
+    Volume(String),
+    Image(String),
+    Object,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Publish {
+        volume: String,
+    },
+    Unpublish {
+        volume: String,
+    },
+    RunSandbox {
+        attempt: u32,
+    },
+    StopSandbox {
+        id: String,
+    },
+    RemoveSandbox {
+        id: String,
+    },
+    EnsureImage {
+        container: String,
+    },
+    /// Create and start. `after`: the end of the run before, if it is a restart.
+    Start {
+        container: String,
+        attempt: u32,
+        sandbox: String,
+        after: Option<Timestamp>,
+    },
+    Stop {
+        container: String,
+        id: String,
+        by: Timestamp,
+        why: Why,
+    },
+    RemoveContainer {
+        container: String,
+        id: String,
+    },
+    /// Takes the object away: nothing is left of it here.
+    Delete,
+    /// Nothing is left to do, ever: the worker ends.
+    Forget,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    Ending,
+    Liveness,
+    Startup,
+    Unknown,
+}
+
+/// Where the pod is heading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    Up,
+    /// Every container is over and stays over; the object stays.
+    Finished,
+    /// The object is being deleted.
+    Terminating,
+    Gone,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub reason: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Next {
+    pub course: Course,
+    /// No process is left and none will come.
+    pub ended: bool,
+    pub actions: Vec<Action>,
+    /// Why containers wait, where there is more to say than that they are being created.
+    pub waiting: BTreeMap<String, Waiting>,
+    /// Look again then at the latest.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// One line per decision, for golden tests and for people.
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?}{}", self.course, if self.ended { ", ended" } else { "" })?;
+        for action in &self.actions {
+            writeln!(f, "  {action}")?;
+        }
+        for (container, waiting) in &self.waiting {
+            writeln!(f, "  {container} waits: {}: {}", waiting.reason, waiting.message)?;
+        }
+        if let Some(at) = self.wake_at {
+            writeln!(f, "  look again at {}", at.seconds())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Publish { volume } => write!(f, "publish {volume}"),
+            Action::Unpublish { volume } => write!(f, "unpublish {volume}"),
+            Action::RunSandbox { attempt } => write!(f, "run sandbox #{attempt}"),
+            Action::StopSandbox { id } => write!(f, "stop sandbox {id}"),
+            Action::RemoveSandbox { id } => write!(f, "remove sandbox {id}"),
+            Action::EnsureImage { container } => write!(f, "ensure image of {container}"),
+            Action::Start { container, attempt, sandbox, .. } => {
+                write!(f, "start {container} #{attempt} in {sandbox}")
+            }
+            Action::Stop { container, id, by, why } => {
+                write!(f, "stop {container} {id} by {} ({why:?})", by.seconds())
+            }
+            Action::RemoveContainer { container, id } => write!(f, "remove {container} {id}"),
+            Action::Delete => write!(f, "delete the object"),
+            Action::Forget => write!(f, "forget"),
+        }
+    }
+}
+
+impl Action {
+    /// What it keeps busy.
+    pub fn slot(&self) -> Slot {
+        match self {
+            Action::Publish { volume } | Action::Unpublish { volume } => {
+                Slot::Volume(volume.clone())
+            }
+            Action::RunSandbox { .. } | Action::StopSandbox { .. } => Slot::Sandbox,
+            Action::RemoveSandbox { id } => Slot::Stop(id.clone()),
+            Action::EnsureImage { container } => Slot::Image(container.clone()),
+            Action::Start { container, .. } => Slot::Container(container.clone()),
+            Action::Stop { id, .. } => Slot::Stop(id.clone()),
+            Action::RemoveContainer { id, .. } => Slot::Stop(id.clone()),
+            Action::Delete | Action::Forget => Slot::Object,
+        }
+    }
+}

@@ -251,6 +251,10 @@ impl Server {
             }
             "list" => rest::list::list(&ask).await,
             "watch" => rest::watch::watch(ask, shutdown).await,
+            // Objects are made and cleared out in one namespace at a time.
+            "create" | "deletecollection" if ask.target.is_all_namespaces() => {
+                Err(not_allowed(&ask.target))
+            }
             "create" if !named => rest::create::create(&ask, body).await,
             "update" if named => rest::update::update(&ask, body).await,
             "patch" if named => rest::patch::patch(&ask, body).await,

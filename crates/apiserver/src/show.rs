@@ -40,12 +40,14 @@ pub(crate) fn partial(json: &[u8]) -> Result<String, Failure> {
 /// One object in the form that was asked for.
 pub(crate) fn row(ask: &Ask, status: StatusCode, row: &Arc<Row>) -> Result<Answer, Failure> {
     let (kind, version) = (&ask.target.kind, &*ask.target.version);
+    // What a dry run would have made has no version.
+    let json = if row.revision == 0 { row.bytes.clone() } else { row.json() };
     let json = match ask.form.shape {
-        Shape::Object => versioned(kind, version, row.json()),
-        Shape::Partial => partial(&row.json())?.into(),
+        Shape::Object => versioned(kind, version, json),
+        Shape::Partial => partial(&json)?.into(),
         Shape::Table => {
             let include = table::Include::of(&ask.query)?;
-            let rows = [table::Seen { row, json: row.json() }];
+            let rows = [table::Seen { row, json }];
             let list = json!({"resourceVersion": row.revision.to_string()});
             table::table(kind, ask.server.now(), &rows, list, include, true)?.to_string().into()
         }

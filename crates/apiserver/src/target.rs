@@ -128,6 +128,11 @@ impl Target {
         }
         Some(Target { kind, version, namespace, name, subresource })
     }
+
+    /// `/api/v1/pods`
+    pub(crate) fn is_all_namespaces(&self) -> bool {
+        self.kind.is_namespaced() && self.namespace.is_empty()
+    }
 }
 
 #[cfg(test)]

@@ -230,10 +230,10 @@ fn reorder(
 
 /// Named items in the order of their names; the others keep their places between them as far as
 /// `live` has both.
-fn sort<'a>(
+fn sort(
     items: &mut Vec<Value>,
     named: &[Value],
-    live: &'a [Value],
+    live: &[Value],
     by: impl Fn(&Value) -> Option<&Value>,
 ) {
     let place = |it: &Value| by(it).and_then(|it| named.iter().position(|name| name == it));

@@ -164,3 +164,18 @@ async fn the_same_event_again_is_counted() {
     }
     assert!(client.world().table::<Event>().is_none(), "events stay outside the world");
 }
+
+#[tokio::test]
+async fn pods_find_the_door_by_its_service() {
+    let server = open().await;
+    for port in [6443, 6444] {
+        server.advertise("10.244.0.1".parse().unwrap(), port).await.unwrap();
+        let world = server.client("tester").world();
+        let key = ObjectKey::new("default", "kubernetes");
+        let slice = world.get::<api::discovery::v1::EndpointSlice>(&key).unwrap();
+        assert_eq!(slice.endpoints.as_ref().unwrap()[0].addresses, ["10.244.0.1"]);
+        let endpoints = world.get::<api::core::v1::Endpoints>(&key).unwrap();
+        let subset = &endpoints.subsets.as_ref().unwrap()[0];
+        assert_eq!(subset.ports.as_ref().unwrap()[0].port, i32::from(port));
+    }
+}

@@ -110,7 +110,9 @@ async fn names_must_fit_the_path() {
 #[tokio::test]
 async fn a_dry_run_changes_nothing() {
     let door = Door::open().await;
-    door.post(&format!("{MAPS}?dryRun=All"), json!({"metadata": {"name": "m"}})).await.is(201);
+    let body = json!({"metadata": {"name": "m"}});
+    let would = door.post(&format!("{MAPS}?dryRun=All"), body).await.is(201);
+    assert_eq!(would.body["metadata"].get("resourceVersion"), None);
     door.get(&format!("{MAPS}/m")).await.is(404);
     door.post(MAPS, json!({"metadata": {"name": "m"}})).await.is(201);
     door.delete(&format!("{MAPS}/m?dryRun=All")).await.is(200);
@@ -306,6 +308,30 @@ async fn an_old_version_is_the_same_object() {
     let patch = json!({"metadata": {"labels": {"a": "b"}}});
     let patched = door.patch(&format!("{old}/c"), STRATEGIC, patch).await.is(200);
     assert_eq!(patched.body["apiVersion"], "storage.k8s.io/v1beta1");
+}
+
+/// `kubectl create configmap` and its like speak protobuf.
+#[tokio::test]
+async fn a_body_may_be_protobuf() {
+    let door = Door::open().await;
+    let part = |number: u8, bytes: &[u8]| {
+        let length = u8::try_from(bytes.len()).expect("a short part");
+        [&[number << 3 | 2, length], bytes].concat()
+    };
+    let meta = [part(1, b"v1"), part(2, b"ConfigMap")].concat();
+    let data = part(2, &[part(1, b"a"), part(2, b"b")].concat());
+    let raw = [part(1, &part(1, b"m")), data].concat();
+    let body = [&b"k8s\0"[..], &part(1, &meta), &part(2, &raw)].concat();
+    let headers = [
+        ("content-type", "application/vnd.kubernetes.protobuf"),
+        ("accept", "application/vnd.kubernetes.protobuf,application/json"),
+    ];
+    let made = door.call_as(Who::Admin, "POST", MAPS, &headers, &body).await.is(201);
+    assert_eq!(
+        (&made.body["metadata"]["name"], &made.body["data"]["a"]),
+        (&json!("m"), &json!("b"))
+    );
+    door.call_as(Who::Admin, "POST", MAPS, &headers, &body[1..]).await.is(400);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ pub(crate) use warnings::of_spec as warnings;
 
 use crate::{
     field::Errors,
-    k8s::api::core::v1::{Pod, PodCondition, PodStatus},
+    k8s::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus},
     kind::{Column, Kind, Names, Object, Scope, Subresource},
     meta::absent::{list, same, text},
 };
@@ -104,16 +104,18 @@ impl Kind for Pod {
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
-        let Some(spec) = &self.spec else { return Vec::new() };
-        let status = self.status.as_ref();
+        // Also of a pod without a spec: the labels are the same.
+        let (spec, status) = (self.spec.as_ref(), self.status.as_ref());
+        let of_spec =
+            |it: fn(&PodSpec) -> &Option<String>| spec.map_or("", |spec| text(it(spec))).to_owned();
         let ip = status.and_then(|it| list(&it.pod_ips).first()).map_or("", |it| it.ip.as_str());
         let nominated = status.map_or("", |it| text(&it.nominated_node_name));
         vec![
             ("spec.nodeName", node_name(self).to_owned()),
-            ("spec.restartPolicy", text(&spec.restart_policy).to_owned()),
-            ("spec.schedulerName", text(&spec.scheduler_name).to_owned()),
-            ("spec.serviceAccountName", text(&spec.service_account_name).to_owned()),
-            ("spec.hostNetwork", spec.host_network.unwrap_or(false).to_string()),
+            ("spec.restartPolicy", of_spec(|it| &it.restart_policy)),
+            ("spec.schedulerName", of_spec(|it| &it.scheduler_name)),
+            ("spec.serviceAccountName", of_spec(|it| &it.service_account_name)),
+            ("spec.hostNetwork", spec.and_then(|it| it.host_network).unwrap_or(false).to_string()),
             ("status.phase", phase(self).to_owned()),
             ("status.podIP", ip.to_owned()),
             ("status.nominatedNodeName", nominated.to_owned()),

@@ -144,6 +144,23 @@ async fn applies_again_without_a_change() {
     assert_eq!(said, "service/nginx unchanged\n");
 }
 
+/// Describing a node asks for its pods by field.
+#[tokio::test]
+async fn describes_nodes_and_pods() {
+    let door = Door::open().await;
+    let Some(kubectl) = Kubectl::find(&door) else { return };
+    door.post("/api/v1/nodes", json!({"metadata": {"name": "n1"}})).await.is(201);
+    let pod = json!({
+        "metadata": {"name": "p"},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "x"}]},
+    });
+    door.post("/api/v1/namespaces/default/pods", pod).await.is(201);
+    let said = Kubectl::quiet(kubectl.run(&["describe", "node", "n1"]).await);
+    assert!(said.contains("Non-terminated Pods:          (1 in total)"), "{said}");
+    let said = Kubectl::quiet(kubectl.run(&["describe", "pod", "p"]).await);
+    assert!(said.contains("Node:             n1"), "{said}");
+}
+
 #[tokio::test]
 async fn refuses_unknown_fields_by_name() {
     let door = Door::open().await;

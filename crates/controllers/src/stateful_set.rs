@@ -4,21 +4,24 @@
 //! holds the whole next move of one replica (its claims, then the pod), so nothing is half done when
 //! the next look comes.
 
+mod adoption;
 mod pod;
+mod retention;
 mod revisions;
 mod status;
 
+use crate::namespace::is_terminating;
 use api::{
     Object,
     apps::{
         stateful_set::{first_ordinal, is_parallel, ordinal_of, replicas},
-        v1::StatefulSet,
+        v1::{ControllerRevision, StatefulSet},
     },
     core::{
         pod::{condition, is_available, is_ready, is_terminal, phase},
         v1::{PersistentVolumeClaim, Pod},
     },
-    meta,
+    meta::{self, ObjectMeta},
 };
 use revisions::Revisions;
 use std::{collections::BTreeMap, time::Duration};
@@ -36,6 +39,7 @@ impl Controller for StatefulSetController {
         vec![
             Watch::of::<StatefulSet>(),
             Watch::owned::<Pod, StatefulSet>(),
+            Watch::owned::<ControllerRevision, StatefulSet>(),
             // A pod of our name that somebody else made stands in the way until it goes.
             Watch::mapped::<Pod>(sets_by_pod_name),
             Watch::mapped::<PersistentVolumeClaim>(sets_by_claim),
@@ -45,6 +49,11 @@ impl Controller for StatefulSetController {
     fn reconcile(&self, world: &World, key: &ObjectKey, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         let Some(set) = world.get::<StatefulSet>(key) else { return plan };
+        adoption::settle(world, &set, &mut plan);
+        if !plan.steps.is_empty() {
+            // The next look sees what is ours.
+            return plan;
+        }
         let pods: Vec<Pod> = world.owned::<Pod>(set.uid()).map(|it| it.to_owned()).collect();
         let revisions = revisions::look(world, &set, &pods, &mut plan);
         if !set.is_deleting() {
@@ -62,16 +71,16 @@ fn sets_by_pod_name(world: &World, touched: &Touched) -> Vec<ObjectKey> {
     key.filter(|it| world.row_of::<StatefulSet>(it).is_some()).into_iter().collect()
 }
 
-/// A claim wakes the sets whose pods use it.
+/// A claim wakes the set whose template made it, by its name: perhaps no pod uses it yet.
 fn sets_by_claim(world: &World, touched: &Touched) -> Vec<ObjectKey> {
-    let claim = touched.key.to_string();
-    let pods = world.indexed::<Pod>("claim", &claim);
-    let owner = |pod: world::Typed<Pod>| {
-        let owners = pod.metadata.owner_references.iter().flatten();
-        let mut sets = owners.filter(|it| it.kind == "StatefulSet" && it.controller == Some(true));
-        sets.next().map(|it| ObjectKey::new(&touched.key.namespace, &it.name))
+    let Some((_, ordinal)) = api::apps::stateful_set::set_and_ordinal(&touched.key.name) else {
+        return Vec::new();
     };
-    pods.filter_map(owner).collect()
+    let sets = world.table::<StatefulSet>().map(|it| it.rows(Some(&touched.key.namespace)));
+    let is_of = |row: &&std::sync::Arc<world::Row>| {
+        touched.key.name.ends_with(&format!("-{}-{ordinal}", row.meta.name))
+    };
+    sets.into_iter().flatten().filter(is_of).map(|it| it.key()).collect()
 }
 
 /// One decision about one set.
@@ -103,10 +112,14 @@ impl Move<'_> {
                 return;
             }
         }
+        for (ordinal, pod) in by_ordinal.iter().filter(|(ordinal, _)| !range.contains(ordinal)) {
+            for claim in self.corrected_claims(pod, *ordinal, true) {
+                self.plan.write([Change::update(claim)]);
+            }
+        }
         // From here on, if pods come in order, every wanted one is up and available.
         let condemned = || by_ordinal.iter().rev().filter(|(ordinal, _)| !range.contains(ordinal));
-        let first_unavailable =
-            condemned().map(|(_, pod)| *pod).filter(|it| !self.is_up(it)).last();
+        let first_unavailable = condemned().map(|(_, pod)| *pod).rev().find(|it| !self.is_up(it));
         for (_, pod) in condemned() {
             if pod.is_deleting() {
                 if ordered {
@@ -144,14 +157,27 @@ impl Move<'_> {
                 self.plan.write([Change::create(claim)]);
             }
         }
-        if pod.is_deleting() || !self.is_up(pod) {
+        let is_held_up = pod.is_deleting() || !self.is_up(pod);
+        if is_held_up {
             self.come_back_when_available(pod);
-            return Then::Stop;
+            if !is_parallel(self.set) {
+                return Then::Stop;
+            }
         }
-        if let Some(pod) = pod::with_identity(self.set, pod, ordinal) {
+        let claims = self.corrected_claims(pod, ordinal, false);
+        let fixed = pod::with_identity(self.set, pod, ordinal);
+        if fixed.is_some() || !claims.is_empty() {
+            let (pod, set) = (pod.name(), self.set.name());
+            let message = format!("Update Pod {pod} in StatefulSet {set} successful");
+            self.plan.event(Event::normal(self.set, "SuccessfulUpdate", message));
+        }
+        for claim in claims {
+            self.plan.write([Change::update(claim)]);
+        }
+        if let Some(pod) = fixed {
             self.plan.write([Change::update(pod)]);
         }
-        Then::GoOn
+        if is_held_up { Then::Stop } else { Then::GoOn }
     }
 
     /// RollingUpdate: the pod with the largest ordinal that has an old template goes, one at a time.
@@ -203,21 +229,37 @@ impl Move<'_> {
     }
 
     fn create(&mut self, ordinal: i32) {
+        if is_terminating(self.world, self.set.namespace()) {
+            // The door would refuse it, and there is nothing to tell anybody.
+            return;
+        }
         let name = api::apps::stateful_set::pod_name(self.set, ordinal);
         let key = ObjectKey::new(self.set.namespace(), &name);
         if let Some(other) = self.world.get::<Pod>(&key) {
-            let message = format!(
-                "create Pod {name} in StatefulSet {} failed error: a pod of this name is there and has another owner",
-                self.set.name()
-            );
             if !other.is_deleting() {
-                self.plan.event(Event::warning(self.set, "FailedCreate", message));
+                let why = "a pod of this name is there and has another owner";
+                self.cannot_create(&name, why);
             }
             return;
         }
+        // Of the pod that is to be only the name is known.
+        let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
+        let to_be = Pod { metadata, ..Pod::default() };
+        for claim in pod::claims(self.set, ordinal) {
+            let claim = self.world.get::<PersistentVolumeClaim>(&ObjectKey::of(&claim));
+            let Some(claim) = claim else { continue };
+            if claim.is_deleting() {
+                // Until it is gone, a pod that counts on its name would lose its data.
+                self.cannot_create(&name, &format!("pvc {} is being deleted", claim.name()));
+                return;
+            }
+            if retention::goes_with_another_pod(self.set, &to_be, &claim) {
+                return;
+            }
+        }
         let claims = self.missing_claims(ordinal);
-        if self.stale_claim(ordinal) {
-            return;
+        for claim in self.corrected_claims(&to_be, ordinal, false) {
+            self.plan.write([Change::update(claim)]);
         }
         let revision = self.revisions.for_new_pod(self.set, ordinal);
         let pod = pod::new(&revision.set, &revision.name, ordinal);
@@ -232,41 +274,61 @@ impl Move<'_> {
             self.plan.write([claim]);
         }
         self.plan.write(last.into_iter().chain([Change::create(pod)]));
-        let message = format!("create Pod {name} in StatefulSet {} successful", self.set.name());
+        let message = format!("Create Pod {name} in StatefulSet {} successful", self.set.name());
         self.plan.event(Event::normal(self.set, "SuccessfulCreate", message));
     }
 
     fn delete(&mut self, pod: &Pod) {
         self.plan.write([Change::delete(pod)]);
         let name = (pod.name(), self.set.name());
-        let message = format!("delete Pod {} in StatefulSet {} successful", name.0, name.1);
+        let message = format!("Delete Pod {} in StatefulSet {} successful", name.0, name.1);
         self.plan.event(Event::normal(self.set, "SuccessfulDelete", message));
     }
 
     fn claim_event(&mut self, claim: &PersistentVolumeClaim, pod: &str) {
         let message = format!(
-            "create Claim {} Pod {pod} in StatefulSet {} success",
+            "Create Claim {} Pod {pod} in StatefulSet {} success",
             claim.name(),
             self.set.name()
         );
         self.plan.event(Event::normal(self.set, "SuccessfulCreate", message));
     }
 
+    fn cannot_create(&mut self, pod: &str, why: &str) {
+        let set = self.set.name();
+        let message = format!("Create Pod {pod} in StatefulSet {set} failed error: {why}");
+        self.plan.event(Event::warning(self.set, "FailedCreate", message));
+    }
+
+    /// The claims that the pod is to have and that are not there, owned as the policy wants it.
     fn missing_claims(&self, ordinal: i32) -> Vec<PersistentVolumeClaim> {
         let missing = |it: &PersistentVolumeClaim| {
             self.world.row_of::<PersistentVolumeClaim>(&ObjectKey::of(it)).is_none()
         };
-        pod::claims(self.set, ordinal).into_iter().filter(missing).collect()
+        let owned = |it: PersistentVolumeClaim| {
+            retention::corrected(self.set, &Pod::default(), false, &it).unwrap_or(it)
+        };
+        pod::claims(self.set, ordinal).into_iter().filter(missing).map(owned).collect()
     }
 
-    /// A claim that is on its way out must be gone before a pod may count on its name.
-    fn stale_claim(&self, ordinal: i32) -> bool {
-        pod::claims(self.set, ordinal).iter().any(|it| {
-            let claim = self.world.row_of::<PersistentVolumeClaim>(&ObjectKey::of(it));
-            claim.is_some_and(|it| it.meta.deletion.is_some())
-        })
+    /// The claims of the pod whose owners are not those that the policy wants.
+    fn corrected_claims(
+        &self,
+        pod: &Pod,
+        ordinal: i32,
+        is_condemned: bool,
+    ) -> Vec<PersistentVolumeClaim> {
+        let claims = pod::claims(self.set, ordinal).into_iter();
+        let claims =
+            claims.filter_map(|it| self.world.get::<PersistentVolumeClaim>(&ObjectKey::of(&it)));
+        let corrected = |it: world::Typed<PersistentVolumeClaim>| {
+            retention::corrected(self.set, pod, is_condemned, &it)
+        };
+        claims.filter_map(corrected).collect()
     }
 }
 
+#[cfg(test)]
+mod adversary;
 #[cfg(test)]
 mod tests;

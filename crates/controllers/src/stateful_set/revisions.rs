@@ -12,7 +12,7 @@ use api::{
     },
     core::v1::Pod,
 };
-use world::{Change, Plan, World};
+use world::{Change, ObjectKey, Plan, World};
 
 pub(super) struct Revisions {
     /// What a pod gets below the partition: the template before the update that is under way.
@@ -34,16 +34,22 @@ pub(super) struct Source {
 
 /// Finds the revisions; plans the one that is missing.
 pub(super) fn look(world: &World, set: &StatefulSet, pods: &[Pod], plan: &mut Plan) -> Revisions {
-    let collisions = set.status.as_ref().and_then(|it| it.collision_count).unwrap_or(0);
+    let mut collisions = set.status.as_ref().and_then(|it| it.collision_count).unwrap_or(0);
     let known = history(world, set);
     let next = known.last().map_or(1, |it| it.revision + 1);
     let mut wanted = revision_of(set, next, collisions);
+    let namesake = |it: &ControllerRevision| world.get::<ControllerRevision>(&ObjectKey::of(it));
+    while namesake(&wanted).is_some_and(|it| !same_template(&it, &wanted)) {
+        collisions += 1;
+        wanted = revision_of(set, next, collisions);
+    }
     wanted.metadata.owner_references = Some(vec![owner(set)]);
     let same = known.iter().rfind(|it| same_template(it, &wanted)).cloned();
     let is_new = same.is_none();
     let update = match same {
         None => {
-            if !set.is_deleting() {
+            // One of the same name and template may be there still, of a set that goes.
+            if !set.is_deleting() && namesake(&wanted).is_none() {
                 plan.write([Change::create(wanted.clone())]);
             }
             wanted
@@ -108,7 +114,8 @@ pub(super) fn forget_old(
             || pods.iter().any(|pod| pod.label(REVISION_LABEL) == Some(it.name()))
     };
     let unused: Vec<_> = history(world, set).into_iter().filter(|it| !live(it)).collect();
-    let keep = usize::try_from(limit).unwrap_or(0);
+    // A negative limit keeps all.
+    let Ok(keep) = usize::try_from(limit) else { return };
     if revisions.is_new {
         return;
     }

@@ -27,8 +27,8 @@ fn creates_the_first_pod_together_with_its_claim() {
               create PersistentVolumeClaim default/data-web-0
               create Pod default/web-0
             status StatefulSet default/web
-            event Normal SuccessfulCreate create Claim data-web-0 Pod web-0 in StatefulSet web success
-            event Normal SuccessfulCreate create Pod web-0 in StatefulSet web successful
+            event Normal SuccessfulCreate Create Claim data-web-0 Pod web-0 in StatefulSet web success
+            event Normal SuccessfulCreate Create Pod web-0 in StatefulSet web successful
         "#]],
     );
 }
@@ -44,7 +44,7 @@ fn keeps_the_claim_when_the_pod_comes_back() {
             write
               create Pod default/web-0
             status StatefulSet default/web
-            event Normal SuccessfulCreate create Pod web-0 in StatefulSet web successful
+            event Normal SuccessfulCreate Create Pod web-0 in StatefulSet web successful
         "#]],
     );
 }
@@ -58,6 +58,7 @@ fn waits_for_a_claim_that_is_on_its_way_out() {
             write
               create ControllerRevision default/web-5c57fdff87
             status StatefulSet default/web
+            event Warning FailedCreate Create Pod web-0 in StatefulSet web failed error: pvc data-web-0 is being deleted
         "#]],
     );
 }
@@ -101,6 +102,133 @@ fn leaves_a_foreign_pod_of_its_name_alone() {
     let plan = StatefulSetController.reconcile(&world, &KEY(), Timestamp(0));
     assert!(!plan.changes().any(|it| it.kind.kind == "Pod"), "{plan}");
     assert!(plan.to_string().contains("FailedCreate"), "{plan}");
+}
+
+const POD_OF_OURS: &str = "---\n{apiVersion: v1, kind: Pod, metadata: {name: web-0, namespace: default, uid: p0, labels: {app: web}}, spec: {containers: []}}\n";
+
+#[test]
+fn takes_in_an_orphan_that_fits() {
+    let world = world(&format!("{WEB}{POD_OF_OURS}"));
+    let plan = StatefulSetController.reconcile(&world, &KEY(), Timestamp(0));
+    assert_eq!(
+        plan.to_string(),
+        "write\n  update Pod default/web-0\n  check StatefulSet default/web\n"
+    );
+    let world = world.after(&plan, Timestamp(0));
+    assert_eq!(world.owned::<Pod>("u1").count(), 1);
+}
+
+#[test]
+fn leaves_orphans_alone_that_go_or_have_other_labels_or_other_names() {
+    for (from, to) in [
+        ("uid: p0", "uid: p0, deletionTimestamp: '2026-01-01T00:00:00Z'"),
+        ("app: web", "app: other"),
+        ("name: web-0", "name: web-x"),
+    ] {
+        let world = world(&format!("{WEB}{}", POD_OF_OURS.replace(from, to)));
+        let plan = StatefulSetController.reconcile(&world, &KEY(), Timestamp(0));
+        let world = world.after(&plan, Timestamp(0));
+        assert!(world.owned::<Pod>("u1").all(|it| it.uid() != "p0"), "{to}");
+    }
+}
+
+#[test]
+fn lets_a_pod_go_that_its_selector_does_not_choose_any_more() {
+    let mut world = world(WEB);
+    settle(&mut world);
+    let mut pod = world.get::<Pod>(&ObjectKey::new("default", "web-1")).unwrap().to_owned();
+    pod.metadata.labels = None;
+    world.apply(&Change::update(pod), Timestamp(0));
+    let plan = StatefulSetController.reconcile(&world, &KEY(), Timestamp(0));
+    let world = world.after(&plan, Timestamp(0));
+    assert_eq!(world.owned::<Pod>("u1").count(), 1);
+}
+
+/// A set that was deleted without its pods and made again takes pods and history over; nothing restarts.
+#[test]
+fn a_set_made_anew_takes_over_what_its_namesake_left() {
+    let mut world = world(WEB);
+    settle(&mut world);
+    let uids = |world: &World| -> Vec<String> {
+        world.list::<Pod>("default").map(|it| it.uid().to_owned()).collect()
+    };
+    let before = uids(&world);
+    for pod in world.list::<Pod>("default").collect::<Vec<_>>() {
+        let mut pod = pod.to_owned();
+        pod.metadata.owner_references = None;
+        world.apply(&Change::update(pod), Timestamp(0));
+    }
+    for revision in world.list::<ControllerRevision>("default").collect::<Vec<_>>() {
+        let mut revision = revision.to_owned();
+        revision.metadata.owner_references = None;
+        world.apply(&Change::update(revision), Timestamp(0));
+    }
+    crate::testing::load(&mut world, &WEB.replace("uid: u1", "uid: u2"));
+    settle(&mut world);
+    assert_eq!(uids(&world), before);
+    assert_eq!(world.owned::<ControllerRevision>("u2").count(), 1);
+}
+
+/// Each cell of the policy: who owns the claims of a pod that is wanted, and of one that is condemned.
+#[test]
+fn claims_are_owned_as_the_policy_says() {
+    for (deleted, scaled, wanted, condemned) in [
+        ("Retain", "Retain", "", ""),
+        ("Delete", "Retain", "StatefulSet", "StatefulSet"),
+        ("Retain", "Delete", "", "Pod"),
+        ("Delete", "Delete", "StatefulSet", "Pod"),
+    ] {
+        let policy = format!(
+            "  persistentVolumeClaimRetentionPolicy: {{whenDeleted: {deleted}, whenScaled: {scaled}}}\n"
+        );
+        let mut world = world(&format!("{WEB}{policy}"));
+        settle(&mut world);
+        assert_eq!(claim_owners(&world), [wanted, wanted], "{deleted} {scaled}");
+        set_spec(&mut world, |set| set.spec.as_mut().unwrap().replicas = Some(1));
+        let plan = StatefulSetController.reconcile(&world, &KEY(), Timestamp(0));
+        let mut world = world.after(&plan, Timestamp(0));
+        assert_eq!(claim_owners(&world), [wanted, condemned], "{deleted} {scaled}");
+        // The policy changes its mind: nobody owns them any more.
+        set_spec(&mut world, |set| {
+            let spec = set.spec.as_mut().unwrap();
+            spec.persistent_volume_claim_retention_policy = None;
+            spec.replicas = Some(2);
+        });
+        if condemned != "Pod" {
+            settle(&mut world);
+            assert_eq!(claim_owners(&world), ["", ""], "{deleted} {scaled}");
+        }
+    }
+}
+
+#[test]
+fn a_claim_that_goes_with_the_pod_before_is_waited_for() {
+    let set = format!("{WEB}  persistentVolumeClaimRetentionPolicy: {{whenScaled: Delete}}\n");
+    let claim = "---\n{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data-web-0, namespace: default, ownerReferences: [{apiVersion: v1, kind: Pod, name: web-0, uid: before, controller: true}]}}\n";
+    let world = world(&format!("{set}{claim}"));
+    let plan = StatefulSetController.reconcile(&world, &KEY(), Timestamp(0));
+    assert!(!plan.changes().any(|it| it.kind.kind == "Pod"), "{plan}");
+    let kind = api::kind_of::<PersistentVolumeClaim>().clone();
+    let key = ObjectKey::new("default", "data-web-0");
+    let touched = Touched { kind, key, old: None, new: None };
+    assert_eq!(sets_by_claim(&world, &touched), [KEY()], "its end wakes the set");
+}
+
+#[test]
+fn starts_nothing_in_a_namespace_that_goes() {
+    let namespace = "---\n{apiVersion: v1, kind: Namespace, metadata: {name: default, deletionTimestamp: '2026-01-01T00:00:00Z'}}\n";
+    let world = world(&format!("{WEB}{namespace}"));
+    let plan = StatefulSetController.reconcile(&world, &KEY(), Timestamp(0));
+    assert!(!plan.changes().any(|it| it.kind.kind == "Pod"), "{plan}");
+}
+
+/// The kinds of the owners of the claims, in order of the claims' names.
+fn claim_owners(world: &World) -> Vec<String> {
+    let kinds = |it: world::Typed<PersistentVolumeClaim>| {
+        let owners = it.metadata.owner_references.iter().flatten();
+        owners.map(|it| it.kind.clone()).collect::<Vec<_>>().join(" ")
+    };
+    world.list::<PersistentVolumeClaim>("default").map(kinds).collect()
 }
 
 #[allow(non_snake_case)]

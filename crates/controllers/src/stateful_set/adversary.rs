@@ -19,7 +19,7 @@ spec:
   volumeClaimTemplates: [{metadata: {name: a}, spec: {}}, {metadata: {name: b}, spec: {}}]
 ";
 const ROUNDS: usize = 80;
-const SEEDS: u64 = 48;
+const SEEDS: u64 = 24;
 const NOW: Timestamp = Timestamp(0);
 
 #[test]

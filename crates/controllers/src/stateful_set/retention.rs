@@ -5,7 +5,7 @@
 
 use crate::owner;
 use api::{
-    Kind, Object,
+    Kind,
     apps::v1::StatefulSet,
     core::v1::{PersistentVolumeClaim, Pod},
     meta::OwnerReference,

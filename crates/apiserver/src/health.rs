@@ -35,6 +35,13 @@ impl Server {
         ready.iter().try_for_each(|(name, check)| check().map_err(|why| format!("{name}: {why}")))
     }
 
+    fn followed(&self) -> Result<(), String> {
+        match self.ledger.has_ended() {
+            true => Err("the ledger is not followed any more".to_owned()),
+            false => Ok(()),
+        }
+    }
+
     /// Answers `/readyz`, `/readyz/<check>` and so on; `None` for any other path.
     pub(crate) fn health(&self, path: &str, query: &Query) -> Option<Answer> {
         let (root, only) = match path.trim_matches('/').split_once('/') {
@@ -47,7 +54,8 @@ impl Server {
             _ => return None,
         };
         let guard = self.health.ready.read().expect("no panic while held");
-        let mut checks: Vec<(&str, Result<(), String>)> = vec![("ping", Ok(()))];
+        let mut checks: Vec<(&str, Result<(), String>)> =
+            vec![("ping", Ok(())), ("ledger", self.followed())];
         if ready {
             checks.extend(guard.iter().map(|(name, check)| (name.as_str(), check())));
         }

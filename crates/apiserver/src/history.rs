@@ -224,3 +224,66 @@ impl History {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::core::v1::ConfigMap;
+    use serde_json::json;
+
+    fn kind() -> &'static KindRef {
+        api::kind_of::<ConfigMap>()
+    }
+
+    fn change(revision: u64, bytes: usize) -> (u64, Touched) {
+        let json = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": format!("m{revision}"), "namespace": "default"},
+            "data": {"a": "x".repeat(bytes)},
+        });
+        let row = Row::new(kind(), Bytes::from(json.to_string()), revision).unwrap();
+        let (key, new) = (row.key(), Some(Arc::new(row)));
+        (revision, Touched { kind: kind().clone(), key, old: None, new })
+    }
+
+    fn revisions(history: &History, after: u64) -> Result<Vec<u64>, Forgotten> {
+        let moments = history.after(kind(), after, usize::MAX)?;
+        Ok(moments.iter().map(|it| it.revision).collect())
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(1_000_000 + seconds)
+    }
+
+    #[test]
+    fn five_minutes_are_kept_and_no_more() {
+        let history = History::new(10);
+        for (n, revision) in (11..=14).enumerate() {
+            history.append(&[change(revision, 10)], at(n as i64 * 150));
+        }
+        assert_eq!(revisions(&history, 10), Err(Forgotten { oldest: 11 }));
+        assert_eq!(revisions(&history, 11), Ok(vec![12, 13, 14]));
+        assert_eq!(revisions(&history, 14), Ok(vec![]));
+    }
+
+    #[test]
+    fn much_is_kept_for_75_seconds_only() {
+        let history = History::new(0);
+        for n in 0..100 {
+            history.append(&[change(n + 1, 1 << 20)], at(n as i64));
+        }
+        // 200 MB within 100 s: the last 75 s are there all the same.
+        assert_eq!(revisions(&history, 24).unwrap().len(), 76);
+        assert_eq!(revisions(&history, 23), Err(Forgotten { oldest: 24 }));
+    }
+
+    #[test]
+    fn one_kind_does_not_push_its_events_into_anothers() {
+        let history = History::new(0);
+        history.append(&[change(1, 10)], at(0));
+        let pods = api::kind_of::<api::core::v1::Pod>();
+        assert_eq!(history.after(pods, 0, 10).unwrap().len(), 0);
+        history.restart(5);
+        assert_eq!(revisions(&history, 4), Err(Forgotten { oldest: 5 }));
+    }
+}

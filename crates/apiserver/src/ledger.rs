@@ -82,9 +82,19 @@ pub(crate) struct Ledger {
     places: Places,
     handed: Handed,
     view: watch::Sender<Arc<View>>,
+    ended: watch::Sender<bool>,
     pub(crate) history: History,
     pub(crate) feed: Feed,
     clock: Arc<dyn Clock>,
+}
+
+/// Says, however the following ends, that it has.
+struct Ended<'a>(&'a Ledger);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.ended.send_replace(true);
+    }
 }
 
 impl Ledger {
@@ -103,6 +113,7 @@ impl Ledger {
             history: History::new(view.revision),
             feed: client::feed(BACKLOG, view.world.clone()),
             view: watch::Sender::new(Arc::new(view)),
+            ended: watch::Sender::new(false),
             clock,
         };
         Ok((ledger, watch))
@@ -131,16 +142,28 @@ impl Ledger {
     /// Waits until this process has seen a revision.
     pub(crate) async fn reached(&self, revision: u64) -> Arc<View> {
         if self.view.borrow().revision < revision {
-            let mut view = self.view.subscribe();
-            if let Ok(view) = view.wait_for(|it| it.revision >= revision).await {
-                return view.clone();
+            let (mut view, mut ended) = (self.view.subscribe(), self.ended.subscribe());
+            tokio::select! {
+                reached = view.wait_for(|it| it.revision >= revision) => {
+                    if let Ok(view) = reached {
+                        return view.clone();
+                    }
+                }
+                // Nothing more will come: what there is has to do.
+                _ = ended.wait_for(|it| *it) => {}
             }
         }
         self.view()
     }
 
+    /// Whether the ledger is not followed any more: the store is closed, or something broke.
+    pub(crate) fn has_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
     /// Follows the ledger for as long as the store is open.
     pub(crate) async fn follow(&self, store: &dyn Store, mut watch: Box<dyn store::Watch>) {
+        let _ended = Ended(self);
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(5));
         loop {
             match watch.next().await {

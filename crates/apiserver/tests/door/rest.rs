@@ -415,11 +415,14 @@ async fn readiness_names_what_is_missing() {
         }
     });
     let reply = door.get("/readyz").await.is(500);
-    assert_eq!(reply.text, "[+]ping ok\n[-]loops failed: reason withheld\nreadyz check failed\n");
+    assert_eq!(
+        reply.text,
+        "[+]ping ok\n[+]ledger ok\n[-]loops failed: reason withheld\nreadyz check failed\n"
+    );
     door.get("/livez").await.is(200);
     door.get("/readyz/loops").await.is(500);
     ready.store(true, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(door.get("/readyz").await.is(200).text, "ok");
     let verbose = door.get("/readyz?verbose").await.is(200);
-    assert_eq!(verbose.text, "[+]ping ok\n[+]loops ok\nreadyz check passed\n");
+    assert_eq!(verbose.text, "[+]ping ok\n[+]ledger ok\n[+]loops ok\nreadyz check passed\n");
 }

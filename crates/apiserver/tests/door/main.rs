@@ -5,6 +5,7 @@ mod kubectl;
 mod lists;
 mod local;
 mod nodes;
+mod openapi;
 mod rest;
 mod strict;
 mod watches;

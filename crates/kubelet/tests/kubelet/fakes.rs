@@ -138,6 +138,8 @@ pub(crate) struct FakeRuntime {
     pub(crate) deaf: bool,
     pub(crate) crash: Mutex<Option<CrashAt>>,
     pub(crate) crashed: Notify,
+    /// Where streams are.
+    pub(crate) streams: Mutex<Option<String>>,
 }
 
 impl FakeRuntime {
@@ -149,6 +151,7 @@ impl FakeRuntime {
             deaf,
             crash: Mutex::default(),
             crashed: Notify::new(),
+            streams: Mutex::default(),
         })
     }
 
@@ -475,7 +478,8 @@ impl Runtime for FakeRuntime {
     }
 
     fn exec(&self, _: message::ExecRequest) -> BoxFuture<'_, Result<String>> {
-        Box::pin(async { Err(refused("no streams here")) })
+        let url = self.streams.lock().unwrap().clone();
+        Box::pin(async { url.ok_or_else(|| refused("no streams here")) })
     }
 
     fn attach(&self, _: message::AttachRequest) -> BoxFuture<'_, Result<String>> {

@@ -3,7 +3,7 @@
 use crate::fakes::{Node, with_volumes};
 use api::Object;
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -14,7 +14,10 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use std::{io::Write, sync::Arc};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UnixListener},
+};
 
 struct Authority {
     certificate: CertificateDer<'static>,
@@ -57,6 +60,17 @@ impl Authority {
     }
 
     async fn get(&self, group: &str, port: u16, path: &str) -> (StatusCode, Incoming) {
+        let request = Request::get(path).header("host", "n1").body(Empty::<Bytes>::new()).unwrap();
+        let answer = self.send(group, port, request).await;
+        (answer.status(), answer.into_body())
+    }
+
+    async fn send(
+        &self,
+        group: &str,
+        port: u16,
+        request: Request<Empty<Bytes>>,
+    ) -> Response<Incoming> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (chain, key) = self.leaf(group);
         let config = ClientConfig::builder_with_provider(provider)
@@ -70,10 +84,8 @@ impl Authority {
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let stream = TokioIo::new(connector.connect(name, stream).await.unwrap());
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
-        let request = Request::get(path).header("host", "n1").body(Empty::<Bytes>::new()).unwrap();
-        let answer = sender.send_request(request).await.unwrap();
-        (answer.status(), answer.into_body())
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.unwrap()
     }
 
     async fn text(&self, group: &str, port: u16, path: &str) -> (u16, String) {
@@ -119,4 +131,55 @@ async fn tells_administrators_and_nobody_else_what_containers_print() {
     assert_eq!((status, why.as_str()), (404, "pod \"none\" does not exist"));
     let (status, _) = authority.text(admin, port, "/exec/default/web-0/nobody?command=x").await;
     assert_eq!(status, 500);
+}
+
+/// Agrees to one upgrade of `/exec/t1` and gives back what it gets, in capitals.
+async fn shout(listener: UnixListener) {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    assert!(
+        head.starts_with("get /exec/t1 http/1.1") && head.contains("sec-websocket-key: k"),
+        "{head}"
+    );
+    let agreed = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: a\r\n\r\n";
+    stream.write_all(agreed.as_bytes()).await.unwrap();
+    let mut said = [0; 5];
+    stream.read_exact(&mut said).await.unwrap();
+    stream.write_all(&said.to_ascii_uppercase()).await.unwrap();
+}
+
+#[tokio::test]
+async fn streams_of_a_command_are_handed_on_byte_for_byte() {
+    let authority = Authority::new();
+    let node = Node::new();
+    let pod = with_volumes(&node.client);
+    node.client.put(pod);
+    let running = node.start_with(Some(authority.server())).await;
+    let port = running.kubelet.port().expect("a server");
+    node.until_ready("web-0").await;
+    let socket = node.directory.path().join("s.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    *node.runtime.streams.lock().unwrap() = Some(format!("unix://{}/exec/t1", socket.display()));
+    let shouting = tokio::spawn(shout(listener));
+    let request = Request::get("/exec/default/web-0/app?command=sh&input=1&output=1")
+        .header("host", "n1")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-key", "k")
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let answer = authority.send("system:masters", port, request).await;
+    assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(answer.headers()["sec-websocket-accept"], "a");
+    let mut stream = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+    stream.write_all(b"hello").await.unwrap();
+    let mut heard = [0; 5];
+    stream.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"HELLO");
+    shouting.await.unwrap();
+    assert_eq!(stream.read(&mut heard).await.unwrap(), 0, "it ends with the command");
 }

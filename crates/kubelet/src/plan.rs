@@ -3,6 +3,7 @@
 //! **Invariant:** nothing below does IO, awaits, reads a clock or draws a random number. The same look gives the same plan.
 
 mod action;
+mod down;
 mod fate;
 pub mod memory;
 pub mod pod;

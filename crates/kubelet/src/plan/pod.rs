@@ -7,6 +7,7 @@
 
 use super::{
     Action, Course, Memory, Next, Slot, Waiting, Why,
+    down::{deadline, spec_grace},
     fate::{Fate, fate, is_finished},
     has_started, human, is_sidecar,
     words::describe,
@@ -18,7 +19,6 @@ use api::{
         pod,
         v1::{Container, Pod, PodSpec},
     },
-    meta,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,6 @@ use stdx::Timestamp;
 
 /// Upstream: `minimumGracePeriodInSeconds`.
 pub const GRACE_SECONDS_MIN: i64 = 2;
-const GRACE_SECONDS_DEFAULT: i64 = 30;
 /// Exited containers kept for each name, besides the latest: what `lastState` and `logs --previous` show.
 const PREVIOUS_KEPT: usize = 1;
 
@@ -80,13 +79,13 @@ pub fn next(look: &Look<'_>) -> Next {
     plan.next
 }
 
-struct Plan<'a, 'b> {
-    look: &'b Look<'a>,
-    next: Next,
+pub(super) struct Plan<'a, 'b> {
+    pub(super) look: &'b Look<'a>,
+    pub(super) next: Next,
 }
 
 impl<'a> Plan<'a, '_> {
-    fn act(&mut self, action: Action) {
+    pub(super) fn act(&mut self, action: Action) {
         if !self.look.busy.contains(&action.slot()) && !self.is_in_trouble(&action) {
             self.next.actions.push(action);
         }
@@ -107,7 +106,7 @@ impl<'a> Plan<'a, '_> {
         true
     }
 
-    fn wake_at(&mut self, at: Timestamp) {
+    pub(super) fn wake_at(&mut self, at: Timestamp) {
         if at > self.look.now {
             let earlier = self.next.wake_at.map_or(at, |it| it.min(at));
             self.next.wake_at = Some(earlier);
@@ -304,7 +303,7 @@ impl<'a> Plan<'a, '_> {
         }
     }
 
-    fn stop(&mut self, seen: &Seen, by: Timestamp, why: Why) {
+    pub(super) fn stop(&mut self, seen: &Seen, by: Timestamp, why: Why) {
         if self.look.busy.contains(&Slot::Container(seen.name.clone())) {
             return;
         }
@@ -353,89 +352,4 @@ impl<'a> Plan<'a, '_> {
             }
         }
     }
-
-    fn down(&mut self) {
-        let look = self.look;
-        // What was begun is waited for, except images: those who fetch them are told to stop.
-        let begun = |it: &Slot| match it {
-            Slot::Container(_) | Slot::Sandbox => true,
-            Slot::Stop(_) | Slot::Volume(_) | Slot::Image(_) | Slot::Object => false,
-        };
-        let by = self.ends_by();
-        let living = |it: &&Seen| matches!(it.state, State::Running | State::Unknown);
-        let living: Vec<&Seen> = look.observed.containers.iter().filter(living).collect();
-        for seen in &living {
-            self.stop(seen, by, Why::Ending);
-        }
-        if !living.is_empty() || look.busy.iter().any(begun) {
-            return;
-        }
-        for sandbox in &look.observed.sandboxes {
-            if sandbox.ready || !look.memory.stopped.contains(&sandbox.id) {
-                self.act(Action::StopSandbox { id: sandbox.id.clone() });
-                return;
-            }
-        }
-        self.next.ended = true;
-        for volume in look.mounted {
-            match look.volumes.get(volume) {
-                Some(VolumeState::Held { until, .. }) if *until > look.now => self.wake_at(*until),
-                Some(_) | None => {
-                    let unpublish = Action::Unpublish { volume: volume.clone() };
-                    self.act(unpublish);
-                }
-            }
-        }
-        let publishing = look.busy.iter().any(|it| matches!(it, Slot::Volume(_)));
-        if !look.mounted.is_empty() || publishing {
-            return;
-        }
-        match self.next.course {
-            Course::Up | Course::Finished => {}
-            Course::Terminating => {
-                let held = look.pod.is_some_and(|it| {
-                    it.metadata.deletion_grace_period_seconds == Some(0)
-                        && it.metadata.finalizers.as_ref().is_some_and(|it| !it.is_empty())
-                });
-                if !held {
-                    self.act(Action::Delete);
-                }
-            }
-            Course::Gone => {
-                for sandbox in &look.observed.sandboxes {
-                    let id = sandbox.id.clone();
-                    self.act(Action::RemoveSandbox { id });
-                }
-                if look.observed.sandboxes.is_empty() && look.busy.is_empty() {
-                    self.next.actions.push(Action::Forget);
-                }
-            }
-        }
-    }
-
-    /// When the last process is killed.
-    fn ends_by(&self) -> Timestamp {
-        let look = self.look;
-        let soonest = deadline(look.now, GRACE_SECONDS_MIN);
-        let asked = match look.pod {
-            Some(pod) => match &pod.metadata.deletion_timestamp {
-                Some(at) => meta::timestamp_of(at).plus(Duration::from_secs(1)),
-                None => deadline(look.ending_since, spec_grace(pod)),
-            },
-            None => {
-                let told = look.observed.sandboxes.iter().find_map(|it| it.grace_seconds);
-                deadline(look.ending_since, told.unwrap_or(GRACE_SECONDS_DEFAULT))
-            }
-        };
-        asked.max(soonest)
-    }
-}
-
-fn deadline(from: Timestamp, seconds: i64) -> Timestamp {
-    from.plus(Duration::from_secs(seconds.max(GRACE_SECONDS_MIN).unsigned_abs()))
-}
-
-fn spec_grace(pod: &Pod) -> i64 {
-    let spec = pod.spec.as_ref().and_then(|it| it.termination_grace_period_seconds);
-    spec.unwrap_or(GRACE_SECONDS_DEFAULT)
 }

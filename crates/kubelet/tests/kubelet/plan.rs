@@ -314,3 +314,16 @@ fn a_pod_that_never_restarts_is_finished_with_its_last_container() {
               stop sandbox s
         "#]]);
 }
+
+#[test]
+fn one_run_before_the_latest_is_kept_for_those_who_ask_what_happened() {
+    case(ONE)
+        .sandbox("s", 0, true)
+        .container("c0", "app", 0, State::Exited, 1)
+        .container("c1", "app", 1, State::Exited, 1)
+        .container("c2", "app", 2, State::Running, 0)
+        .check(expect![[r#"
+            Up
+              remove app c0
+        "#]]);
+}

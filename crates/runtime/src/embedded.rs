@@ -160,6 +160,11 @@ impl Embedded {
         Routes::new(self.runtime_service()).add_service(self.image_service())
     }
 
+    /// The ids of the sandboxes that are there.
+    pub fn sandbox_ids(&self) -> Vec<String> {
+        self.inner.sandboxes().keys().cloned().collect()
+    }
+
     /// Stops and removes every sandbox of this instance, and its control groups. Afterwards nothing of it runs or is
     /// mounted; images stay.
     pub async fn stop_all(&self) -> Result<()> {

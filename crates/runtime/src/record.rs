@@ -48,6 +48,21 @@ pub(crate) fn read<T: Wire>(directory: &Path, name: &str) -> Option<T> {
     T::from_bytes(&fs::read(directory.join(name)).ok()?)
 }
 
+/// The images that containers below a runtime's data dir use: (image id, container id). Reads the records, so that it
+/// works beside a running server and without one.
+pub fn image_users(data: &Path) -> Vec<(String, String)> {
+    let sandboxes = sandboxes(data);
+    let containers = names(&sandboxes).into_iter().map(|id| sandboxes.join(id).join("containers"));
+    let used = containers.flat_map(|directory| {
+        let user = |id: String| {
+            let record: ContainerRecord = read(&directory.join(&id), "config")?;
+            Some((record.image_id, id))
+        };
+        names(&directory).into_iter().filter_map(user).collect::<Vec<_>>()
+    });
+    used.collect()
+}
+
 /// Replaces the file as a whole.
 pub(crate) fn write(directory: &Path, name: &str, record: &impl Wire) -> Result<()> {
     let path = directory.join(name);

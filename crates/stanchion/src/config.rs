@@ -92,11 +92,7 @@ impl Flags {
             bail!("use runtime {:?}: only \"embedded\" is there", self.runtime_endpoint);
         }
         let data_dir = self.data.open()?;
-        let kubelet_dir = match &self.kubelet_dir {
-            Some(dir) => dir.clone(),
-            None if data_dir == Path::new(DEFAULT_DATA_DIR) => "/var/lib/kubelet".into(),
-            None => data_dir.join("kubelet"),
-        };
+        let kubelet_dir = kubelet_dir(&data_dir, self.kubelet_dir.as_deref());
         if kubelet_dir.is_symlink() {
             bail!("use kubelet dir {}: it is a symlink", kubelet_dir.display());
         }
@@ -113,6 +109,32 @@ impl Flags {
             kubelet_dir,
             data_dir,
         })
+    }
+}
+
+/// The kubelet dir of a data dir, unless the user names one.
+pub(crate) fn kubelet_dir(data_dir: &Path, named: Option<&Path>) -> PathBuf {
+    match named {
+        Some(dir) => dir.to_owned(),
+        None if data_dir == Path::new(DEFAULT_DATA_DIR) => "/var/lib/kubelet".into(),
+        None => data_dir.join("kubelet"),
+    }
+}
+
+/// Flags of `kubeconfig`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct KubeconfigFlags {
+    #[command(flatten)]
+    data: DataDir,
+    /// Address of the server
+    #[arg(long, default_value = "https://127.0.0.1:6443")]
+    server: String,
+}
+
+impl KubeconfigFlags {
+    pub(crate) fn print(&self) -> Result<()> {
+        print!("{}", crate::pki::Authority::open(&self.data.open()?)?.kubeconfig(&self.server)?);
+        Ok(())
     }
 }
 
@@ -135,7 +157,8 @@ pub(crate) fn instance(data_dir: &Path) -> String {
 }
 
 fn host_name() -> Result<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").context("read the host's name")?;
+    let text =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").context("read the host's name")?;
     Ok(text.trim().to_lowercase())
 }
 
@@ -197,7 +220,10 @@ mod tests {
     fn ranges_are_read_exactly() {
         let cidr: Cidr = "10.96.0.0/12".parse().unwrap();
         assert_eq!(cidr.address(10), Ipv4Addr::new(10, 96, 0, 10));
-        assert_eq!("10.244.0.0/16".parse::<Cidr>().unwrap().first(24).unwrap().to_string(), "10.244.0.0/24");
+        assert_eq!(
+            "10.244.0.0/16".parse::<Cidr>().unwrap().first(24).unwrap().to_string(),
+            "10.244.0.0/24"
+        );
         for text in ["10.96.0.1/12", "10.96.0.0", "x/1", "10.0.0.0/33", "fd00::/8"] {
             assert!(text.parse::<Cidr>().is_err(), "{text}");
         }

@@ -83,7 +83,8 @@ pub(crate) async fn publish(client: &dyn Client, server: SocketAddr) -> Result<(
     match world.get::<Endpoints>(&key) {
         None => changes.push(Change::create(endpoints)),
         Some(old) if old.subsets != endpoints.subsets => {
-            changes.push(Change::update(Endpoints { subsets: endpoints.subsets, ..old.to_owned() }));
+            changes
+                .push(Change::update(Endpoints { subsets: endpoints.subsets, ..old.to_owned() }));
         }
         Some(_) => {}
     }

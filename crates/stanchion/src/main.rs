@@ -1,1 +1,68 @@
-fn main() {}
+//! One binary, wired together. Nothing is decided here: `up` opens the rooms in order and hands each
+//! the ones that it may know.
+
+mod apply;
+mod config;
+mod defaults;
+mod down;
+mod image;
+mod log;
+mod network;
+mod pki;
+mod progress;
+mod up;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Persistent storage and stateful workloads with the Kubernetes API, in one binary.
+#[derive(Parser)]
+#[command(name = "stanchion", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    log: log::Flags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the control plane and one node in this process, in the foreground
+    Up(Box<config::Flags>),
+    /// Run the control plane only
+    Server(Box<config::Flags>),
+    /// Stop every pod of a data dir, unmount and detach everything, keep the data
+    Down(down::Flags),
+    /// `down`, then erase the data dir
+    Reset(down::ResetFlags),
+    /// Container images of a data dir
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Print the admin's kubeconfig
+    Kubeconfig(config::KubeconfigFlags),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.log.start();
+    let done = match cli.command {
+        Command::Up(flags) => up::run(*flags),
+        Command::Server(flags) => up::run(config::Flags { no_node: true, ..*flags }),
+        Command::Down(flags) => down::run(&flags),
+        Command::Reset(flags) => down::reset(&flags),
+        Command::Image(command) => image::run(&command),
+        Command::Kubeconfig(flags) => flags.print(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What was attempted, then each cause once.
+fn one_line(error: &anyhow::Error) -> String {
+    stdx::one_line(error.as_ref())
+}

@@ -1,0 +1,104 @@
+//! `stanchion down` and `reset`: nothing of an instance runs, is mounted or attached afterwards.
+
+use crate::{
+    config::{self, Flags as UpFlags},
+    pki::Authority,
+    up::{Node, Plane},
+};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use std::{
+    io::{BufRead, Write},
+    path::{Path, PathBuf},
+};
+use stdx::Shutdown;
+
+#[derive(Args)]
+pub(crate) struct Flags {
+    /// The flags that `up` was given
+    #[command(flatten)]
+    up: UpFlags,
+}
+
+#[derive(Args)]
+pub(crate) struct ResetFlags {
+    #[command(flatten)]
+    down: Flags,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) fn run(flags: &Flags) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("start")?;
+    let done = runtime.block_on(stop(&flags.up));
+    runtime.shutdown_background();
+    done
+}
+
+pub(crate) fn reset(flags: &ResetFlags) -> Result<()> {
+    let data_dir = flags.down.up.data.open()?;
+    if !flags.yes && !confirmed(&data_dir)? {
+        bail!("erase {}: not confirmed", data_dir.display());
+    }
+    run(&flags.down)?;
+    let kubelet_dir = config::kubelet_dir(&data_dir, flags.down.up.kubelet_dir.as_deref());
+    for dir in [&kubelet_dir, &data_dir] {
+        if let Some(mounted) = mounts_below(dir)?.first() {
+            bail!("erase {}: {} is mounted", dir.display(), mounted.display());
+        }
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("erase {}", dir.display()));
+            }
+            _ => {}
+        }
+    }
+    println!("erased {}", data_dir.display());
+    Ok(())
+}
+
+/// Opens ledger and node as `up` does (which fails while an `up` holds them), and lets the node take
+/// down what it finds instead of running it.
+async fn stop(flags: &UpFlags) -> Result<()> {
+    let settings = flags.settle()?;
+    let (_shutdown, signal) = Shutdown::new();
+    let authority = Authority::open(&settings.data_dir)?;
+    // The node's server is not asked for anything here: any port will do.
+    let flags = UpFlags { kubelet_port: 0, ..flags.clone() };
+    let plane = Plane::open(&flags, &settings, &authority).await?;
+    let node = Node::open(&flags, &settings, &authority, &plane, signal).await?;
+    let pods = node.runtime.sandbox_ids().len();
+    let volumes = mounts_below(&settings.kubelet_dir)?.len();
+    node.kubelet
+        .drain_all()
+        .await
+        .map_err(|failures| anyhow!("stop the pods: {}", failures.join("; ")))?;
+    node.runtime.stop_all().await.context("stop the pods")?;
+    let left = mounts_below(&settings.kubelet_dir)?;
+    for point in &left {
+        let name = point.display().to_string();
+        volumes::mount::unmount(&name, point).await.with_context(|| format!("unmount {name}"))?;
+    }
+    let bridge = network::bridge_name(&settings.instance);
+    network::remove_all(&settings.instance, &bridge).await.context("remove the interfaces")?;
+    let kept = settings.data_dir.display();
+    println!("stopped {pods} pods, unmounted {volumes} mounts; the data is kept in {kept}");
+    Ok(())
+}
+
+/// The deepest first: a bind goes before what it shows.
+fn mounts_below(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mounts = volumes::mount::mounts_below(dir).context("read the mounts")?;
+    let mut points: Vec<PathBuf> = mounts.into_iter().map(|it| it.point).collect();
+    points.sort_by_key(|it| std::cmp::Reverse(it.components().count()));
+    Ok(points)
+}
+
+fn confirmed(data_dir: &Path) -> Result<bool> {
+    print!("Erase {} with all its volumes? Type yes: ", data_dir.display());
+    std::io::stdout().flush().context("ask")?;
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("read the answer")?;
+    Ok(line.trim() == "yes")
+}

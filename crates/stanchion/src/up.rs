@@ -1,0 +1,332 @@
+//! `stanchion up`: opens the rooms in order, says when every loop runs, and waits to be stopped.
+
+use crate::{
+    apply,
+    config::{Flags, Settings},
+    defaults, image,
+    network::Interfaces,
+    pki::{self, Authority, Identity},
+};
+use ::network::{Ipv4Cidr, Network, dns};
+use ::runtime::Embedded;
+use anyhow::{Context, Result, anyhow};
+use apiserver::{Server, Tls, TlsNodeProxy};
+use client::Client;
+use kubelet::{Kubelet, runtime::cri::Cri};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+use stdx::{BoxFuture, Shutdown, ShutdownSignal, SystemClock, SystemEntropy};
+use store::Store;
+use tokio::net::TcpListener;
+use world::{CallFailure, Outcome, Place, VolumeCall};
+
+/// The API that is spoken here, and by whom.
+pub(crate) const VERSION: &str = concat!("v1.36.0+stanchion.", env!("CARGO_PKG_VERSION"));
+
+pub(crate) fn run(flags: Flags) -> Result<()> {
+    let begun = Instant::now();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start")?;
+    let done = runtime.block_on(up(flags, begun));
+    // Blocking work that is under way (a mount, a sync) ends by itself; nobody waits for it here.
+    runtime.shutdown_background();
+    done
+}
+
+async fn up(flags: Flags, begun: Instant) -> Result<()> {
+    let settings = flags.settle()?;
+    if !flags.no_node && !rustix::process::geteuid().is_root() {
+        return Err(anyhow!(
+            "start a node: it needs root for namespaces and mounts; `up --no-node` runs without"
+        ));
+    }
+    let (shutdown, signal) = Shutdown::new();
+    let authority = Authority::open(&settings.data_dir)?;
+    let plane = Plane::open(&flags, &settings, &authority).await?;
+    let client = plane.server.client("system:stanchion");
+    defaults::create(&*client).await?;
+    let node = match flags.no_node {
+        true => None,
+        false => Some(Node::open(&flags, &settings, &authority, &plane, signal.clone()).await?),
+    };
+
+    let mut listeners = vec![bind(flags.listen).await?];
+    let port = listeners[0].local_addr().context("read the API's address")?.port();
+    let listen = SocketAddr::new(flags.listen.ip(), port);
+    if let Some(node) = &node {
+        let address = SocketAddr::new(node.network.host_gateway(), port);
+        listeners.push(bind(address).await?);
+        defaults::publish(&*client, address).await?;
+    }
+    let identity = authority.server("kube-apiserver", plane.hosts(&flags, node.as_ref()))?;
+    let tls = Tls::from_pem(
+        identity.certificate.as_bytes(),
+        identity.key.as_bytes(),
+        authority.certificate().as_bytes(),
+    )?;
+    let serve = plane.server.clone().serve(listeners, tls, signal.clone());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move { serve.await.context("serve the API") });
+
+    let mut loops = controllers::controllers();
+    loops.push(Arc::new(scheduler::Scheduler));
+    let volumes = Arc::new(Places {
+        node: settings.node_name.clone(),
+        kubelet: node.as_ref().map(|it| it.kubelet.clone()),
+    });
+    let hands = manager::Hands {
+        client: plane.server.client("system:serviceaccount:kube-system:controller-manager"),
+        volumes,
+        clock: Arc::new(SystemClock),
+    };
+    let turning = manager::start(loops, hands, signal.clone()).await;
+    for task in turning {
+        tasks.spawn(async move { task.await.context("turn a loop") });
+    }
+    if let Some(node) = &node {
+        let (kubelet, signal) = (node.kubelet.clone(), signal.clone());
+        tasks.spawn(async move {
+            kubelet.run(signal).await;
+            Ok(())
+        });
+    }
+
+    let url = format!("https://{}", reachable(listen));
+    pki::write_private(&settings.kubeconfig, &authority.kubeconfig(&url)?)?;
+    let ready_ms = begun.elapsed().as_millis();
+    println!("ready in {ready_ms} ms · {url} · KUBECONFIG={}", settings.kubeconfig.display());
+
+    let applied = async {
+        match flags.apply.is_empty() {
+            true => Ok(()),
+            false => apply::run(client.clone(), &flags.apply).await,
+        }
+    };
+    let stopped = stop_requested();
+    tokio::pin!(stopped);
+    tokio::select! {
+        asked = &mut stopped => asked?,
+        applied = applied => {
+            applied?;
+            tokio::select! {
+                asked = &mut stopped => asked?,
+                ended = tasks.join_next() => early(ended)?,
+            }
+        }
+        ended = tasks.join_next() => early(ended)?,
+    }
+    shutdown.begin();
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("stop")??;
+    }
+    Ok(())
+}
+
+/// A part that ends before it was asked to takes the process with it: half a cluster helps nobody.
+fn early(ended: Option<Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
+    match ended {
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(error)) => Err(error).context("a part of the server ended"),
+        Some(Ok(Ok(()))) | None => Err(anyhow!("a part of the server ended by itself")),
+    }
+}
+
+async fn stop_requested() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))
+}
+
+/// Where a client on this host finds an address that may mean "all of them".
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    match listen.ip().is_unspecified() {
+        true => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port()),
+        false => listen,
+    }
+}
+
+/// The ledger and its door.
+pub(crate) struct Plane {
+    pub(crate) server: Arc<Server>,
+    first_service: Ipv4Addr,
+}
+
+impl Plane {
+    pub(crate) async fn open(
+        flags: &Flags,
+        settings: &Settings,
+        authority: &Authority,
+    ) -> Result<Plane> {
+        let clock = Arc::new(SystemClock);
+        let state = settings.data_dir.join("state");
+        let store: Arc<dyn Store> = store::backend::open(&flags.store, &state, clock.clone())
+            .with_context(|| format!("open the ledger of {}", settings.data_dir.display()))?;
+        let own = authority.client("kube-apiserver-kubelet-client", "system:masters")?;
+        let tls = tls(&own, authority)?;
+        let proxy = TlsNodeProxy::new(tls.chain, tls.key, tls.client_ca)?;
+        let config = apiserver::Config {
+            service_cidr: flags.service_cidr.to_string(),
+            admission_enabled: flags.enable_admission_plugins.iter().cloned().collect(),
+            admission_disabled: flags.disable_admission_plugins.iter().cloned().collect(),
+            clock,
+            entropy: Arc::new(SystemEntropy::default()),
+            version: VERSION.to_owned(),
+            node_proxy: Some(Arc::new(proxy)),
+        };
+        let server = apiserver::open(store, config).await.context("open the API")?;
+        Ok(Plane { server, first_service: flags.service_cidr.address(1) })
+    }
+
+    /// Every name under which the API is called.
+    fn hosts(&self, flags: &Flags, node: Option<&Node>) -> Vec<String> {
+        let service = "kubernetes.default.svc";
+        let mut hosts: Vec<String> =
+            ["localhost", "kubernetes", "kubernetes.default", service].map(str::to_owned).into();
+        hosts.push(format!("{service}.{}", flags.cluster_domain));
+        hosts.push("127.0.0.1".to_owned());
+        hosts.push(self.first_service.to_string());
+        hosts.push(reachable(flags.listen).ip().to_string());
+        hosts.extend(node.map(|it| it.network.host_gateway().to_string()));
+        hosts.sort();
+        hosts.dedup();
+        hosts
+    }
+}
+
+fn tls(identity: &Identity, authority: &Authority) -> Result<Tls> {
+    let (chain, key) = (identity.certificate.as_bytes(), identity.key.as_bytes());
+    Tls::from_pem(chain, key, authority.certificate().as_bytes()).context("read a certificate")
+}
+
+/// The hands of this process.
+pub(crate) struct Node {
+    pub(crate) kubelet: Arc<Kubelet>,
+    pub(crate) runtime: Embedded,
+    pub(crate) network: Network,
+}
+
+impl Node {
+    pub(crate) async fn open(
+        flags: &Flags,
+        settings: &Settings,
+        authority: &Authority,
+        plane: &Plane,
+        signal: ShutdownSignal,
+    ) -> Result<Node> {
+        let cidr = |it: crate::config::Cidr| -> Result<Ipv4Cidr> {
+            it.to_string().parse().map_err(|error| anyhow!("read range {it}: {error}"))
+        };
+        let pod_cidr = cidr(settings.pod_cidr)?;
+        let network = Network::start(::network::Config {
+            instance: settings.instance.clone(),
+            bridge: ::network::bridge_name(&settings.instance),
+            pod_cidr,
+            dns_address: settings.cluster_dns,
+            data_dir: settings.data_dir.clone(),
+        })
+        .await
+        .context("start the pod network")?;
+        let zone = dns::Zone::new(
+            &flags.cluster_domain,
+            vec![cidr(flags.cluster_cidr)?, cidr(flags.service_cidr)?],
+            vec![IpAddr::V4(settings.cluster_dns)],
+        )
+        .context("make the cluster's DNS zone")?;
+        let names = dns::Server::bind(dns::Config {
+            listen: vec![SocketAddr::new(IpAddr::V4(settings.cluster_dns), 53)],
+            zone,
+            resolv_conf: "/etc/resolv.conf".into(),
+        })
+        .await
+        .context("start the cluster's DNS")?;
+        tokio::spawn(names.serve(plane.server.client("system:dns"), signal.clone()));
+
+        let images = image::open(&settings.data_dir)?;
+        images.import_builtin().context("import the built-in images")?;
+        let runtime = ::runtime::open(::runtime::Config {
+            data_dir: settings.data_dir.join("runtime"),
+            instance: settings.instance.clone(),
+            images,
+            network: Arc::new(Interfaces(network.clone())),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy::default()),
+            shutdown: signal,
+        })
+        .await
+        .context("start the container runtime")?;
+        network.sweep(runtime.sandbox_ids()).await.context("sweep interfaces of gone pods")?;
+
+        let address = network.host_gateway().to_string();
+        let hosts = vec![settings.node_name.clone(), address.clone()];
+        let identity = authority.server(&format!("system:node:{}", settings.node_name), hosts)?;
+        let config = kubelet::Config {
+            node_name: settings.node_name.clone(),
+            node_address: address,
+            kubelet_dir: settings.kubelet_dir.clone(),
+            log_dir: settings.data_dir.join("log/pods"),
+            data_dir: settings.data_dir.clone(),
+            pod_cidr: settings.pod_cidr.to_string(),
+            cluster_dns: settings.cluster_dns.to_string(),
+            cluster_domain: flags.cluster_domain.clone(),
+            port: flags.kubelet_port,
+            tls: Some(tls(&identity, authority)?.server_config()?),
+            cgroup_root: format!("/stanchion-{}", settings.instance),
+            instance: settings.instance.clone(),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy::default()),
+            version: VERSION.to_owned(),
+        };
+        let plugins = volumes::plugins(&volumes::Config {
+            data_dir: settings.data_dir.clone(),
+            node_name: settings.node_name.clone(),
+            instance: settings.instance.clone(),
+        });
+        let user = format!("system:node:{}", settings.node_name);
+        let client: Arc<dyn Client> = plane.server.client(&user);
+        let cri = Arc::new(Cri::new(runtime.services()));
+        let kubelet =
+            kubelet::start(config, client, cri, plugins).await.context("start the node")?;
+        Ok(Node { kubelet: Arc::new(kubelet), runtime, network })
+    }
+}
+
+/// Volume calls go to the node that they name; this process knows its own.
+struct Places {
+    node: String,
+    kubelet: Option<Arc<Kubelet>>,
+}
+
+impl manager::Volumes for Places {
+    fn call<'a>(
+        &'a self,
+        place: &'a Place,
+        call: &'a VolumeCall,
+    ) -> BoxFuture<'a, Result<Outcome, CallFailure>> {
+        Box::pin(async move {
+            let elsewhere = match place {
+                Place::Node(name) if *name != self.node => Some(name.as_str()),
+                Place::Node(_) | Place::Anywhere => None,
+            };
+            match (&self.kubelet, elsewhere) {
+                (Some(kubelet), None) => kubelet.call(call).await,
+                (_, name) => {
+                    let name = name.unwrap_or("any node");
+                    let message = format!("no way to {name}: it is not part of this process");
+                    Err(CallFailure { retry: true, message })
+                }
+            }
+        })
+    }
+}

@@ -7,11 +7,17 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
 use std::{
     fs,
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// A certificate and its key, both PEM.
@@ -70,6 +76,32 @@ impl Authority {
     /// A client's certificate: user and group.
     pub(crate) fn client(&self, user: &str, group: &str) -> Result<Identity> {
         self.leaf(user, group, Vec::new(), ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// TLS in which both sides show a certificate of this authority.
+    pub(crate) fn mutual(&self, own: &Identity) -> Result<Arc<ServerConfig>> {
+        let attempt = "set up mutual TLS";
+        let certificates = |pem: &str| -> Result<Vec<CertificateDer<'static>>> {
+            let all = CertificateDer::pem_slice_iter(pem.as_bytes());
+            all.collect::<Result<_, _>>().context("read a certificate")
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(self.certificate())? {
+            roots.add(certificate).context(attempt)?;
+        }
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .context(attempt)?;
+        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).context("read a key")?;
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .context(attempt)?
+            .with_client_cert_verifier(clients)
+            .with_single_cert(certificates(&own.certificate)?, key)
+            .context(attempt)?;
+        Ok(Arc::new(config))
     }
 
     fn leaf(

@@ -281,7 +281,7 @@ impl Node {
             cluster_dns: settings.cluster_dns.to_string(),
             cluster_domain: flags.cluster_domain.clone(),
             port: flags.kubelet_port,
-            tls: Some(tls(&identity, authority)?.server_config()?),
+            tls: Some(authority.mutual(&identity)?),
             cgroup_root: format!("/stanchion-{}", settings.instance),
             instance: settings.instance.clone(),
             clock: Arc::new(SystemClock),

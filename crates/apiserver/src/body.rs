@@ -7,12 +7,20 @@ use api::{AnyKind, AnyObject, Failure, KindRef};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use std::time::Duration;
 
 /// Upstream's `MaxRequestBodyBytes`: 3 MiB.
 pub(crate) const BYTES_MAX: usize = 3 * 1024 * 1024;
 
+/// Upstream's `--request-timeout`: a client that sends slower than this sends nothing.
+const WAIT: Duration = Duration::from_secs(60);
+
 pub(crate) async fn read(body: hyper::body::Incoming) -> Result<Bytes, Failure> {
-    match Limited::new(body, BYTES_MAX).collect().await {
+    let Some(read) = stdx::timeout(WAIT, Limited::new(body, BYTES_MAX).collect()).await else {
+        let why = "Timeout: request did not complete within requested timeout";
+        return Err(Failure::new(504, "Timeout", why));
+    };
+    match read {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
             let why = format!("Request entity too large: limit is {BYTES_MAX}");

@@ -78,6 +78,14 @@ impl Drop for Entry {
     }
 }
 
+struct Workers<'a>(&'a Kubelet);
+
+impl Drop for Workers<'_> {
+    fn drop(&mut self) {
+        self.0.end_workers();
+    }
+}
+
 /// Opens the ledger, binds the server and registers the node. Nothing runs yet.
 pub async fn start(
     config: Config,
@@ -116,6 +124,8 @@ impl Kubelet {
 
     /// Turns until shutdown. Containers stay as they are.
     pub async fn run(self: &Arc<Self>, mut shutdown: ShutdownSignal) {
+        // Workers end with this call, however it ends.
+        let _workers = Workers(self);
         let mut ticks = self.shared.client.follow();
         let world = self.shared.client.world();
         self.look_at_all(&world);
@@ -138,6 +148,9 @@ impl Kubelet {
             () = node::keep(&self.config, &self.shared) => {}
             () = serve => {}
         }
+    }
+
+    fn end_workers(&self) {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 

@@ -14,6 +14,7 @@ impl Kubelet {
     ///
     /// For a node whose `run` is not turning. Objects are not touched: the next start brings the pods back.
     pub async fn drain_all(&self) -> Result<(), Vec<String>> {
+        self.end_workers();
         let mut uids = BTreeSet::new();
         let mut failures = Vec::new();
         match self.shared.runtime.pods().await {

@@ -2,11 +2,11 @@
 
 use api::{
     Object,
-    apps::v1::StatefulSet,
+    apps::v1::{ControllerRevision, StatefulSet},
     core::{
         persistent_volume as volumes, persistent_volume_claim as claims,
         pod::is_ready,
-        v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+        v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount},
     },
     storage::v1::StorageClass,
 };
@@ -174,5 +174,49 @@ async fn a_hundred_equal_claims_get_a_hundred_different_volumes() {
     };
     cluster.until(bound).await;
     assert_eq!(cluster.client.world().all::<StorageClass>().count(), 0);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_namespace_takes_along_all_that_is_in_it() {
+    let mut cluster = start().await;
+    cluster.node("n1").await;
+    cluster.create(&class()).await.unwrap();
+    let name = json!({"name": "a"});
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": name});
+    cluster.create(&namespace).await.unwrap();
+    let account = |world: &World| world.list::<ServiceAccount>("a").next().map(drop);
+    cluster.until(account).await;
+    let mut set = web(2, None);
+    set["metadata"]["namespace"] = "a".into();
+    cluster.create(&set).await.unwrap();
+    let ready = |world: &World| world.list::<Pod>("a").filter(|it| is_ready(it)).count();
+    cluster.until(|world| (ready(world) == 2).then_some(())).await;
+
+    let namespace = cluster.client.world().cluster::<Namespace>("a").unwrap();
+    cluster.client.write(vec![Change::delete(&*namespace)]).await.unwrap();
+    let gone = |world: &World| world.cluster::<Namespace>("a").is_none().then_some(());
+    cluster.until(gone).await;
+    let world = cluster.client.world();
+    let left: Vec<_> = world.tables().flat_map(|it| it.rows(Some("a"))).collect();
+    assert!(left.is_empty(), "{left:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_set_owned_goes_with_it_and_its_claims_stay() {
+    let mut cluster = start().await;
+    cluster.node("n1").await;
+    cluster.create(&class()).await.unwrap();
+    cluster.create(&web(2, None)).await.unwrap();
+    cluster.until(|world| (ready(world).len() == 2).then_some(())).await;
+    let key = ObjectKey::new("default", "web");
+    let set = cluster.client.world().get::<StatefulSet>(&key).unwrap();
+    cluster.client.write(vec![Change::delete(&*set)]).await.unwrap();
+    let left = |world: &World| {
+        world.list::<Pod>("default").count() + world.list::<ControllerRevision>("default").count()
+    };
+    cluster.until(|world| (left(world) == 0).then_some(())).await;
+    assert_eq!(cluster.client.world().list::<PersistentVolumeClaim>("default").count(), 2);
     cluster.stop().await;
 }

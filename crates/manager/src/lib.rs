@@ -17,25 +17,27 @@ use std::sync::Arc;
 use stdx::{Clock, ShutdownSignal};
 use world::Controller;
 
-/// What every loop needs.
+/// What one loop needs.
 #[derive(Clone)]
-pub struct Hands {
-    pub client: Arc<dyn Client>,
-    pub volumes: Arc<dyn Volumes>,
-    pub clock: Arc<dyn Clock>,
+pub(crate) struct Hands {
+    pub(crate) client: Arc<dyn Client>,
+    pub(crate) volumes: Arc<dyn Volumes>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// Starts one task a controller. Each has looked at the whole world once before this returns; all of
-/// them end when shutdown begins.
-pub async fn start(
+/// Starts one task a controller; all of them end when shutdown begins. `connect` gives each a client of
+/// its own, by its name: it writes and speaks in events as itself.
+pub fn start(
     controllers: Vec<Arc<dyn Controller>>,
-    hands: Hands,
+    connect: impl Fn(&str) -> Arc<dyn Client>,
+    volumes: Arc<dyn Volumes>,
+    clock: Arc<dyn Clock>,
     shutdown: ShutdownSignal,
 ) -> Vec<tokio::task::JoinHandle<()>> {
-    let mut tasks = Vec::new();
-    for controller in controllers {
-        let turn = turn::Turn::new(controller, hands.clone());
-        tasks.push(tokio::spawn(turn.run(shutdown.clone())));
-    }
-    tasks
+    let task = |controller: Arc<dyn Controller>| {
+        let client = connect(controller.name());
+        let hands = Hands { client, volumes: volumes.clone(), clock: clock.clone() };
+        tokio::spawn(turn::Turn::new(controller, hands).run(shutdown.clone()))
+    };
+    controllers.into_iter().map(task).collect()
 }

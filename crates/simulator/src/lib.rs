@@ -47,8 +47,8 @@ impl Cluster {
         let (shutdown, signal) = Shutdown::new();
         let mut loops = controllers::controllers();
         loops.push(Arc::new(scheduler::Scheduler));
-        let hands = manager::Hands { client: client.clone(), volumes: pool.clone(), clock };
-        let tasks = manager::start(loops, hands, signal).await;
+        let connect = |name: &str| server.client(name);
+        let tasks = manager::start(loops, connect, pool.clone(), clock, signal);
         Cluster { client, pool, shutdown, tasks, nodes: Vec::new() }
     }
 

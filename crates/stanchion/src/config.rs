@@ -1,7 +1,7 @@
 //! What a user may say on the command line, checked and completed.
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, Parser};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -11,14 +11,23 @@ const DEFAULT_DATA_DIR: &str = "/var/lib/stanchion";
 
 /// Where everything of one instance lies.
 #[derive(Args, Clone, Debug)]
+#[group(skip)]
 pub(crate) struct DataDir {
     /// State, images, volumes and certificates of this instance
     #[arg(long, default_value = DEFAULT_DATA_DIR)]
     pub(crate) data_dir: PathBuf,
 }
 
+/// Flags at their defaults.
+#[derive(Parser)]
+struct Recalled {
+    #[command(flatten)]
+    flags: Flags,
+}
+
 /// The flags of `up` and `server`.
 #[derive(Args, Clone, Debug)]
+#[group(skip)]
 pub(crate) struct Flags {
     #[command(flatten)]
     pub(crate) data: DataDir,
@@ -70,7 +79,7 @@ pub(crate) struct Flags {
     pub(crate) apply: Vec<PathBuf>,
 }
 
-/// Flags with everything that they leave open filled in.
+/// Flags with everything that they leave open filled in. `up` leaves them in the data dir for `down`.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
@@ -83,7 +92,39 @@ pub(crate) struct Settings {
     pub(crate) cluster_dns: Ipv4Addr,
 }
 
+/// In the data dir: what `down` has to know of the `up` before it.
+const NODE_FILE: &str = "node.json";
+
+impl Settings {
+    /// Leaves in the data dir what the next `down` needs.
+    pub(crate) fn remember(&self) -> Result<()> {
+        let (name, kubelet_dir) = (&self.node_name, &self.kubelet_dir);
+        let text = serde_json::json!({"name": name, "kubeletDir": kubelet_dir}).to_string();
+        crate::pki::write_private(&self.data_dir.join(NODE_FILE), &text)
+    }
+}
+
 impl Flags {
+    /// The flags of the last `up` on this data dir, as far as `down` needs them.
+    pub(crate) fn recall(data: &DataDir) -> Result<Flags> {
+        let path = data.open()?.join(NODE_FILE);
+        let flags = Recalled::parse_from(["stanchion"]).flags;
+        let flags = Flags { data: data.clone(), kubelet_port: 0, ..flags };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(flags),
+            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        };
+        let value: serde_json::Value =
+            serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))?;
+        let field = |name: &str| value[name].as_str().map(str::to_owned);
+        Ok(Flags {
+            node_name: field("name"),
+            kubelet_dir: field("kubeletDir").map(PathBuf::from),
+            ..flags
+        })
+    }
+
     pub(crate) fn settle(&self) -> Result<Settings> {
         if self.store != "embedded" {
             bail!("open store {:?}: only \"embedded\" is there", self.store);

@@ -1,7 +1,7 @@
 //! `stanchion down` and `reset`: nothing of an instance runs, is mounted or attached afterwards.
 
 use crate::{
-    config::{self, Flags as UpFlags},
+    config::{DataDir, Flags as UpFlags},
     pki::Authority,
     up::{Node, Plane},
 };
@@ -14,35 +14,29 @@ use std::{
 use stdx::Shutdown;
 
 #[derive(Args)]
-pub(crate) struct Flags {
-    /// The flags that `up` was given
-    #[command(flatten)]
-    up: UpFlags,
-}
-
-#[derive(Args)]
+#[group(skip)]
 pub(crate) struct ResetFlags {
     #[command(flatten)]
-    down: Flags,
+    data: DataDir,
     /// Do not ask
     #[arg(long)]
     yes: bool,
 }
 
-pub(crate) fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(data: &DataDir) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("start")?;
-    let done = runtime.block_on(stop(&flags.up));
+    let done = runtime.block_on(stop(data));
     runtime.shutdown_background();
     done
 }
 
 pub(crate) fn reset(flags: &ResetFlags) -> Result<()> {
-    let data_dir = flags.down.up.data.open()?;
+    let data_dir = flags.data.open()?;
     if !flags.yes && !confirmed(&data_dir)? {
         bail!("erase {}: not confirmed", data_dir.display());
     }
-    run(&flags.down)?;
-    let kubelet_dir = config::kubelet_dir(&data_dir, flags.down.up.kubelet_dir.as_deref());
+    let kubelet_dir = UpFlags::recall(&flags.data)?.settle()?.kubelet_dir;
+    run(&flags.data)?;
     for dir in [&kubelet_dir, &data_dir] {
         if let Some(mounted) = mounts_below(dir)?.first() {
             bail!("erase {}: {} is mounted", dir.display(), mounted.display());
@@ -58,16 +52,15 @@ pub(crate) fn reset(flags: &ResetFlags) -> Result<()> {
     Ok(())
 }
 
-/// Opens ledger and node as `up` does (which fails while an `up` holds them), and lets the node take
-/// down what it finds instead of running it.
-async fn stop(flags: &UpFlags) -> Result<()> {
+/// Opens ledger and node as `up` does (which fails while an `up` holds them), but without network and
+/// server, and lets the node take down what it finds instead of running it.
+async fn stop(data: &DataDir) -> Result<()> {
+    let flags = UpFlags::recall(data)?;
     let settings = flags.settle()?;
     let (_shutdown, signal) = Shutdown::new();
     let authority = Authority::open(&settings.data_dir)?;
-    // The node's server is not asked for anything here: any port will do.
-    let flags = UpFlags { kubelet_port: 0, ..flags.clone() };
     let plane = Plane::open(&flags, &settings, &authority).await?;
-    let node = Node::open(&flags, &settings, &authority, &plane, signal).await?;
+    let node = Node::open(&flags, &settings, None, &plane, signal).await?;
     let pods = node.runtime.sandbox_ids().len();
     let volumes = mounts_below(&settings.kubelet_dir)?.len();
     node.kubelet

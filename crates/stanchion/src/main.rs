@@ -32,7 +32,7 @@ enum Command {
     /// Run the control plane only
     Server(Box<config::Flags>),
     /// Stop every pod of a data dir, unmount and detach everything, keep the data
-    Down(down::Flags),
+    Down(config::DataDir),
     /// `down`, then erase the data dir
     Reset(down::ResetFlags),
     /// Container images of a data dir
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Up(flags) => up::run(*flags),
         Command::Server(flags) => up::run(config::Flags { no_node: true, ..*flags }),
-        Command::Down(flags) => down::run(&flags),
+        Command::Down(data) => down::run(&data),
         Command::Reset(flags) => down::reset(&flags),
         Command::Image(command) => image::run(&command),
         Command::Kubeconfig(flags) => flags.print(),

@@ -4,11 +4,11 @@ use crate::{
     apply,
     config::{Flags, Settings},
     defaults, image,
-    network::Interfaces,
+    network::{Interfaces, Nothing},
     pki::{self, Authority, Identity},
 };
 use ::network::{Ipv4Cidr, Network, dns};
-use ::runtime::Embedded;
+use ::runtime::{Embedded, PodNetwork};
 use anyhow::{Context, Result, anyhow};
 use apiserver::{Server, Tls, TlsNodeProxy};
 use client::Client;
@@ -48,20 +48,26 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     let plane = Plane::open(&flags, &settings, &authority).await?;
     let client = plane.server.client("system:stanchion");
     defaults::create(&*client).await?;
-    let node = match flags.no_node {
-        true => None,
-        false => Some(Node::open(&flags, &settings, &authority, &plane, signal.clone()).await?),
+    let (wires, node) = match flags.no_node {
+        true => (None, None),
+        false => {
+            settings.remember()?;
+            let wires = Wires::open(&flags, &settings, &authority, &plane, signal.clone()).await?;
+            let node = Node::open(&flags, &settings, Some(&wires), &plane, signal.clone()).await?;
+            (Some(wires), Some(node))
+        }
     };
 
     let mut listeners = vec![bind(flags.listen).await?];
     let port = listeners[0].local_addr().context("read the API's address")?.port();
     let listen = SocketAddr::new(flags.listen.ip(), port);
-    if let Some(node) = &node {
-        let address = SocketAddr::new(node.network.host_gateway(), port);
+    let gateway = wires.as_ref().map(|it| it.network.host_gateway());
+    if let Some(gateway) = gateway {
+        let address = SocketAddr::new(gateway, port);
         listeners.push(bind(address).await?);
         defaults::publish(&*client, address).await?;
     }
-    let identity = authority.server("kube-apiserver", plane.hosts(&flags, node.as_ref()))?;
+    let identity = authority.server("kube-apiserver", plane.hosts(&flags, gateway))?;
     let tls = Tls::from_pem(
         identity.certificate.as_bytes(),
         identity.key.as_bytes(),
@@ -77,12 +83,8 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
         node: settings.node_name.clone(),
         kubelet: node.as_ref().map(|it| it.kubelet.clone()),
     });
-    let hands = manager::Hands {
-        client: plane.server.client("system:serviceaccount:kube-system:controller-manager"),
-        volumes,
-        clock: Arc::new(SystemClock),
-    };
-    let turning = manager::start(loops, hands, signal.clone()).await;
+    let connect = |name: &str| plane.server.client(&user_of(name));
+    let turning = manager::start(loops, connect, volumes, Arc::new(SystemClock), signal.clone());
     for task in turning {
         tasks.spawn(async move { task.await.context("turn a loop") });
     }
@@ -123,6 +125,14 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
         ended.context("stop")??;
     }
     Ok(())
+}
+
+/// Who a loop is to the door. Upstream: each controller has a service account of its name.
+fn user_of(controller: &str) -> String {
+    match controller {
+        scheduler::NAME => "system:kube-scheduler".to_owned(),
+        name => format!("system:serviceaccount:kube-system:{name}"),
+    }
 }
 
 /// A part that ends before it was asked to takes the process with it: half a cluster helps nobody.
@@ -190,7 +200,7 @@ impl Plane {
     }
 
     /// Every name under which the API is called.
-    fn hosts(&self, flags: &Flags, node: Option<&Node>) -> Vec<String> {
+    fn hosts(&self, flags: &Flags, gateway: Option<IpAddr>) -> Vec<String> {
         let service = "kubernetes.default.svc";
         let mut hosts: Vec<String> =
             ["localhost", "kubernetes", "kubernetes.default", service].map(str::to_owned).into();
@@ -198,7 +208,7 @@ impl Plane {
         hosts.push("127.0.0.1".to_owned());
         hosts.push(self.first_service.to_string());
         hosts.push(reachable(flags.listen).ip().to_string());
-        hosts.extend(node.map(|it| it.network.host_gateway().to_string()));
+        hosts.extend(gateway.map(|it| it.to_string()));
         hosts.sort();
         hosts.dedup();
         hosts
@@ -214,25 +224,29 @@ fn tls(identity: &Identity, authority: &Authority) -> Result<Tls> {
 pub(crate) struct Node {
     pub(crate) kubelet: Arc<Kubelet>,
     pub(crate) runtime: Embedded,
+}
+
+/// The network of this node: interfaces for pods and the cluster's DNS.
+pub(crate) struct Wires<'a> {
+    pub(crate) authority: &'a Authority,
     pub(crate) network: Network,
 }
 
-impl Node {
+impl<'a> Wires<'a> {
     pub(crate) async fn open(
         flags: &Flags,
         settings: &Settings,
-        authority: &Authority,
+        authority: &'a Authority,
         plane: &Plane,
         signal: ShutdownSignal,
-    ) -> Result<Node> {
+    ) -> Result<Wires<'a>> {
         let cidr = |it: crate::config::Cidr| -> Result<Ipv4Cidr> {
             it.to_string().parse().map_err(|error| anyhow!("read range {it}: {error}"))
         };
-        let pod_cidr = cidr(settings.pod_cidr)?;
         let network = Network::start(::network::Config {
             instance: settings.instance.clone(),
             bridge: ::network::bridge_name(&settings.instance),
-            pod_cidr,
+            pod_cidr: cidr(settings.pod_cidr)?,
             dns_address: settings.cluster_dns,
             data_dir: settings.data_dir.clone(),
         })
@@ -251,26 +265,49 @@ impl Node {
         })
         .await
         .context("start the cluster's DNS")?;
-        tokio::spawn(names.serve(plane.server.client("system:dns"), signal.clone()));
+        tokio::spawn(names.serve(plane.server.client("system:dns"), signal));
+        Ok(Wires { authority, network })
+    }
+}
 
+impl Node {
+    /// Takes back what runs on this machine. Without wires no pod can be started and nobody can ask
+    /// the node: enough to take it down.
+    pub(crate) async fn open(
+        flags: &Flags,
+        settings: &Settings,
+        wires: Option<&Wires<'_>>,
+        plane: &Plane,
+        signal: ShutdownSignal,
+    ) -> Result<Node> {
         let images = image::open(&settings.data_dir)?;
         images.import_builtin().context("import the built-in images")?;
+        let network: Arc<dyn PodNetwork> = match wires {
+            Some(wires) => Arc::new(Interfaces(wires.network.clone())),
+            None => Arc::new(Nothing),
+        };
         let runtime = ::runtime::open(::runtime::Config {
             data_dir: settings.data_dir.join("runtime"),
             instance: settings.instance.clone(),
             images,
-            network: Arc::new(Interfaces(network.clone())),
+            network,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::default()),
             shutdown: signal,
         })
         .await
         .context("start the container runtime")?;
-        network.sweep(runtime.sandbox_ids()).await.context("sweep interfaces of gone pods")?;
-
-        let address = network.host_gateway().to_string();
-        let hosts = vec![settings.node_name.clone(), address.clone()];
-        let identity = authority.server(&format!("system:node:{}", settings.node_name), hosts)?;
+        let (address, tls) = match wires {
+            None => (Ipv4Addr::LOCALHOST.to_string(), None),
+            Some(Wires { authority, network }) => {
+                let living = runtime.sandbox_ids();
+                network.sweep(living).await.context("sweep interfaces of gone pods")?;
+                let address = network.host_gateway().to_string();
+                let hosts = vec![settings.node_name.clone(), address.clone()];
+                let name = format!("system:node:{}", settings.node_name);
+                (address, Some(authority.mutual(&authority.server(&name, hosts)?)?))
+            }
+        };
         let config = kubelet::Config {
             node_name: settings.node_name.clone(),
             node_address: address,
@@ -281,8 +318,9 @@ impl Node {
             cluster_dns: settings.cluster_dns.to_string(),
             cluster_domain: flags.cluster_domain.clone(),
             port: flags.kubelet_port,
-            tls: Some(authority.mutual(&identity)?),
-            cgroup_root: format!("/stanchion-{}", settings.instance),
+            tls,
+            // The embedded runtime has a root of its own, by instance.
+            cgroup_root: String::new(),
             instance: settings.instance.clone(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::default()),
@@ -298,7 +336,7 @@ impl Node {
         let cri = Arc::new(Cri::new(runtime.services()));
         let kubelet =
             kubelet::start(config, client, cri, plugins).await.context("start the node")?;
-        Ok(Node { kubelet: Arc::new(kubelet), runtime, network })
+        Ok(Node { kubelet: Arc::new(kubelet), runtime })
     }
 }
 

@@ -63,9 +63,8 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     let listen = SocketAddr::new(flags.listen.ip(), port);
     let gateway = wires.as_ref().map(|it| it.network.host_gateway());
     if let Some(gateway) = gateway {
-        let address = SocketAddr::new(gateway, port);
-        listeners.push(bind(address).await?);
-        defaults::publish(&*client, address).await?;
+        listeners.push(bind(SocketAddr::new(gateway, port)).await?);
+        plane.server.advertise(gateway, port).await.context("publish the API's address")?;
     }
     let identity = authority.server("kube-apiserver", plane.hosts(&flags, gateway))?;
     let tls = Tls::from_pem(

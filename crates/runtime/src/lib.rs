@@ -27,5 +27,5 @@ pub mod streaming;
 pub use embedded::{Config, Embedded, open};
 pub use error::{Error, Result};
 pub use exec::{Attached, ExecHandle, Stdio, Terminal};
-pub use record::image_users;
 pub use network::{NetworkError, PodAttachment, PodNetwork};
+pub use record::image_users;

@@ -9,10 +9,10 @@ mod unschedulable;
 
 use crate::pod::Place;
 
-pub type Filter = fn(&Place<'_>) -> Vec<String>;
+pub(crate) type Filter = fn(&Place<'_>) -> Vec<String>;
 
 /// In upstream's order: the first that refuses gives the reason.
-pub static FILTERS: &[Filter] = &[
+pub(crate) static FILTERS: &[Filter] = &[
     unschedulable::filter,
     node_name::filter,
     taints::filter,

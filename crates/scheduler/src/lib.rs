@@ -10,8 +10,8 @@ mod pod;
 mod score;
 mod volumes;
 
-pub use filter::FILTERS;
-pub use score::SCORES;
+use filter::FILTERS;
+use score::SCORES;
 
 use api::{
     Object,

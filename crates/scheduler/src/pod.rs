@@ -12,16 +12,15 @@ use api::{
 use world::{Typed, World};
 
 /// A pod that looks for a node.
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     pub(crate) world: &'a World,
-    pub(crate) pod: &'a Pod,
     pub(crate) spec: PodSpec,
     pub(crate) wants: Amounts,
     nominated: Vec<Typed<Pod>>,
 }
 
 /// The pod at one node.
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     pub(crate) request: &'a Request<'a>,
     pub(crate) node: &'a Node,
     pub(crate) has: Amounts,
@@ -31,14 +30,14 @@ pub struct Place<'a> {
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn new(world: &'a World, pod: &'a Pod) -> Request<'a> {
+    pub(crate) fn new(world: &'a World, pod: &Pod) -> Request<'a> {
         let spec = pod.spec.clone().unwrap_or_default();
         let kept = |it: &Typed<Pod>| {
             let status = it.status.as_ref();
             status.is_some_and(|it| it.nominated_node_name.is_some()) && it.uid() != pod.uid()
         };
         let nominated = world.indexed::<Pod>("node", "").filter(kept).collect();
-        Request { world, pod, wants: requests(&spec), spec, nominated }
+        Request { world, wants: requests(&spec), spec, nominated }
     }
 
     pub(crate) fn at(&'a self, node: &'a Node) -> Place<'a> {

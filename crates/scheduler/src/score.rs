@@ -6,6 +6,6 @@ mod taints;
 
 use crate::pod::Place;
 
-pub type Score = fn(&Place<'_>) -> i64;
+pub(crate) type Score = fn(&Place<'_>) -> i64;
 
-pub static SCORES: &[Score] = &[least_allocated::score, node_affinity::score, taints::score];
+pub(crate) static SCORES: &[Score] = &[least_allocated::score, node_affinity::score, taints::score];

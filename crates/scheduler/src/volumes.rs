@@ -56,9 +56,8 @@ pub(crate) fn look(world: &World, pod: &Pod) -> Result<Claims, String> {
             return Err(format!("persistentvolumeclaim {name:?} is being deleted"));
         }
         if claims::access_modes(&claim).iter().any(|it| it == "ReadWriteOncePod")
-            && let Some(other) = user(world, &key, pod)
+            && is_used_by_another(world, &key, pod)
         {
-            let _ = other;
             return Err("node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod".to_owned());
         }
         let is_bound = claim.annotation(BIND_COMPLETED).is_some();
@@ -81,11 +80,11 @@ pub(crate) fn look(world: &World, pod: &Pod) -> Result<Claims, String> {
     }
 }
 
-/// Another live pod that has a node and uses the claim.
-fn user(world: &World, claim: &ObjectKey, pod: &Pod) -> Option<Typed<Pod>> {
+/// Whether another live pod has a node and uses the claim.
+fn is_used_by_another(world: &World, claim: &ObjectKey, pod: &Pod) -> bool {
     let name = claim.to_string();
     let uses = |it: &Typed<Pod>| it.uid() != pod.uid() && is_scheduled(it) && !is_terminal(it);
-    world.indexed::<Pod>("claim", &name).find(uses)
+    world.indexed::<Pod>("claim", &name).any(|it| uses(&it))
 }
 
 impl Claims {

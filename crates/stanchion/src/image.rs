@@ -62,7 +62,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
             for name in removed.untagged {
                 println!("untagged {name}");
             }
-            for id in removed.deleted {
+            if let Some(id) = removed.deleted {
                 println!("deleted {id}");
             }
             Ok(())

@@ -114,8 +114,9 @@ fn converse(stream: &TcpStream, root: &File) -> io::Result<()> {
             },
         };
         if request.target != "/healthz" {
-            let from =
-                stream.peer_addr().map_or_else(|_| "-".to_owned(), |from| from.ip().to_canonical().to_string());
+            let from = stream
+                .peer_addr()
+                .map_or_else(|_| "-".to_owned(), |from| from.ip().to_canonical().to_string());
             println!(
                 "{from} {} {} {}",
                 request.method,

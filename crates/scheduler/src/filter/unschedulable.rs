@@ -1,13 +1,17 @@
 //! A node that is closed for new pods. Upstream: `plugins/nodeunschedulable`.
 
-use super::taints::{Taint, tolerates};
+use super::taints::is_tolerated;
 use crate::pod::Place;
+use api::core::{node::is_unschedulable, v1::Taint};
 
 pub(super) fn filter(place: &Place<'_>) -> Vec<String> {
-    let closed = place.node.spec.as_ref().and_then(|it| it.unschedulable).unwrap_or(false);
-    let taint = Taint { key: "node.kubernetes.io/unschedulable", value: "", effect: "NoSchedule" };
-    if closed && !tolerates(&place.request.spec, &taint) {
-        return vec!["node(s) were unschedulable".to_owned()];
+    let taint = Taint {
+        key: "node.kubernetes.io/unschedulable".to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Taint::default()
+    };
+    match is_unschedulable(place.node) && !is_tolerated(&place.request.spec, &taint) {
+        true => vec!["node(s) were unschedulable".to_owned()],
+        false => Vec::new(),
     }
-    Vec::new()
 }

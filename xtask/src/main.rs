@@ -1,5 +1,6 @@
 //! Chores of the workspace: `cargo xtask CHORE`.
 
+mod bench;
 mod images;
 
 use anyhow::{Result, bail};
@@ -7,7 +8,8 @@ use anyhow::{Result, bail};
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first() {
+        Some((chore, rest)) if chore == "bench" => bench::run(rest),
         Some((chore, rest)) if chore == "images" => images::run(rest),
-        _ => bail!("usage: cargo xtask images DIR"),
+        _ => bail!("usage: cargo xtask bench [NAME…] | images DIR"),
     }
 }

@@ -61,8 +61,14 @@ impl Metrics {
              # TYPE apiserver_storage_size_bytes gauge\n\
              apiserver_storage_size_bytes {}\n\
              # TYPE apiserver_storage_objects gauge\n\
-             apiserver_storage_objects {}\n",
-            store.file_bytes, store.live_keys
+             apiserver_storage_objects {}\n\
+             # TYPE stanchion_store_commits_total counter\n\
+             stanchion_store_commits_total {}\n\
+             # TYPE stanchion_store_writes_total counter\n\
+             stanchion_store_writes_total {}\n\
+             # TYPE stanchion_store_syncs_total counter\n\
+             stanchion_store_syncs_total {}\n",
+            store.file_bytes, store.live_keys, store.commits, store.writes, store.syncs
         );
         text
     }

@@ -18,9 +18,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 /// Upstream: `--max-pods`.
 const PODS: i64 = 110;
-/// Upstream: `memory.available<100Mi`, `nodefs.available<10%`.
+/// Upstream: `memory.available<100Mi`.
 const MEMORY_AVAILABLE_MIN: i64 = 100 << 20;
+/// Upstream: `nodefs.available<10%`. A tenth of a large disk is plenty, so both must hold.
 const DISK_AVAILABLE_PERCENT_MIN: u64 = 10;
+const DISK_AVAILABLE_MIN: u64 = 2 << 30;
 /// An unchanged status is written again after this long. Upstream: `nodeStatusReportFrequency`.
 const HEARTBEAT: Duration = Duration::from_secs(300);
 
@@ -98,7 +100,7 @@ pub(super) fn of(
         Err(error) => vec![format!("container runtime is down: {error}")],
     };
     let memory = machine.memory_available_bytes < MEMORY_AVAILABLE_MIN;
-    let full = disk.1 * 100 < disk.0 * DISK_AVAILABLE_PERCENT_MIN;
+    let full = is_full(disk.0, disk.1);
     let verdicts = [
         pressure(
             "MemoryPressure",
@@ -211,6 +213,10 @@ fn disk(shared: &Shared) -> (u64, u64) {
     }
 }
 
+fn is_full(size: u64, available: u64) -> bool {
+    available < (size / 100 * DISK_AVAILABLE_PERCENT_MIN).min(DISK_AVAILABLE_MIN)
+}
+
 /// Fewer than a tenth of the process numbers are free.
 fn pids_are_short() -> bool {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -219,4 +225,18 @@ fn pids_are_short() -> bool {
     let threads = loads.split_whitespace().nth(3).and_then(|it| it.split('/').nth(1));
     let threads: i64 = threads.and_then(|it| it.parse().ok()).unwrap_or(0);
     most != i64::MAX && threads > most / 10 * 9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_disk_with_gigabytes_left_is_not_full() {
+        assert!(!is_full(252 << 30, 20 << 30));
+        assert!(is_full(252 << 30, 1 << 30));
+        assert!(!is_full(4 << 30, 1 << 30));
+        assert!(is_full(4 << 30, 300 << 20));
+        assert!(!is_full(0, 0), "an unknown disk");
+    }
 }

@@ -2,12 +2,16 @@
 
 mod node_affinity;
 mod node_name;
+mod pod_affinity;
 mod ports;
 mod resources;
 mod taints;
+mod topology_spread;
 mod unschedulable;
 
 use crate::pod::Place;
+pub(crate) use pod_affinity::Neighbours;
+pub(crate) use topology_spread::Spread;
 
 pub(crate) type Filter = fn(&Place<'_>) -> Vec<String>;
 
@@ -19,4 +23,6 @@ pub(crate) static FILTERS: &[Filter] = &[
     node_affinity::filter,
     ports::filter,
     resources::filter,
+    topology_spread::filter,
+    pod_affinity::filter,
 ];

@@ -1,5 +1,6 @@
 //! What a pod asks for, beside what a node has left: the value that filters and scores judge.
 
+use crate::filter::{Neighbours, Spread};
 use api::{
     Object,
     core::{
@@ -16,6 +17,8 @@ pub(crate) struct Request<'a> {
     pub(crate) world: &'a World,
     pub(crate) spec: PodSpec,
     pub(crate) wants: Amounts,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) spreads: Vec<Spread>,
     nominated: Vec<Typed<Pod>>,
 }
 
@@ -37,7 +40,8 @@ impl<'a> Request<'a> {
             status.is_some_and(|it| it.nominated_node_name.is_some()) && it.uid() != pod.uid()
         };
         let nominated = world.indexed::<Pod>("node", "").filter(kept).collect();
-        Request { world, wants: requests(&spec), spec, nominated }
+        let (neighbours, spreads) = (Neighbours::of(world, pod), Spread::of(world, pod));
+        Request { world, wants: requests(&spec), spec, neighbours, spreads, nominated }
     }
 
     pub(crate) fn at(&'a self, node: &'a Node) -> Place<'a> {

@@ -158,3 +158,72 @@ fn a_nominated_pod_keeps_its_room() {
         "#]],
     );
 }
+
+const APART: &str = ", affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: web}}}]}}";
+
+fn labelled(name: &str, node: &str, more: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: default, uid: u-{name}, labels: {{app: web}}}}\nspec: {{nodeName: '{node}', containers: [{{name: c, image: i}}]{more}}}\n"
+    )
+}
+
+#[test]
+fn pods_that_want_to_be_apart_are_on_different_nodes() {
+    let yaml = [node("n1", ""), node("n2", ""), labelled("q", "n1", ""), labelled("p", "", APART)];
+    check(
+        &yaml.concat(),
+        expect![[r#"
+            write
+              update Pod default/p
+            event Normal Scheduled Successfully assigned default/p to n2
+        "#]],
+    );
+    let yaml = [node("n1", ""), labelled("q", "n1", APART), labelled("p", "", "")];
+    check(
+        &yaml.concat(),
+        expect![[r#"
+            status Pod default/p
+            event Warning FailedScheduling 0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules.
+        "#]],
+    );
+}
+
+#[test]
+fn pods_that_want_to_be_together_follow_the_first() {
+    let together = APART.replace("podAntiAffinity", "podAffinity");
+    let first = [node("n1", ""), node("n2", ""), labelled("p", "", &together)].concat();
+    check(
+        &first,
+        expect![[r#"
+            write
+              update Pod default/p
+            event Normal Scheduled Successfully assigned default/p to n1
+        "#]],
+    );
+    check(
+        &format!("{first}{}", labelled("q", "n2", "")),
+        expect![[r#"
+            write
+              update Pod default/p
+            event Normal Scheduled Successfully assigned default/p to n2
+        "#]],
+    );
+}
+
+#[test]
+fn spread_pods_go_where_the_fewest_are() {
+    let spread = ", topologySpreadConstraints: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: web}}}]";
+    let yaml = [
+        node("n1", ""),
+        node("n2", "spec: {unschedulable: true}"),
+        labelled("q", "n1", ""),
+        labelled("p", "", spread),
+    ];
+    check(
+        &yaml.concat(),
+        expect![[r#"
+            status Pod default/p
+            event Warning FailedScheduling 0/2 nodes are available: 1 node(s) didn't match pod topology spread constraints, 1 node(s) were unschedulable.
+        "#]],
+    );
+}

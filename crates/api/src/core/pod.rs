@@ -129,6 +129,9 @@ impl Kind for Pod {
             claims.map(|(_, claim)| ("claim", format!("{namespace}/{claim}"))).collect();
         keys.push(("node", node_name(self).to_owned()));
         keys.extend(addresses(self).into_iter().map(|it| ("address", it.to_owned())));
+        if has_anti_affinity(self) {
+            keys.push(("anti-affinity", "required".to_owned()));
+        }
         keys
     }
 
@@ -163,6 +166,15 @@ pub fn addresses(pod: &Pod) -> Vec<&str> {
     all.sort_unstable();
     all.dedup();
     all
+}
+
+/// Whether the pod must be kept apart from others.
+fn has_anti_affinity(pod: &Pod) -> bool {
+    let affinity = || pod.spec.as_ref()?.affinity.as_ref()?.pod_anti_affinity.as_ref();
+    let required = affinity();
+    let required =
+        required.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
+    required.is_some_and(|it| !it.is_empty())
 }
 
 /// The claims that the pod uses, by the name of its volume: (volume, claim). A generic ephemeral

@@ -1,10 +1,20 @@
 //! Node selector and required node affinity. Upstream: `plugins/nodeaffinity`.
 
 use crate::pod::Place;
-use api::core::node::matches_selector_terms;
+use api::core::{
+    node::matches_selector_terms,
+    v1::{Node, PodSpec},
+};
 
 pub(super) fn filter(place: &Place<'_>) -> Vec<String> {
-    let (spec, node) = (&place.request.spec, place.node);
+    match chooses(&place.request.spec, place.node) {
+        true => Vec::new(),
+        false => vec!["node(s) didn't match Pod's node affinity/selector".to_owned()],
+    }
+}
+
+/// Whether the pod's own words let it go to the node.
+pub(crate) fn chooses(spec: &PodSpec, node: &Node) -> bool {
     let label = |key: &String| node.metadata.labels.as_ref().and_then(|it| it.get(key));
     let selected =
         spec.node_selector.iter().flatten().all(|(key, value)| label(key) == Some(value));
@@ -12,8 +22,5 @@ pub(super) fn filter(place: &Place<'_>) -> Vec<String> {
     let required =
         affinity.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
     let wanted = required.is_none_or(|it| matches_selector_terms(node, &it.node_selector_terms));
-    match selected && wanted {
-        true => Vec::new(),
-        false => vec!["node(s) didn't match Pod's node affinity/selector".to_owned()],
-    }
+    selected && wanted
 }

@@ -145,7 +145,9 @@ impl Change {
                     Deletion::Unchanged => Decided::Nothing,
                 }
             }
-            (Verb::Create | Verb::CreateWithStatus, _) => {
+            // The commit went through already, and its own answer is on the way.
+            (Verb::Create | Verb::CreateWithStatus, Some(_)) => Decided::Nothing,
+            (Verb::Create | Verb::CreateWithStatus, None) => {
                 let mut object = new();
                 rules.default(&mut object);
                 if self.verb == Verb::Create {

@@ -1,7 +1,9 @@
 //! Chores of the workspace: `cargo xtask CHORE`.
+#![forbid(unsafe_code)]
 
 mod bench;
 mod images;
+mod tidy;
 
 use anyhow::{Result, bail};
 
@@ -10,6 +12,7 @@ fn main() -> Result<()> {
     match arguments.split_first() {
         Some((chore, rest)) if chore == "bench" => bench::run(rest),
         Some((chore, rest)) if chore == "images" => images::run(rest),
-        _ => bail!("usage: cargo xtask bench [NAME…] | images DIR"),
+        Some((chore, [])) if chore == "tidy" => tidy::run(),
+        _ => bail!("usage: cargo xtask bench [NAME…] | images DIR | tidy"),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A client works over any tower service, so two ends in one process need no socket:
 //! `RuntimeServiceClient::new(RuntimeServiceServer::new(implementation))`.
+#![forbid(unsafe_code)]
 
 /// The Container Runtime Interface, v1.
 pub mod cri {

@@ -1,6 +1,7 @@
 //! Missing batteries: time as a value, seams for clock and chance, back-off, shutdown.
 //!
 //! Knows none of our crates. The only place (with the simulator) that may sleep.
+#![forbid(unsafe_code)]
 
 mod backoff;
 mod clock;

@@ -1,3 +1,5 @@
+//! The backend in memory keeps what every backend promises.
+
 use std::sync::Arc;
 use stdx::SystemClock;
 use store::{backend::Memory, conformance};

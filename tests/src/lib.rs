@@ -1,2 +1,21 @@
-//! End-to-end tests.
+//! What stories need: a cluster of one's own, kubectl, and waiting for a condition.
+//!
+//! [`Cluster::start`] runs the real binary with a data dir, ports and address ranges that nobody else has,
+//! so that stories run side by side. When a story fails, its cluster says all it knows before it goes.
 #![forbid(unsafe_code)]
+
+mod chance;
+mod cluster;
+mod kubectl;
+mod machine;
+mod program;
+mod until;
+mod watch;
+
+pub use chance::Chance;
+pub use cluster::{Cluster, Options, is_ready};
+pub use kubectl::Said;
+pub use machine::{leftovers, process_of};
+pub use program::{Images, images, stanchion};
+pub use until::{PATIENCE, until};
+pub use watch::Watch;

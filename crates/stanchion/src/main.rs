@@ -1,5 +1,6 @@
 //! One binary, wired together. Nothing is decided here: `up` opens the rooms in order and hands each
 //! the ones that it may know.
+#![forbid(unsafe_code)]
 
 mod apply;
 mod config;

@@ -1,0 +1,12 @@
+//! Stories that users live, told to the real binary by the real kubectl, with real containers and volumes.
+
+mod example;
+mod host_path;
+mod image;
+mod killed;
+mod local_class;
+mod manifest;
+mod ordered_set;
+mod probe;
+mod refusal;
+mod side_by_side;

@@ -229,12 +229,9 @@ impl Cluster {
         self.server.as_mut()?.child.try_wait().expect("the server can be asked for")
     }
 
-    /// `stanchion down`; nothing of this cluster runs or is mounted afterwards.
+    /// `stanchion down`: nothing of this cluster runs or is mounted afterwards.
     pub fn down(&self) -> Said {
-        let flags = self.up_flags();
-        let words: Vec<&str> =
-            std::iter::once("down").chain(flags.iter().map(String::as_str)).collect();
-        self.stanchion(&words)
+        self.stanchion(&["down"])
     }
 
     /// Waits a little: for stories that end their server at moments of chance, never for a condition.

@@ -119,7 +119,7 @@ impl Backlog {
                     budgets.clear();
                 }
                 let about = &waiting.event.about;
-                let source = format!("{}\0{}", waiting.user, about.uid);
+                let source = format!("{}\0{}\0{}", waiting.user, waiting.event.reporter, about.uid);
                 if !budgets.entry(source).or_default().take(waiting.at) {
                     tracing::debug!("too many events about {}: one was dropped", about.key);
                     continue;
@@ -156,9 +156,10 @@ impl Budget {
 
 /// Equal for events that are counted up rather than told again.
 fn series_of(Waiting { user, event, .. }: &Waiting) -> String {
-    let Event { about, note, reason, message } = event;
+    let Event { about, note, reason, message, reporter } = event;
     let (uid, path) = (&about.uid, &about.field_path);
-    format!("{user}\0{:?}\0{}\0{uid}\0{path}\0{note:?}\0{reason}\0{message}", about.kind, about.key)
+    let about = format!("{:?}\0{}\0{uid}\0{path}", about.kind, about.key);
+    format!("{user}\0{reporter}\0{about}\0{note:?}\0{reason}\0{message}")
 }
 
 async fn write(
@@ -191,7 +192,7 @@ async fn write(
 }
 
 fn first(Waiting { user, event, at }: &Waiting) -> ApiEvent {
-    let Event { about, note, reason, message } = event;
+    let Event { about, note, reason, message, reporter } = event;
     let namespace = match &*about.key.namespace {
         "" => "default",
         namespace => namespace,
@@ -199,7 +200,8 @@ fn first(Waiting { user, event, at }: &Waiting) -> ApiEvent {
     // `system:serviceaccount:kube-system:node-controller`, or a node that speaks for its kubelet.
     let (component, host) = match user.strip_prefix("system:node:") {
         Some(node) => ("kubelet", Some(node.to_owned())),
-        None => (user.rsplit(':').next().unwrap_or(user), None),
+        None if reporter.is_empty() => (user.rsplit(':').next().unwrap_or(user), None),
+        None => (*reporter, None),
     };
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     ApiEvent {

@@ -42,6 +42,10 @@ impl Controller for VolumeExpander {
         "volume-expander"
     }
 
+    fn reporter(&self) -> &'static str {
+        "volume_expand"
+    }
+
     fn watches(&self) -> Vec<Watch> {
         vec![
             Watch::of::<PersistentVolumeClaim>(),

@@ -43,6 +43,10 @@ impl Controller for VolumeProvisioner {
         "volume-provisioner"
     }
 
+    fn reporter(&self) -> &'static str {
+        "persistentvolume-controller"
+    }
+
     fn watches(&self) -> Vec<Watch> {
         vec![Watch::of::<PersistentVolumeClaim>(), Watch::mapped::<StorageClass>(claims_of_class)]
     }

@@ -26,6 +26,10 @@ impl Controller for VolumeReclaimer {
         "volume-reclaimer"
     }
 
+    fn reporter(&self) -> &'static str {
+        "persistentvolume-controller"
+    }
+
     fn watches(&self) -> Vec<Watch> {
         vec![
             Watch::of::<PersistentVolume>(),

@@ -5,7 +5,7 @@ use api::Failure;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use stdx::BoxFuture;
 use world::{
-    CallFailure, Change, Controller, Expected, ObjectKey, Outcome, Place, Plan, Row, Step,
+    CallFailure, Change, Controller, Event, Expected, ObjectKey, Outcome, Place, Plan, Row, Step,
     VolumeCall,
 };
 
@@ -45,7 +45,7 @@ pub(crate) async fn execute(
     let mut done = Done { requeue: plan.requeue, ..Done::default() };
     let mut written = HashMap::new();
     for event in plan.events {
-        hands.client.record(event);
+        hands.client.record(Event { reporter: controller.reporter(), ..event });
     }
     for step in plan.steps {
         let failed = match step {

@@ -8,6 +8,11 @@ pub trait Controller: Send + Sync {
     /// Names the controller in logs, metrics, events and leases.
     fn name(&self) -> &'static str;
 
+    /// Who tells its events, where upstream's name for that is another.
+    fn reporter(&self) -> &'static str {
+        self.name()
+    }
+
     /// Which changes wake which keys.
     fn watches(&self) -> Vec<Watch>;
 

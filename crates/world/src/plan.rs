@@ -30,6 +30,8 @@ pub struct Event {
     pub note: Note,
     pub reason: &'static str,
     pub message: String,
+    /// The controller that tells it; empty: whoever writes it.
+    pub reporter: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +64,13 @@ impl ObjectRef {
 
 impl Event {
     pub fn normal<T: Kind>(about: &T, reason: &'static str, message: impl Into<String>) -> Event {
-        Event { about: ObjectRef::of(about), note: Note::Normal, reason, message: message.into() }
+        Event {
+            about: ObjectRef::of(about),
+            note: Note::Normal,
+            reason,
+            message: message.into(),
+            reporter: "",
+        }
     }
 
     pub fn warning<T: Kind>(about: &T, reason: &'static str, message: impl Into<String>) -> Event {

@@ -12,7 +12,9 @@ use api::{
         persistent_volume::{self, claim_ref},
         persistent_volume_claim::{self as claims},
         pod as pods,
-        v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume as PodVolume},
+        v1::{
+            PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod, Volume as PodVolume,
+        },
     },
     meta::Exact,
 };
@@ -90,7 +92,10 @@ fn inline(
         publish.files = Some(contents::projected(world, pod, source, facts, address)?);
         PROJECTED
     } else {
-        return Err(format!("no volume plugin matched name: {}", kind_of(volume)));
+        let kind = kind_of(volume);
+        return Err(format!(
+            "no volume plugin matched name: {kind}: this node cannot mount such volumes"
+        ));
     };
     publish.volume = what.clone();
     publish.target = target(facts, pod, plugin, name, false);
@@ -144,7 +149,10 @@ fn persistent(
         let below = facts.kubelet_dir.join("plugins/kubernetes.io/local-volume/mounts");
         (LOCAL_VOLUME, below.join(&title))
     } else {
-        return Err(format!("no volume plugin matched PersistentVolume {title}"));
+        let kind = persistent_kind_of(spec);
+        return Err(format!(
+            "no volume plugin matched name: {kind} (PersistentVolume {title}): this node cannot mount such volumes"
+        ));
     };
     if let Some(node) = world.cluster(&facts.node_name)
         && !persistent_volume::is_reachable_from(&persistent, &node)
@@ -286,20 +294,63 @@ fn digest(handle: &str) -> String {
     Sha256::digest(handle.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The first field of the source that is set, for a message about a kind that no plugin serves.
+/// The field of the source that is set, in upstream's name for its plugin, for a message about a kind
+/// that no plugin serves.
 fn kind_of(volume: &PodVolume) -> &'static str {
     let kinds = [
-        (volume.nfs.is_some(), "kubernetes.io/nfs"),
-        (volume.iscsi.is_some(), "kubernetes.io/iscsi"),
+        (volume.aws_elastic_block_store.is_some(), "kubernetes.io/aws-ebs"),
+        (volume.azure_disk.is_some(), "kubernetes.io/azure-disk"),
+        (volume.azure_file.is_some(), "kubernetes.io/azure-file"),
+        (volume.cephfs.is_some(), "kubernetes.io/cephfs"),
+        (volume.cinder.is_some(), "kubernetes.io/cinder"),
         (volume.csi.is_some(), "kubernetes.io/csi"),
-        (volume.image.is_some(), "kubernetes.io/image"),
-        (volume.git_repo.is_some(), "kubernetes.io/git-repo"),
+        (volume.ephemeral.is_some(), "ephemeral"),
         (volume.fc.is_some(), "kubernetes.io/fc"),
         (volume.flex_volume.is_some(), "kubernetes.io/flexvolume"),
-        (volume.rbd.is_some(), "kubernetes.io/rbd"),
-        (volume.cephfs.is_some(), "kubernetes.io/cephfs"),
+        (volume.flocker.is_some(), "kubernetes.io/flocker"),
+        (volume.gce_persistent_disk.is_some(), "kubernetes.io/gce-pd"),
+        (volume.git_repo.is_some(), "kubernetes.io/git-repo"),
         (volume.glusterfs.is_some(), "kubernetes.io/glusterfs"),
-        (volume.azure_file.is_some(), "kubernetes.io/azure-file"),
+        (volume.image.is_some(), "kubernetes.io/image"),
+        (volume.iscsi.is_some(), "kubernetes.io/iscsi"),
+        (volume.nfs.is_some(), "kubernetes.io/nfs"),
+        (volume.photon_persistent_disk.is_some(), "kubernetes.io/photon-pd"),
+        (volume.portworx_volume.is_some(), "kubernetes.io/portworx-volume"),
+        (volume.quobyte.is_some(), "kubernetes.io/quobyte"),
+        (volume.rbd.is_some(), "kubernetes.io/rbd"),
+        (volume.scale_io.is_some(), "kubernetes.io/scaleio"),
+        (volume.storageos.is_some(), "kubernetes.io/storageos"),
+        (volume.vsphere_volume.is_some(), "kubernetes.io/vsphere-volume"),
     ];
-    kinds.into_iter().find(|(set, _)| *set).map_or("unknown", |(_, kind)| kind)
+    set_one(&kinds)
+}
+
+/// The same of a PersistentVolume.
+fn persistent_kind_of(spec: &PersistentVolumeSpec) -> &'static str {
+    let kinds = [
+        (spec.aws_elastic_block_store.is_some(), "kubernetes.io/aws-ebs"),
+        (spec.azure_disk.is_some(), "kubernetes.io/azure-disk"),
+        (spec.azure_file.is_some(), "kubernetes.io/azure-file"),
+        (spec.cephfs.is_some(), "kubernetes.io/cephfs"),
+        (spec.cinder.is_some(), "kubernetes.io/cinder"),
+        (spec.fc.is_some(), "kubernetes.io/fc"),
+        (spec.flex_volume.is_some(), "kubernetes.io/flexvolume"),
+        (spec.flocker.is_some(), "kubernetes.io/flocker"),
+        (spec.gce_persistent_disk.is_some(), "kubernetes.io/gce-pd"),
+        (spec.glusterfs.is_some(), "kubernetes.io/glusterfs"),
+        (spec.iscsi.is_some(), "kubernetes.io/iscsi"),
+        (spec.nfs.is_some(), "kubernetes.io/nfs"),
+        (spec.photon_persistent_disk.is_some(), "kubernetes.io/photon-pd"),
+        (spec.portworx_volume.is_some(), "kubernetes.io/portworx-volume"),
+        (spec.quobyte.is_some(), "kubernetes.io/quobyte"),
+        (spec.rbd.is_some(), "kubernetes.io/rbd"),
+        (spec.scale_io.is_some(), "kubernetes.io/scaleio"),
+        (spec.storageos.is_some(), "kubernetes.io/storageos"),
+        (spec.vsphere_volume.is_some(), "kubernetes.io/vsphere-volume"),
+    ];
+    set_one(&kinds)
+}
+
+fn set_one(kinds: &[(bool, &'static str)]) -> &'static str {
+    kinds.iter().find(|(set, _)| *set).map_or("unknown", |(_, kind)| kind)
 }

@@ -145,6 +145,8 @@ impl Worker {
                 held.until = now.plus(held.backoff.failed());
                 tracing::warn!(pod = %self.key, volume, error = stdx::one_line(&error), "volume");
                 if let Some(pod) = &self.pod {
+                    // Each attempt is told: they come ever more rarely, and are counted up.
+                    self.said.remove(&volume);
                     say(&self.shared, &mut self.said, pod, &volume, error.to_string());
                 }
             }

@@ -120,6 +120,14 @@ fn files_are_keys_under_the_paths_they_are_given() {
     assert_eq!(of(projected).unwrap(), ["a 644 1", "b 644 2", "l 644 x=\"one\""]);
     let token = "projected: {sources: [{serviceAccountToken: {path: token}}]}";
     assert!(of(token).unwrap_err().starts_with("failed to fetch token"));
-    let unserved = of("nfs: {server: s, path: /}").unwrap_err();
-    assert_eq!(unserved, "no volume plugin matched name: kubernetes.io/nfs");
+    for (source, plugin) in [
+        ("nfs: {server: s, path: /}", "kubernetes.io/nfs"),
+        ("awsElasticBlockStore: {volumeID: v}", "kubernetes.io/aws-ebs"),
+        ("azureDisk: {diskName: d, diskURI: u}", "kubernetes.io/azure-disk"),
+        ("gcePersistentDisk: {pdName: p}", "kubernetes.io/gce-pd"),
+    ] {
+        let expected =
+            format!("no volume plugin matched name: {plugin}: this node cannot mount such volumes");
+        assert_eq!(of(source).unwrap_err(), expected);
+    }
 }

@@ -113,7 +113,7 @@ fn a_server_killed_at_any_moment_loses_nothing() {
 fn disturb(cluster: &Cluster, what: u64) -> &'static str {
     match what {
         0 => {
-            cluster.kubectl(&["delete", "pod", "web-1", "--wait=false"]);
+            cluster.kubectl(&["delete", "pod", "web-1", "--wait=false", "--ignore-not-found"]);
             "deleting web-1"
         }
         1 => {

@@ -61,7 +61,7 @@ fn a_local_volume_waits_for_its_pod_and_ends_at_its_size() {
     assert_eq!(cluster.json(&["get", "pvc", "one"])["status"]["phase"], "Pending");
     assert_eq!(image_files(&cluster), Vec::<PathBuf>::new());
 
-    cluster.apply(&(pod_with("first", "one") + &claim("two", "96Mi") + &pod_with("second", "two")));
+    cluster.apply(&(pod_with("first", "one") + &claim("two", "1Gi") + &pod_with("second", "two")));
     cluster.wait_ready("first");
     cluster.wait_ready("second");
     let (one, two) = (bound_volume(&cluster, "one"), bound_volume(&cluster, "two"));
@@ -70,16 +70,21 @@ fn a_local_volume_waits_for_its_pod_and_ends_at_its_size() {
     let uid = cluster.json(&["get", "pvc", "one"])["metadata"]["uid"].as_str().unwrap().to_owned();
     assert!(one["spec"]["csi"]["volumeHandle"].as_str().unwrap().contains(&uid));
 
-    // The device is exactly the capacity, and the filesystem is below it.
-    let capacity = bytes(&one["spec"]["capacity"]["storage"]);
-    assert!(capacity >= 96 << 20);
-    let sizes: Vec<u64> =
-        image_files(&cluster).iter().map(|it| fs::metadata(it).unwrap().len()).collect();
-    assert_eq!(sizes, [capacity, capacity]);
-    let table = cluster.exec("first", &["df", "/data"], "");
-    let words: Vec<&str> = table.lines().last().unwrap().split_whitespace().collect();
-    let total: u64 = words[1].parse::<u64>().unwrap_or_else(|_| panic!("{table}")) * 1024;
-    assert!(total < capacity, "{total} of {capacity}");
+    // The device is exactly the capacity, and the filesystem is a little below it.
+    let capacities = [&one, &two].map(|it| bytes(&it["spec"]["capacity"]["storage"]));
+    assert_eq!(capacities, [96 << 20, 1 << 30]);
+    let files = image_files(&cluster);
+    let mut sizes: Vec<u64> = files.iter().map(|it| fs::metadata(it).unwrap().len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, capacities);
+    for (pod, capacity, least) in
+        [("first", capacities[0], 0), ("second", capacities[1], capacities[1] / 10 * 9)]
+    {
+        let table = cluster.exec(pod, &["df", "/data"], "");
+        let words: Vec<&str> = table.lines().last().unwrap().split_whitespace().collect();
+        let total: u64 = words[1].parse().unwrap_or_else(|_| panic!("{table}"));
+        assert!((least..capacity).contains(&total), "{total} of {capacity}");
+    }
 
     // A write beyond the end fails, and the neighbour does not notice.
     cluster.exec("second", &["tee", "/data/before"], "before");

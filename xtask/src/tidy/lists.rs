@@ -1,6 +1,6 @@
 //! The list is the table of contents: what is written in a folder of many is also in its list.
 
-use super::{Finding, Tree, numbered};
+use super::{Finding, Tree, code};
 
 /// A list, and what belongs into it.
 struct List {
@@ -8,7 +8,7 @@ struct List {
     /// How the list begins; it ends with `];` or a line `}`.
     begins: &'static str,
     folder: &'static str,
-    /// A line that begins so makes its file, or the type named after it, one of the list.
+    /// A line of code with this makes its file, or the type named after it, one of the list.
     sign: &'static str,
     names: Names,
     /// Files that several of the list share.
@@ -36,7 +36,7 @@ const LISTS: [List; 6] = [
         file: "crates/apiserver/src/admission.rs",
         begins: "const CHAIN:",
         folder: "crates/apiserver/src/admission/",
-        sign: "pub(crate) const PLUGIN:",
+        sign: " const PLUGIN:",
         names: Names::File,
         shared: &[],
     },
@@ -50,17 +50,17 @@ const LISTS: [List; 6] = [
     },
     List {
         file: "crates/scheduler/src/filter.rs",
-        begins: "pub static FILTERS:",
+        begins: "static FILTERS:",
         folder: "crates/scheduler/src/filter/",
-        sign: "pub(crate) fn filter(",
+        sign: " fn filter(",
         names: Names::File,
         shared: &[],
     },
     List {
         file: "crates/scheduler/src/score.rs",
-        begins: "pub static SCORES:",
+        begins: "static SCORES:",
         folder: "crates/scheduler/src/score/",
-        sign: "pub(crate) fn score(",
+        sign: " fn score(",
         names: Names::File,
         shared: &[],
     },
@@ -88,12 +88,14 @@ impl List {
         let end = ["];", "\n}"].iter().filter_map(|end| rest.find(end)).min().unwrap_or(rest.len());
         let list = &rest[..end];
         let mut findings = Vec::new();
+        let mut is_blind = true;
         let files = tree.below(self.folder, ".rs").filter(|(path, _)| *path != self.file);
         for (path, text) in
             files.filter(|(path, _)| !self.shared.iter().any(|it| path.ends_with(it)))
         {
-            for (number, line) in numbered(text) {
-                let Some(after) = line.strip_prefix(self.sign) else { continue };
+            for (number, line) in code(text) {
+                let Some((_, after)) = line.split_once(self.sign) else { continue };
+                is_blind = false;
                 let name = match self.names {
                     Names::File => format!("{}::", stem(path, self.folder)),
                     Names::Type => format!("{}>", after.trim_end_matches([' ', '{'])),
@@ -106,6 +108,11 @@ impl List {
                     findings.push(Finding::new(path, number, what));
                 }
             }
+        }
+        if is_blind {
+            let what =
+                format!("no file of the list has `{}`: this rule would find nothing", self.sign);
+            findings.push(Finding::new(self.file, 1, what));
         }
         findings
     }

@@ -35,11 +35,12 @@ fn a_server_killed_at_any_moment_loses_nothing() {
         cluster.exec(pod, &["tee", at], &format!("text of {pod}"));
     }
 
-    let mut written: Vec<String> = Vec::new();
+    let group = group_of(lives(&cluster)["still"].2.0).expect("containers have a control group");
+    let mut known = Known { replicas: 3, ..Known::default() };
     for round in 0..rounds {
         let before = lives(&cluster);
         let writer = Writer::start(&cluster, round);
-        let disturbed = disturb(&cluster, chance.below(5));
+        let disturbed = known.disturb(&cluster, chance.below(5));
         let moment = Duration::from_millis(chance.below(1500));
         cluster.let_pass(moment);
         cluster.kill();
@@ -53,20 +54,13 @@ fn a_server_killed_at_any_moment_loses_nothing() {
             said += &format!(", and {} ms into its start", moment.as_millis());
         }
         println!("{said}");
-        written.extend(writer.stop());
+        known.written.extend(writer.stop());
         cluster.up();
 
-        // What was answered is there.
-        let names = cluster.kubectl(&["get", "configmaps", "-o", "name"]);
-        for name in &written {
-            assert!(
-                names.lines().any(|it| it == format!("configmap/{name}")),
-                "{name} was acknowledged and is lost"
-            );
-        }
+        known.assert_kept(&cluster);
         // Whom nobody touched lives on as the same process.
         let after = lives(&cluster);
-        assert_eq!(before.get("still"), after.get("still"), "the container that nobody touched");
+        assert_eq!(before["still"], after["still"], "the container that nobody touched");
         for (pod, (uid, container, process)) in &after {
             if let Some((old_uid, old_container, old_process)) = before.get(pod)
                 && (uid, container) == (old_uid, old_container)
@@ -106,37 +100,81 @@ fn a_server_killed_at_any_moment_loses_nothing() {
     let said = cluster.down();
     assert!(said.ok, "{}{}", said.out, said.errors);
     assert_eq!(leftovers(cluster.directory()), Vec::<String>::new());
-    assert_eq!(runners(&cluster), Vec::<String>::new());
+    assert_eq!(processes_in(&group), Vec::<u32>::new());
 }
 
-/// Sets something going that the kill will meet half way.
-fn disturb(cluster: &Cluster, what: u64) -> &'static str {
-    match what {
-        0 => {
-            cluster.kubectl(&["delete", "pod", "web-1", "--wait=false", "--ignore-not-found"]);
-            "deleting web-1"
+/// What the server acknowledged.
+#[derive(Default)]
+struct Known {
+    /// Names of ConfigMaps.
+    written: Vec<String>,
+    /// What the set was last scaled to.
+    replicas: u32,
+    /// The uid of a pod that is to go.
+    deleted: Option<String>,
+    /// Whether the pod `comer` and its claim are to be there.
+    comer: bool,
+}
+
+impl Known {
+    /// Sets something going that the kill will meet half way.
+    fn disturb(&mut self, cluster: &Cluster, what: u64) -> &'static str {
+        match what {
+            0 => {
+                let pod = cluster.look(&["get", "pod", "web-1"]);
+                cluster.kubectl(&["delete", "pod", "web-1", "--wait=false", "--ignore-not-found"]);
+                self.deleted = pod["metadata"]["uid"].as_str().map(str::to_owned);
+                "deleting web-1"
+            }
+            1 => {
+                cluster.kubectl(&["scale", "statefulset", "web", "--replicas=1"]);
+                self.replicas = 1;
+                "scaling to 1"
+            }
+            2 => {
+                cluster.kubectl(&["scale", "statefulset", "web", "--replicas=3"]);
+                self.replicas = 3;
+                "scaling to 3"
+            }
+            3 => {
+                // Whoever goes must be gone before a namesake comes.
+                if !self.comer {
+                    cluster.wait_gone(&["pod", "comer"]);
+                    cluster.wait_gone(&["pvc", "come"]);
+                }
+                cluster.apply(&(claim("come", "64Mi") + &pod_with("comer", "come")));
+                self.comer = true;
+                "a claim and a pod coming"
+            }
+            _ => {
+                let words =
+                    ["delete", "pod/comer", "pvc/come", "--wait=false", "--ignore-not-found"];
+                cluster.kubectl(&words);
+                self.comer = false;
+                "a claim and a pod going"
+            }
         }
-        1 => {
-            cluster.kubectl(&["scale", "statefulset", "web", "--replicas=1"]);
-            "scaling to 1"
+    }
+
+    #[track_caller]
+    fn assert_kept(&self, cluster: &Cluster) {
+        let names = cluster.kubectl(&["get", "configmaps", "-o", "name"]);
+        for name in &self.written {
+            let is_there = names.lines().any(|it| it == format!("configmap/{name}"));
+            assert!(is_there, "{name} was acknowledged and is lost");
         }
-        2 => {
-            cluster.kubectl(&["scale", "statefulset", "web", "--replicas=3"]);
-            "scaling to 3"
+        let set = cluster.json(&["get", "statefulset", "web"]);
+        assert_eq!(set["spec"]["replicas"], self.replicas, "what the set was scaled to");
+        if let Some(uid) = &self.deleted {
+            let pod = cluster.look(&["get", "pod", "web-1"]);
+            let meta = &pod["metadata"];
+            let is_going = meta["uid"] != **uid || !meta["deletionTimestamp"].is_null();
+            assert!(is_going, "the deletion of web-1 was acknowledged and is lost: {pod:#}");
         }
-        3 => {
-            cluster.apply(&(claim("come", "64Mi") + &pod_with("comer", "come")));
-            "a claim and a pod coming"
-        }
-        _ => {
-            cluster.kubectl(&[
-                "delete",
-                "pod/comer",
-                "pvc/come",
-                "--wait=false",
-                "--ignore-not-found",
-            ]);
-            "a claim and a pod going"
+        for words in [["get", "pod", "comer"], ["get", "pvc", "come"]] {
+            let seen = cluster.look(&words);
+            let stays = !seen.is_null() && seen["metadata"]["deletionTimestamp"].is_null();
+            assert_eq!(stays, self.comer, "{}: {seen:#}", words[2]);
         }
     }
 }
@@ -156,12 +194,18 @@ fn lives(cluster: &Cluster) -> Lives {
         .collect()
 }
 
-/// First arguments of the processes whose parents are shims of this cluster.
-fn runners(cluster: &Cluster) -> Vec<String> {
-    let place = cluster.data_dir().display().to_string();
-    let output = Command::new("ps").args(["-eo", "pid,args"]).output().expect("ps");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines().filter(|it| it.contains(&place)).map(str::to_owned).collect()
+/// The control group of all containers of the instance that a process belongs to.
+fn group_of(process: u32) -> Option<String> {
+    let groups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
+    let names = groups.lines().filter_map(|it| it.split('/').nth(1));
+    names.into_iter().find(|it| it.starts_with("stanchion-")).map(str::to_owned)
+}
+
+/// Processes of an instance.
+fn processes_in(group: &str) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").expect("processes").flatten();
+    let numbers = processes.filter_map(|it| it.file_name().to_str()?.parse().ok());
+    numbers.filter(|it| group_of(*it).is_some_and(|it| it == group)).collect()
 }
 
 /// One sandbox for each pod of the API.

@@ -1,10 +1,6 @@
 //! What this machine can do, and what a cluster left on it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
 /// What stories with pods need and this machine lacks.
 pub(crate) fn lacks() -> Option<&'static str> {
@@ -61,7 +57,7 @@ pub fn process_of(container: &str) -> Option<(u32, u64)> {
 }
 
 /// The 22nd field of `stat`, behind the name in brackets.
-fn started(process: &PathBuf) -> Option<u64> {
+fn started(process: &Path) -> Option<u64> {
     let stat = fs::read_to_string(process.join("stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
     fields.split(' ').nth(19)?.parse().ok()

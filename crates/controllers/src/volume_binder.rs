@@ -4,6 +4,7 @@
 //! syncBoundClaim; `index.go`, findMatchingVolume. Upstream writes four objects one by one and repairs
 //! halves; here there are no halves of our own making, but those of others are completed or named.
 
+use crate::volume_provisioner::{SAY_AGAIN, say_why_none_fits};
 use api::{
     Object,
     core::{
@@ -121,7 +122,10 @@ fn choose(world: &World, claim: &PersistentVolumeClaim, plan: &mut Plan) {
         plan.event(Event::normal(claim, reason, message));
     } else if class.unwrap_or_default().is_empty() {
         let message = "no persistent volumes available for this claim and no storage class is set";
+        let mut message = message.to_owned();
+        say_why_none_fits(world, claim, &mut message);
         plan.event(Event::normal(claim, "FailedBinding", message));
+        plan.requeue = Some(SAY_AGAIN);
     }
     // With a class, the provisioner says what it does about it.
 }

@@ -18,7 +18,7 @@ use api::{
     meta::{ObjectMeta, quantity},
     storage::{storage_class as classes, v1::StorageClass},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use stdx::Timestamp;
 use world::{
     CallFailure, Change, Controller, Event, ObjectKey, Outcome, Place, Plan, Touched, VolumeCall,
@@ -35,6 +35,9 @@ pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 /// Holds a volume's object until its data is gone.
 pub const PROVISIONER_FINALIZER: &str = "external-provisioner.volume.kubernetes.io/finalizer";
 const HOSTNAME: &str = "kubernetes.io/hostname";
+
+/// Why a claim waits is told for as long as it does: events are forgotten, and volumes come and go.
+pub(crate) const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 pub struct VolumeProvisioner;
 
@@ -60,8 +63,10 @@ impl Controller for VolumeProvisioner {
         let Some(class) = world.cluster::<StorageClass>(name) else {
             // A class is also just a name: a volume of that name satisfies it.
             if world.free_volumes(&claim).next().is_none() {
-                let message = format!("storageclass.storage.k8s.io {name:?} not found");
+                let mut message = format!("storageclass.storage.k8s.io {name:?} not found");
+                say_why_none_fits(world, &claim, &mut message);
                 plan.event(Event::warning(&*claim, "ProvisioningFailed", message));
+                plan.requeue = Some(SAY_AGAIN);
             }
             return plan;
         };
@@ -71,7 +76,12 @@ impl Controller for VolumeProvisioner {
             return plan;
         }
         match class.provisioner.as_str() {
-            "kubernetes.io/no-provisioner" => {}
+            "kubernetes.io/no-provisioner" => {
+                let mut message = format!("class {name:?} makes no volumes");
+                say_why_none_fits(world, &claim, &mut message);
+                plan.event(Event::normal(&*claim, "FailedBinding", message));
+                plan.requeue = Some(SAY_AGAIN);
+            }
             LOCAL => provision(world, &claim, &class, node, &mut plan),
             other => ask_outside(&claim, other, &mut plan),
         }
@@ -124,6 +134,18 @@ impl Controller for VolumeProvisioner {
             (Err(_), None, _) => {}
         }
         plan
+    }
+}
+
+pub(crate) fn say_why_none_fits(
+    world: &World,
+    claim: &PersistentVolumeClaim,
+    message: &mut String,
+) {
+    let why = world.why_none_fits(claim);
+    if !why.is_empty() {
+        message.push_str("; no volume satisfies the claim: ");
+        message.push_str(&why);
     }
 }
 
@@ -294,6 +316,41 @@ spec: {storageClassName: local, accessModes: [ReadWriteOnce], resources: {reques
             topology: BTreeMap::from([(HOSTNAME.to_owned(), "n1".to_owned())]),
             ..Outcome::default()
         }
+    }
+
+    #[test]
+    fn says_why_no_volume_of_the_class_satisfies_the_claim() {
+        let world = world(
+            "
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: other}
+spec: {storageClassName: fast, capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /o}}
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: readers}
+spec: {storageClassName: manual, capacity: {storage: 200Gi}, accessModes: [ReadOnlyMany], hostPath: {path: /r}}
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: small}
+spec: {storageClassName: manual, capacity: {storage: 100Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /s}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: c, namespace: default, uid: u-c}
+spec: {storageClassName: manual, accessModes: [ReadWriteOnce], resources: {requests: {storage: 150Gi}}}
+",
+        );
+        let plan = VolumeProvisioner.reconcile(&world, &key(), Timestamp(0));
+        let [event] = &plan.events[..] else { panic!("one event") };
+        assert_eq!(
+            event.message,
+            "storageclass.storage.k8s.io \"manual\" not found; no volume satisfies the claim: \
+             small: requested PV is too small (100Gi), readers: incompatible accessMode"
+        );
+        assert_eq!(plan.requeue, Some(SAY_AGAIN));
     }
 
     #[test]

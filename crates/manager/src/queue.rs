@@ -10,6 +10,9 @@ use world::ObjectKey;
 /// The first wait after a failure, and the longest: upstream's rate limiter for controllers.
 const FIRST: Duration = Duration::from_millis(5);
 const MOST: Duration = Duration::from_secs(1000);
+/// The same after a call that failed: it reached outside, and others react to the failure at once.
+const FIRST_CALL: Duration = Duration::from_millis(500);
+const MOST_CALL: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -18,11 +21,16 @@ pub(crate) struct Queue {
     later: BTreeMap<Instant, BTreeSet<ObjectKey>>,
     due: HashMap<ObjectKey, Instant>,
     failures: HashMap<ObjectKey, Backoff>,
+    /// Not before then, whoever wakes them.
+    held: HashMap<ObjectKey, Instant>,
 }
 
 impl Queue {
-    /// Now, whatever was planned for later.
+    /// Now, whatever was planned for later, unless a call failed a moment ago.
     pub(crate) fn push(&mut self, key: ObjectKey) {
+        if let Some(until) = self.held.get(&key).copied() {
+            return self.push_at(key, until);
+        }
         self.forget_due(&key);
         if self.is_ready.insert(key.clone()) {
             self.ready.push_back(key);
@@ -46,6 +54,16 @@ impl Queue {
         wait
     }
 
+    /// Waits even if it is woken: what failed outside would fail again, and a key that is woken by
+    /// what follows from its own failure would never rest.
+    pub(crate) fn call_failed(&mut self, key: ObjectKey, now: Instant) -> Duration {
+        let backoff = Backoff::new(FIRST_CALL, MOST_CALL);
+        let wait = self.failures.entry(key.clone()).or_insert(backoff).failed();
+        self.held.insert(key.clone(), now + wait);
+        self.push_at(key, now + wait);
+        wait
+    }
+
     pub(crate) fn succeeded(&mut self, key: &ObjectKey) {
         self.failures.remove(key);
     }
@@ -54,6 +72,7 @@ impl Queue {
         while let Some(entry) = self.later.first_entry().filter(|it| *it.key() <= now) {
             for key in entry.remove() {
                 self.due.remove(&key);
+                self.held.remove(&key);
                 if self.is_ready.insert(key.clone()) {
                     self.ready.push_back(key);
                 }
@@ -112,6 +131,19 @@ mod tests {
         assert_eq!(queue.pop(now + MOST), None, "one wake-up, one decision");
         queue.succeeded(&key("a"));
         assert_eq!(queue.failed(key("a"), now), FIRST);
+    }
+
+    #[test]
+    fn a_failed_call_is_not_repeated_by_waking_its_key() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        assert_eq!(queue.call_failed(key("a"), now), FIRST_CALL);
+        queue.push(key("a"));
+        assert_eq!(queue.pop(now), None);
+        assert_eq!(queue.pop(now + FIRST_CALL), Some(key("a")));
+        assert_eq!(queue.call_failed(key("a"), now), FIRST_CALL * 2);
+        assert_eq!(queue.pop(now + FIRST_CALL * 2), Some(key("a")));
+        queue.push(key("a"));
+        assert_eq!(queue.pop(now), Some(key("a")), "held once only");
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl Turn {
                 warn!(controller, %key, ?wait, "write refused: {failure}");
             }
             Some(Failed::Call(failure)) => {
-                let wait = self.queue.failed(key.clone(), now);
+                let wait = self.queue.call_failed(key.clone(), now);
                 warn!(controller, %key, ?wait, "volume call failed: {}", failure.message);
             }
         }

@@ -2,13 +2,52 @@
 //! that binds one.
 
 use crate::{Change, Typed, World};
-use api::core::{
-    binding::bound_pair,
-    persistent_volume as volumes, persistent_volume_claim as claims,
-    v1::{PersistentVolume, PersistentVolumeClaim},
+use api::{
+    Object,
+    core::{
+        binding::bound_pair,
+        persistent_volume as volumes, persistent_volume_claim as claims,
+        v1::{PersistentVolume, PersistentVolumeClaim},
+    },
 };
 
+/// How many volumes a message names.
+const NAMED_MAX: usize = 5;
+
 impl World {
+    /// Why no free volume of the claim's class satisfies it, volume by volume; empty without any.
+    pub fn why_none_fits(&self, claim: &PersistentVolumeClaim) -> String {
+        let prefix = format!("{}/", claims::class(claim).unwrap_or_default());
+        let rows = self.table::<PersistentVolume>();
+        let rows = rows.into_iter().flat_map(|it| it.indexed_from("unbound", &prefix));
+        let rows = rows.take_while(|(key, _)| key.starts_with(&prefix));
+        let mut words: Vec<String> = Vec::new();
+        let mut more = 0;
+        for (_, row) in rows {
+            if words.len() == NAMED_MAX {
+                more += 1;
+                continue;
+            }
+            let Some(volume) = row.typed::<PersistentVolume>() else { continue };
+            let name = volume.name();
+            let size = volume.spec.as_ref().and_then(|it| it.capacity.as_ref()?.get("storage"));
+            let size = size.map_or("", |it| it.0.as_str());
+            match volumes::satisfies(&volume, claim) {
+                Err(volumes::Mismatch::Size) => {
+                    words.push(format!("{name}: requested PV is too small ({size})"));
+                }
+                Err(why) => words.push(format!("{name}: {why}")),
+                Ok(()) => {
+                    words.push(format!("{name}: its phase is {}", volumes::phase(&volume)));
+                }
+            }
+        }
+        if more > 0 {
+            words.push(format!("{more} more"));
+        }
+        words.join(", ")
+    }
+
     /// Free volumes that satisfy the claim, in the order in which they are to be taken.
     pub fn free_volumes<'a>(
         &'a self,

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -25,6 +26,21 @@ pub(crate) struct Place {
     binary: PathBuf,
     directory: TempDir,
     node: bool,
+    /// A node was started here and not yet taken down.
+    used: AtomicBool,
+}
+
+impl Drop for Place {
+    /// After a failure: whatever a node left on this host goes all the same.
+    fn drop(&mut self) {
+        if self.used.load(Ordering::Relaxed) {
+            let mut command = std::process::Command::new(&self.binary);
+            command.arg("down").arg("--data-dir").arg(self.directory.path());
+            if let Err(error) = command.status() {
+                eprintln!("stanchion down: {error}");
+            }
+        }
+    }
 }
 
 pub(crate) struct Instance {
@@ -44,30 +60,35 @@ impl Place {
             .prefix("stanchion-bench-")
             .tempdir_in(&options.directory)
             .context("make a data dir")?;
-        Ok(Place { binary: options.binary.clone(), directory, node })
+        Ok(Place { binary: options.binary.clone(), directory, node, used: AtomicBool::new(false) })
     }
 
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.binary);
-        // One of 64 ranges of its own for each process that measures.
-        let range = std::process::id() % 64;
-        command.arg(verb).arg("--data-dir").arg(self.directory.path());
+        command.arg(verb).arg("--data-dir").arg(self.directory.path()).kill_on_drop(true);
+        command
+    }
+
+    fn up_command(&self) -> Command {
+        let mut command = self.command("up");
+        // One of 30 ranges of its own for each process that measures.
+        let range = std::process::id() % 30;
         command.args(["--listen", "127.0.0.1:0", "--kubelet-port", "0"]);
-        command.arg("--cluster-cidr").arg(format!("10.{}.0.0/16", 64 + range));
-        command.arg("--service-cidr").arg(format!("10.{}.0.0/16", 128 + range));
-        command.kill_on_drop(true);
+        command.arg("--cluster-cidr").arg(format!("10.{}.0.0/16", 192 + range));
+        command.arg("--service-cidr").arg(format!("10.{}.0.0/16", 224 + range));
         command
     }
 
     /// `stanchion up`, until it is ready.
     pub(crate) async fn up(&self, apply: Option<&Path>) -> Result<Instance> {
-        let mut command = self.command("up");
+        let mut command = self.up_command();
         if !self.node {
             command.arg("--no-node");
         }
         if let Some(manifests) = apply {
             command.arg("--apply").arg(manifests);
         }
+        self.used.store(self.node, Ordering::Relaxed);
         let begun = Instant::now();
         let spawned = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = spawned.with_context(|| format!("start {}", self.binary.display()))?;
@@ -100,6 +121,7 @@ impl Place {
             if !output.status.success() {
                 bail!("stanchion down: {}", String::from_utf8_lossy(&output.stderr).trim());
             }
+            self.used.store(false, Ordering::Relaxed);
         }
         Ok(())
     }

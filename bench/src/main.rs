@@ -9,7 +9,7 @@ mod instance;
 mod measure;
 
 use anyhow::{Context, Result, bail};
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 /// What the command line says.
 pub(crate) struct Options {
@@ -27,7 +27,17 @@ const USAGE: &str = "usage: cargo xtask bench [NAME…] [--binary FILE] [--dir D
     [--seconds 5] [--rounds 5] [--objects 1000] [--manifests examples/web]
 without a name: all of them";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let (names, options) = read(std::env::args().skip(1))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

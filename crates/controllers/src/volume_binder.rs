@@ -14,8 +14,9 @@ use api::{
     },
     storage::{storage_class as classes, v1::StorageClass},
 };
+use std::sync::Arc;
 use stdx::Timestamp;
-use world::{Change, Controller, Event, ObjectKey, Plan, Touched, Typed, Watch, World};
+use world::{Change, Controller, Event, ObjectKey, Plan, Row, Touched, Typed, Watch, World};
 
 pub struct VolumeBinder;
 
@@ -44,27 +45,41 @@ impl Controller for VolumeBinder {
     }
 }
 
-/// A volume wakes the claim that it points at, and when it is free, those that wait for its class.
+/// A volume wakes the claims that it points at or pointed at, and when it becomes free, or another
+/// kind of free, those that wait for its class.
 fn claims_by_volume(world: &World, touched: &Touched) -> Vec<ObjectKey> {
+    let volume = |row: &Option<Arc<Row>>| row.as_deref().and_then(Row::typed::<PersistentVolume>);
+    let (old, new) = (volume(&touched.old), volume(&touched.new));
     let mut keys = Vec::new();
-    let sides = [&touched.old, &touched.new].into_iter().flatten();
-    for volume in sides.filter_map(|it| it.typed::<PersistentVolume>()) {
-        match volumes::claim_ref(&volume) {
-            Some(claim) => keys.push(ObjectKey::new(
-                claim.namespace.as_deref().unwrap_or_default(),
-                claim.name.as_deref().unwrap_or_default(),
-            )),
-            None => {
-                let table = world.table::<PersistentVolumeClaim>();
-                let waiting = table.map(|it| it.indexed("unbound", volumes::class(&volume)));
-                keys.extend(waiting.into_iter().flatten().map(|it| it.key()));
-            }
-        }
+    for claim in [&old, &new].into_iter().flatten().filter_map(|it| volumes::claim_ref(it)) {
+        keys.push(ObjectKey::new(
+            claim.namespace.as_deref().unwrap_or_default(),
+            claim.name.as_deref().unwrap_or_default(),
+        ));
+    }
+    if let Some(new) = new.filter(|it| is_free(it) && !old.is_some_and(|old| offers(&old, it))) {
+        let waiting = world.table::<PersistentVolumeClaim>();
+        let waiting = waiting.map(|it| it.indexed("unbound", volumes::class(&new)));
+        keys.extend(waiting.into_iter().flatten().map(|it| it.key()));
     }
     let named = world.table::<PersistentVolumeClaim>();
     let named = named.map(|it| it.indexed("volume", &touched.key.name));
     keys.extend(named.into_iter().flatten().map(|it| it.key()));
     keys
+}
+
+fn is_free(volume: &PersistentVolume) -> bool {
+    volumes::claim_ref(volume).is_none()
+}
+
+/// Whether the volume offered before what it offers now: whoever waits has seen it.
+fn offers(old: &PersistentVolume, new: &PersistentVolume) -> bool {
+    let open = |it| matches!(volumes::phase(it), "" | volumes::PENDING | volumes::AVAILABLE);
+    is_free(old)
+        && (open(old) || !open(new))
+        && old.spec == new.spec
+        && old.metadata.labels == new.metadata.labels
+        && old.metadata.annotations == new.metadata.annotations
 }
 
 fn unbound_claims(world: &World, touched: &Touched) -> Vec<ObjectKey> {

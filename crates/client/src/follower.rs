@@ -71,6 +71,19 @@ impl Follower {
         }
     }
 
+    /// The next step if it is there already.
+    pub fn next_ready(&mut self) -> Option<Tick> {
+        match self.ticks.try_recv() {
+            Ok(tick) => Some(tick),
+            Err(broadcast::error::TryRecvError::Lagged(_)) => {
+                Some(Tick { world: self.world(), touched: None })
+            }
+            Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => {
+                None
+            }
+        }
+    }
+
     /// The first world from now on in which `found` finds something.
     pub async fn until<T>(&mut self, mut found: impl FnMut(&World) -> Option<T>) -> Option<T> {
         let mut answer = None;

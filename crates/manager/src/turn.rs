@@ -6,6 +6,7 @@ use crate::{
     queue::Queue,
     wake,
 };
+use client::Tick;
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -14,7 +15,7 @@ use std::{
 use stdx::{ShutdownSignal, Timestamp};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
-use world::{Controller, ObjectKey, Plan, Watch, World};
+use world::{Change, Controller, ObjectKey, Touched, Verb, Watch, World};
 
 /// Plans in flight per controller. Enough to fill a group commit; each one costs a little whenever the
 /// world moves under it.
@@ -25,7 +26,7 @@ pub(crate) struct Turn {
     hands: Hands,
     watches: Vec<Watch>,
     queue: Queue,
-    in_flight: HashMap<ObjectKey, Plan>,
+    in_flight: HashMap<ObjectKey, Flight>,
     /// Objects that plans in flight write: kind and key.
     busy: HashSet<(String, ObjectKey)>,
     /// Keys whose plan must wait for one in flight.
@@ -36,6 +37,13 @@ pub(crate) struct Turn {
     ahead: World,
     base: u64,
     tasks: JoinSet<(ObjectKey, Done)>,
+}
+
+/// A plan under way: each of its writes with what that did to the world ahead.
+struct Flight {
+    writes: Vec<(Change, Option<Touched>)>,
+    /// Carried out in one commit: the world has all of it or nothing.
+    is_single: bool,
 }
 
 impl Turn {
@@ -72,13 +80,27 @@ impl Turn {
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
                 tick = follower.next() => match tick {
-                    Some(tick) => for key in wake::keys(&self.watches, &tick) {
-                        self.wake(key);
-                    },
+                    Some(tick) => self.tick(&tick),
                     None => return,
                 },
                 () = until(due), if due.is_some() => {}
             }
+            // A group commit ends many plans at once: one look at the world serves them all.
+            while let Some(ended) = self.tasks.try_join_next() {
+                match ended {
+                    Ok((key, done)) => self.ended(key, done),
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                }
+            }
+            while let Some(tick) = follower.next_ready() {
+                self.tick(&tick);
+            }
+        }
+    }
+
+    fn tick(&mut self, tick: &Tick) {
+        for key in wake::keys(&self.watches, tick) {
+            self.wake(key);
         }
     }
 
@@ -110,12 +132,14 @@ impl Turn {
                 continue;
             }
             debug!(controller = self.controller.name(), %key, "{plan}");
+            let mut writes = Vec::new();
             for change in plan.changes().filter(|it| it.is_write()) {
                 self.busy.insert(name(change));
-                self.ahead.apply(change, now);
+                writes.push((change.clone(), self.ahead.apply(change, now)));
             }
+            let is_single = plan.steps.len() + usize::from(plan.status.is_some()) <= 1;
             let (controller, hands) = (self.controller.clone(), self.hands.clone());
-            self.in_flight.insert(key.clone(), plan.clone());
+            self.in_flight.insert(key.clone(), Flight { writes, is_single });
             self.tasks.spawn(async move {
                 let done = execute(controller, key.clone(), plan, hands).await;
                 (key, done)
@@ -131,16 +155,25 @@ impl Turn {
         }
         self.base = world.revision;
         self.ahead = world;
-        for change in self.in_flight.values().flat_map(Plan::changes).filter(|it| it.is_write()) {
-            self.ahead.apply(change, now);
+        for flight in self.in_flight.values_mut() {
+            for (change, touched) in &mut flight.writes {
+                if touched.as_ref().is_some_and(|it| self.ahead.reapply(it)) {
+                    continue;
+                }
+                // The object is another one now. A commit of puts is written by now, or is in vain;
+                // a deletion, or a plan that goes on, still counts.
+                if !flight.is_single || matches!(change.verb, Verb::Delete { .. }) {
+                    *touched = self.ahead.apply(change, now);
+                }
+            }
         }
     }
 
     fn ended(&mut self, key: ObjectKey, done: Done) {
         // What the plan assumed is now true or void: either way the world knows better.
         self.base = 0;
-        if let Some(plan) = self.in_flight.remove(&key) {
-            for change in plan.changes() {
+        if let Some(flight) = self.in_flight.remove(&key) {
+            for (change, _) in &flight.writes {
                 self.busy.remove(&name(change));
             }
         }

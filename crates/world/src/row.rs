@@ -14,7 +14,7 @@ use std::{
     collections::VecDeque,
     fmt,
     ops::Deref,
-    sync::{Arc, LazyLock, Mutex, Weak},
+    sync::{Arc, LazyLock, Mutex, OnceLock, Weak},
 };
 
 pub struct Row {
@@ -26,7 +26,14 @@ pub struct Row {
     pub bytes: Bytes,
     splice_at: usize,
     object: Mutex<Option<Weak<dyn Erased>>>,
+    index_keys: OnceLock<Box<[IndexKey]>>,
 }
+
+/// Where a table files a row: (index, value).
+pub(crate) type IndexKey = (&'static str, Arc<str>);
+
+/// The index of owners: every owner's uid → what it owns. Controllers ask for their own only.
+pub(crate) const OWNER: &str = "owner";
 
 /// Typed objects kept alive besides those that somebody holds. Pods are the largest at 6–40 KB, so
 /// this bounds the ring to some 20 MB at the very most, and to 2 MB with claims and volumes.
@@ -45,6 +52,7 @@ impl Row {
             bytes,
             splice_at: head.splice_at,
             object: Mutex::default(),
+            index_keys: OnceLock::new(),
         })
     }
 
@@ -101,6 +109,18 @@ impl Row {
     /// A copy to change.
     pub fn copy(&self) -> Result<AnyObject, DecodeError> {
         Ok(self.object()?.clone_box())
+    }
+
+    /// Worked out once: a row is filed when it comes and unfiled when the next one replaces it, and
+    /// its typed object has mostly been forgotten by then.
+    pub(crate) fn index_keys(&self) -> &[IndexKey] {
+        self.index_keys.get_or_init(|| {
+            let owners = self.meta.owners.iter().map(|it| (OWNER, Arc::from(it.uid.as_str())));
+            let object = self.object();
+            let own = object.as_ref().map(|it| self.kind.rules.index_keys(&**it));
+            let own = own.unwrap_or_default().into_iter();
+            owners.chain(own.map(|(index, value)| (index, Arc::from(value)))).collect()
+        })
     }
 
     pub fn key(&self) -> crate::ObjectKey {

@@ -125,19 +125,36 @@ impl World {
         world
     }
 
-    /// One change, by the rules that the door applies.
-    pub fn apply(&mut self, change: &Change, now: Timestamp) {
+    /// One change, by the rules that the door applies; what it did, if anything.
+    pub fn apply(&mut self, change: &Change, now: Timestamp) -> Option<Touched> {
         let kind = change.kind.clone();
         match change.decide(self, now) {
             crate::change::Decided::Put(object) => {
                 let (revision, bytes) = (self.revision + 1, Bytes::from(object.encode()));
-                self.put(&kind, bytes, revision).expect("an encoded object decodes");
+                let row = Row::with_object(&kind, bytes, revision, object);
+                Some(self.put_row(Arc::new(row.expect("an encoded object decodes"))))
             }
             crate::change::Decided::Remove => {
-                self.remove(&kind, &change.key, self.revision + 1);
+                Some(self.remove(&kind, &change.key, self.revision + 1))
             }
-            crate::change::Decided::Nothing => {}
+            crate::change::Decided::Nothing => None,
         }
+    }
+
+    /// Does again what `apply` did to another world, if this one still holds what it was done to.
+    pub fn reapply(&mut self, touched: &Touched) -> bool {
+        let row = self.row(&touched.kind.resource(), &touched.key);
+        let same = match (row, &touched.old) {
+            (Some(row), Some(old)) => Arc::ptr_eq(row, old),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        match &touched.new {
+            _ if !same => {}
+            Some(row) => drop(self.put_row(row.clone())),
+            None => drop(self.remove(&touched.kind, &touched.key, self.revision + 1)),
+        }
+        same
     }
 
     fn table_mut(&mut self, kind: &KindRef) -> &mut Table {

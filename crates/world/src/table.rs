@@ -1,6 +1,9 @@
 //! All objects of one kind, in the order of their store keys, with the indexes that the brain asks.
 
-use crate::{ObjectKey, Row};
+use crate::{
+    ObjectKey, Row,
+    row::{IndexKey, OWNER},
+};
 use api::KindRef;
 use imbl::{OrdMap, OrdSet};
 use std::{ops::Bound, sync::Arc};
@@ -10,13 +13,10 @@ pub struct Table {
     pub kind: KindRef,
     rows: OrdMap<ObjectKey, Arc<Row>>,
     /// (index, value) → the objects that carry it.
-    index: OrdMap<(&'static str, Arc<str>), OrdSet<ObjectKey>>,
+    index: OrdMap<IndexKey, OrdSet<ObjectKey>>,
     /// The commit that touched this table last.
     pub revision: u64,
 }
-
-/// The index of owners: every owner's uid → what it owns. Controllers ask for their own only.
-const OWNER: &str = "owner";
 
 impl Table {
     pub fn new(kind: KindRef) -> Table {
@@ -76,9 +76,9 @@ impl Table {
     pub fn insert(&mut self, row: Arc<Row>) -> Option<Arc<Row>> {
         let key = row.key();
         self.revision = self.revision.max(row.revision);
-        let keys = index_keys(&row);
-        let old = self.rows.insert(key.clone(), row);
-        let old_keys = old.as_deref().map(index_keys).unwrap_or_default();
+        let old = self.rows.insert(key.clone(), row.clone());
+        let keys = row.index_keys();
+        let old_keys = old.as_deref().map(Row::index_keys).unwrap_or_default();
         for gone in old_keys.iter().filter(|it| !keys.contains(it)) {
             self.unfile(gone, &key);
         }
@@ -91,13 +91,13 @@ impl Table {
     pub fn remove(&mut self, key: &ObjectKey, revision: u64) -> Option<Arc<Row>> {
         self.revision = self.revision.max(revision);
         let old = self.rows.remove(key)?;
-        for gone in index_keys(&old) {
-            self.unfile(&gone, key);
+        for gone in old.index_keys() {
+            self.unfile(gone, key);
         }
         Some(old)
     }
 
-    fn unfile(&mut self, value: &(&'static str, Arc<str>), key: &ObjectKey) {
+    fn unfile(&mut self, value: &IndexKey, key: &ObjectKey) {
         if let Some(keys) = self.index.get_mut(value) {
             keys.remove(key);
             if keys.is_empty() {
@@ -105,11 +105,4 @@ impl Table {
             }
         }
     }
-}
-
-fn index_keys(row: &Row) -> Vec<(&'static str, Arc<str>)> {
-    let owners = row.meta.owners.iter().map(|it| (OWNER, Arc::from(it.uid.as_str())));
-    let object = row.object();
-    let own = object.as_ref().map(|it| row.kind.rules.index_keys(&**it)).unwrap_or_default();
-    owners.chain(own.into_iter().map(|(index, value)| (index, Arc::from(value)))).collect()
 }

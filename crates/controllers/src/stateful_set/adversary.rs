@@ -139,7 +139,9 @@ impl Run {
             }
             (2, Some(pod)) if !is_terminal(&pod) => self.set_phase(pod, "Failed", "False"),
             (3, Some(pod)) if !is_terminal(&pod) => self.set_phase(pod, "Running", "False"),
-            (4, Some(pod)) => self.world.apply(&Change::delete(&pod), NOW),
+            (4, Some(pod)) => {
+                self.world.apply(&Change::delete(&pod), NOW);
+            }
             (5, Some(pod)) => {
                 // Somebody takes the pod's labels away, or its owner.
                 let mut pod = pod;

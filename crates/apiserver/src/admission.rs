@@ -4,6 +4,7 @@
 
 mod default_storage_class;
 mod namespace_lifecycle;
+mod persistent_volume_claim_resize;
 mod service_account;
 pub(crate) mod service_address;
 mod storage_object_in_use_protection;
@@ -26,6 +27,7 @@ const CHAIN: &[Plugin] = &[
     service_account::PLUGIN,
     default_storage_class::PLUGIN,
     storage_object_in_use_protection::PLUGIN,
+    persistent_volume_claim_resize::PLUGIN,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,6 @@ pub(crate) struct Attempt<'a> {
     pub(crate) act: Act,
     #[allow(dead_code, reason = "quota and node restriction ask who it is")]
     pub(crate) user: &'a User,
-    #[allow(dead_code, reason = "plugins that compare ask for it")]
     pub(crate) old: Option<&'a dyn Erased>,
     pub(crate) checks: Vec<Check>,
 }

@@ -310,6 +310,37 @@ async fn an_old_version_is_the_same_object() {
     assert_eq!(patched.body["apiVersion"], "storage.k8s.io/v1beta1");
 }
 
+#[tokio::test]
+async fn a_claim_grows_only_where_its_class_allows_it() {
+    let door = Door::open().await;
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    for (name, expandable) in [("fixed", false), ("grows", true)] {
+        let class = json!({"metadata": {"name": name}, "provisioner": "p",
+            "allowVolumeExpansion": expandable});
+        door.post("/apis/storage.k8s.io/v1/storageclasses", class).await.is(201);
+        let claim = json!({"metadata": {"name": name}, "spec": {"storageClassName": name,
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+            "volumeName": "v"}});
+        door.post(claims, claim).await.is(201);
+    }
+    let more = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
+    let grow =
+        async |name: &str| door.patch(&format!("{claims}/{name}"), STRATEGIC, more.clone()).await;
+    let unbound = grow("grows").await.is(403);
+    assert_eq!(
+        unbound.message(),
+        "persistentvolumeclaims \"grows\" is forbidden: \
+         Only bound persistent volume claims can be expanded"
+    );
+    for name in ["fixed", "grows"] {
+        let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
+        door.patch(&format!("{claims}/{name}/status"), STRATEGIC, bound).await.is(200);
+    }
+    grow("grows").await.is(200);
+    let refused = grow("fixed").await.is(403);
+    assert!(refused.message().ends_with("provisions the pvc must support resize"));
+}
+
 /// `kubectl create configmap` and its like speak protobuf.
 #[tokio::test]
 async fn a_body_may_be_protobuf() {

@@ -44,9 +44,15 @@ pub(crate) async fn execute(
 ) -> Done {
     let mut done = Done { requeue: plan.requeue, ..Done::default() };
     let mut written = HashMap::new();
-    for event in plan.events {
-        hands.client.record(Event { reporter: controller.reporter(), ..event });
-    }
+    // What a commit makes true is told once it is true; everything else at once.
+    let writes = plan.status.is_some() || plan.steps.iter().any(|it| matches!(it, Step::Write(_)));
+    let (now, after) = if writes { (Vec::new(), plan.events) } else { (plan.events, Vec::new()) };
+    let tell = |events: Vec<Event>| {
+        for event in events {
+            hands.client.record(Event { reporter: controller.reporter(), ..event });
+        }
+    };
+    tell(now);
     for step in plan.steps {
         let failed = match step {
             Step::Write(changes) => write(&hands, changes, &mut written, &mut done).await,
@@ -71,6 +77,9 @@ pub(crate) async fn execute(
     }
     if let Some(status) = plan.status {
         done.failure = write(&hands, vec![status], &mut written, &mut done).await;
+    }
+    if done.failure.is_none() {
+        tell(after);
     }
     done
 }

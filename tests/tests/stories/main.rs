@@ -1,5 +1,6 @@
 //! Stories that users live, told to the real binary by the real kubectl, with real containers and volumes.
 
+mod every_volume;
 mod example;
 mod host_path;
 mod image;
@@ -9,4 +10,5 @@ mod manifest;
 mod ordered_set;
 mod probe;
 mod refusal;
+mod restart;
 mod side_by_side;

@@ -119,7 +119,9 @@ impl Backlog {
                     budgets.clear();
                 }
                 let about = &waiting.event.about;
-                let source = format!("{}\0{}\0{}", waiting.user, waiting.event.reporter, about.uid);
+                // A probe that fails each second must not hide that its container is killed.
+                let Event { reporter, reason, .. } = &waiting.event;
+                let source = format!("{}\0{reporter}\0{}\0{reason}", waiting.user, about.uid);
                 if !budgets.entry(source).or_default().take(waiting.at) {
                     tracing::debug!("too many events about {}: one was dropped", about.key);
                     continue;

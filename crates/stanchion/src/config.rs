@@ -107,7 +107,7 @@ impl Settings {
 impl Flags {
     /// The flags of the last `up` on this data dir, as far as `down` needs them.
     pub(crate) fn recall(data: &DataDir) -> Result<Flags> {
-        let path = data.open()?.join(NODE_FILE);
+        let path = data.existing()?.join(NODE_FILE);
         let flags = Recalled::parse_from(["stanchion"]).flags;
         let flags = Flags { data: data.clone(), kubelet_port: 0, ..flags };
         let text = match std::fs::read_to_string(&path) {
@@ -174,7 +174,10 @@ pub(crate) struct KubeconfigFlags {
 
 impl KubeconfigFlags {
     pub(crate) fn print(&self) -> Result<()> {
-        print!("{}", crate::pki::Authority::open(&self.data.open()?)?.kubeconfig(&self.server)?);
+        print!(
+            "{}",
+            crate::pki::Authority::open(&self.data.existing()?)?.kubeconfig(&self.server)?
+        );
         Ok(())
     }
 }
@@ -184,6 +187,12 @@ impl DataDir {
     pub(crate) fn open(&self) -> Result<PathBuf> {
         let attempt = || format!("open data dir {}", self.data_dir.display());
         std::fs::create_dir_all(&self.data_dir).with_context(attempt)?;
+        self.data_dir.canonicalize().with_context(attempt)
+    }
+
+    /// Where the directory really is. Whoever only looks at one, or ends it, makes none.
+    pub(crate) fn existing(&self) -> Result<PathBuf> {
+        let attempt = || format!("open data dir {}", self.data_dir.display());
         self.data_dir.canonicalize().with_context(attempt)
     }
 }

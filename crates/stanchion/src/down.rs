@@ -31,7 +31,7 @@ pub(crate) fn run(data: &DataDir) -> Result<()> {
 }
 
 pub(crate) fn reset(flags: &ResetFlags) -> Result<()> {
-    let data_dir = flags.data.open()?;
+    let data_dir = flags.data.existing()?;
     if !flags.yes && !confirmed(&data_dir)? {
         bail!("erase {}: not confirmed", data_dir.display());
     }

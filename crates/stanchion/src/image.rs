@@ -45,17 +45,21 @@ pub(crate) fn run(command: &Command) -> Result<()> {
                 None => store.import(&import.path)?,
             };
             for image in images {
-                let name = image.references.first().unwrap_or(&image.id);
-                println!("imported {name}");
+                if image.references.is_empty() {
+                    println!("imported {}", image.id);
+                }
+                for name in &image.references {
+                    println!("imported {name}");
+                }
             }
             Ok(())
         }
         Command::Ls(data) => {
-            print!("{}", image::table(&open(&data.open()?)?.list()?, SystemClock.now()));
+            print!("{}", image::table(&open(&data.existing()?)?.list()?, SystemClock.now()));
             Ok(())
         }
         Command::Rm(remove) => {
-            let data_dir = remove.data.open()?;
+            let data_dir = remove.data.existing()?;
             let users = runtime::image_users(&data_dir.join("runtime"));
             let user = |id: &str| users.iter().find(|it| it.0 == id).map(|it| it.1.clone());
             let removed = open(&data_dir)?.remove(&remove.reference, &user)?;

@@ -10,7 +10,7 @@ use crate::{
     server::Server,
     target::{Query, Target, encode},
 };
-use api::Failure;
+use api::{Failure, core::v1::Pod};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Empty;
@@ -50,6 +50,10 @@ pub(crate) async fn connect(
         return Err(Failure::bad_request("unable to upgrade: missing upgrade headers in request"));
     };
     if !protocol.eq_ignore_ascii_case("websocket") {
+        // Clients that were refused over WebSocket try again: tell them why they were.
+        if !runs(&pod, &container) {
+            return Err(Failure::internal(format!("container not found ({container:?})")));
+        }
         return Err(Failure::bad_request(format!(
             "unable to upgrade: {protocol:?} is not supported, only \"websocket\" is"
         )));
@@ -83,6 +87,17 @@ pub(crate) async fn connect(
     *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *switching.headers_mut() = answer.headers().clone();
     Ok(switching)
+}
+
+fn runs(pod: &Pod, container: &str) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let all = [
+        &status.container_statuses,
+        &status.init_container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
+    let mut all = all.into_iter().flatten().flatten();
+    all.any(|it| it.name == container && it.state.as_ref().is_some_and(|it| it.running.is_some()))
 }
 
 /// The node's names for what the client asked for.

@@ -46,6 +46,8 @@ pub struct Failure {
     pub retry_at: Timestamp,
     /// How long the next failure waits is told from this one.
     pub waited: Duration,
+    /// The image was there, and the container could not be made of it.
+    pub of_making: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -101,7 +103,13 @@ impl Failure {
             calm_at: now,
             retry_at: now.plus(waited),
             waited,
+            of_making: false,
         }
+    }
+
+    pub fn wait_at_most(&mut self, most: Duration, now: Timestamp) {
+        self.waited = self.waited.min(most);
+        self.retry_at = self.retry_at.min(now.plus(most));
     }
 
     /// Reason and message as they are shown at `now`.

@@ -20,6 +20,8 @@ use world::{Change, Event};
 const IMAGE_FIRST: Duration = Duration::from_secs(10);
 /// A container or a sandbox that cannot be made: 1 s, 2 s … 5 min.
 const MAKE_FIRST: Duration = Duration::from_secs(1);
+/// What is missing may be a ConfigMap that someone is about to make.
+const MAKE_MOST: Duration = Duration::from_secs(16);
 /// How long the failure itself is shown, before the waiting for the next try.
 const SHOWN: Duration = Duration::from_secs(2);
 
@@ -178,7 +180,8 @@ impl Worker {
                 }
             }
             Done::Image(container, Ok(image)) => {
-                self.memory.failures.remove(&container);
+                // A container that could not be made is shown so until it is.
+                self.memory.failures.retain(|name, it| *name != container || it.of_making);
                 self.memory.images.insert(container, image);
             }
             Done::Image(container, Err(refused)) => {
@@ -212,8 +215,10 @@ impl Worker {
                     Ok(()) => drop(self.memory.failures.remove(&container)),
                     Err(refused) => {
                         let before = self.memory.failures.get(&container);
-                        let failure =
+                        let mut failure =
                             Failure::new(refused.reason, refused.message, now, before, MAKE_FIRST);
+                        failure.of_making = true;
+                        failure.wait_at_most(MAKE_MOST, now);
                         self.memory.failures.insert(container, failure);
                     }
                 }

@@ -163,6 +163,40 @@ async fn a_missing_image_is_told_and_tried_again() {
 }
 
 #[tokio::test]
+async fn a_container_that_cannot_be_made_is_shown_so_until_it_is() {
+    let node = Node::new();
+    let _running = node.start().await;
+    let mut pod = simple("restartPolicy: Always");
+    pod.spec.as_mut().unwrap().containers[0].env =
+        Some(vec![yaml_env("{name: A, valueFrom: {configMapKeyRef: {name: late, key: k}}}")]);
+    node.client.put(pod);
+    let mut shown: Vec<String> = Vec::new();
+    node.until_pod("p", "is tried again", |it| {
+        let waiting = it.status.as_ref()?.container_statuses.as_ref()?[0].state.clone()?.waiting?;
+        let reason = waiting.reason.unwrap_or_default();
+        if shown.last() != Some(&reason) {
+            shown.push(reason);
+        }
+        let said = node.client.said();
+        let tries = said.iter().filter(|it| it.contains("configmap \"late\" not found")).count();
+        (tries > 1).then_some(())
+    })
+    .await;
+    assert_eq!(shown.last().unwrap(), "CreateContainerConfigError");
+    assert!(shown.len() <= 2, "{shown:?}");
+    node.client
+        .put::<ConfigMap>(yaml("{metadata: {name: late, namespace: default}, data: {k: v1}}"));
+    node.until_ready("p").await;
+}
+
+fn yaml_env(text: &str) -> api::core::v1::EnvVar {
+    let pod: Pod = yaml(&format!(
+        "{{metadata: {{name: x}}, spec: {{containers: [{{name: c, env: [{text}]}}]}}}}"
+    ));
+    pod.spec.unwrap().containers[0].env.clone().unwrap().remove(0)
+}
+
+#[tokio::test]
 async fn a_volume_that_fails_is_tried_again_and_a_missing_config_map_waited_for() {
     let node = Node::new();
     let _running = node.start().await;

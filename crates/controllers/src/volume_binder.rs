@@ -298,6 +298,30 @@ mod tests {
     }
 
     #[test]
+    fn what_one_plan_did_is_done_again_to_a_world_that_moved_on_elsewhere() {
+        let fits = volume("v", &hostpath("5Gi", "ReadWriteOnce"));
+        let (world, plan) = decide(&[CLAIM.to_owned(), fits].concat());
+        let mut ahead = world.clone();
+        let touched: Vec<Touched> =
+            plan.changes().filter_map(|it| ahead.apply(it, Timestamp(0))).collect();
+        assert_eq!(touched.len(), 2);
+        let phase = |world: &World| {
+            let claim = world.get::<PersistentVolumeClaim>(&ObjectKey::new("default", "c"));
+            claims::phase(&claim.unwrap()).to_owned()
+        };
+        let mut elsewhere = world.clone();
+        crate::testing::load(&mut elsewhere, &volume("other", &hostpath("9Gi", "ReadWriteOnce")));
+        assert!(touched.iter().all(|it| elsewhere.reapply(it)));
+        assert_eq!(phase(&elsewhere), "Bound");
+        // The claim is another one now: what was done to the one before it says nothing about it.
+        let mut moved = world.clone();
+        crate::testing::load(&mut moved, CLAIM);
+        let again: Vec<bool> = touched.iter().map(|it| moved.reapply(it)).collect();
+        assert_eq!(again, [true, false]);
+        assert_ne!(phase(&moved), "Bound");
+    }
+
+    #[test]
     fn a_reserved_volume_comes_before_a_better_one() {
         let reserved = format!(
             "{}, claimRef: {{name: c, namespace: default}}",
@@ -335,6 +359,29 @@ mod tests {
         );
         let yaml = [CLAIM.to_owned(), volume("v", &held)].concat();
         assert_eq!(chosen(&yaml), None);
+    }
+
+    #[test]
+    fn a_free_volume_wakes_all_who_wait_and_a_taken_one_only_its_own() {
+        let waiting = CLAIM.replace("name: c", "name: w").replace("u-c", "u-w");
+        let yaml = [CLAIM, &waiting, &volume("v", &hostpath("5Gi", "ReadWriteOnce"))].concat();
+        let (world, plan) = decide(&yaml);
+        let row =
+            |world: &World| world.row_of::<PersistentVolume>(&ObjectKey::cluster("v")).cloned();
+        let woken = |world: &World, old, new| -> Vec<String> {
+            let (kind, key) = (api::kind_of::<PersistentVolume>().clone(), ObjectKey::cluster("v"));
+            let keys = claims_by_volume(world, &Touched { kind, key, old, new });
+            keys.iter().map(ToString::to_string).collect()
+        };
+        let free = row(&world);
+        assert_eq!(woken(&world, None, free.clone()), ["default/c", "default/w"]);
+        assert!(woken(&world, free.clone(), free.clone()).is_empty(), "they have seen it");
+        let bound = world.after(&plan, Timestamp(0));
+        let taken = row(&bound);
+        let mine = woken(&bound, free.clone(), taken.clone());
+        assert!(!mine.is_empty() && mine.iter().all(|it| it == "default/c"), "{mine:?}");
+        let back = woken(&world, taken, free);
+        assert!(back.contains(&"default/w".to_owned()), "{back:?}");
     }
 
     #[test]

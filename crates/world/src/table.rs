@@ -54,11 +54,11 @@ impl Table {
     }
 
     /// Rows of one index whose value is `from` or comes after it, in the order of values.
-    pub fn indexed_from(
-        &self,
+    pub fn indexed_from<'a>(
+        &'a self,
         index: &'static str,
         from: &str,
-    ) -> impl Iterator<Item = (&str, &Arc<Row>)> {
+    ) -> impl Iterator<Item = (&'a str, &'a Arc<Row>)> + use<'a> {
         let from = Bound::Included((index, Arc::from(from)));
         let values =
             self.index.range((from, Bound::Unbounded)).take_while(move |((it, _), _)| *it == index);

@@ -62,7 +62,8 @@ impl World {
         let of_modes = move |modes: usize| {
             let (from, end) =
                 (volumes::unbound_key(class, modes, bytes, 0), format!("{prefix}{modes:02}/"));
-            let rows = table.map(|it| it.indexed_from("unbound", &from).collect::<Vec<_>>());
+            // One step at a time: mostly the first volume is the one, of however many.
+            let rows = table.map(|it| it.indexed_from("unbound", &from));
             rows.into_iter().flatten().take_while(move |(key, _)| key.starts_with(&end))
         };
         modes.flat_map(of_modes).filter_map(|(_, row)| row.typed::<PersistentVolume>()).filter(

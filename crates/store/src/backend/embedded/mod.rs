@@ -455,6 +455,10 @@ impl Drop for Embedded {
             // A panic was printed where it happened; the next open replays the log.
             let _panicked = writer.join();
         }
-        drop(self.lock.take());
+        if let Some(lock) = self.lock.take() {
+            // Closing alone is not enough: a child that was forked just now holds the file until it executes.
+            // A lock that cannot be given back goes with the last of them.
+            let _held_longer = lock.unlock();
+        }
     }
 }

@@ -38,7 +38,11 @@ fn containers_outlive_the_server_until_they_are_taken_down() {
     cluster.up();
     until("the data is read by the next container", || {
         let said = cluster.try_exec("user", &["cat", "/data/text"], "");
-        if said.ok { Ok(assert_eq!(said.out, "still here")) } else { Err(said.errors) }
+        if !said.ok {
+            return Err(said.errors);
+        }
+        assert_eq!(said.out, "still here");
+        Ok(())
     });
     cluster.stop();
     let said = cluster.stanchion(&["reset", "--yes"]);

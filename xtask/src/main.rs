@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod conformance;
 mod images;
 mod tidy;
 
@@ -22,8 +23,9 @@ fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first() {
         Some((chore, rest)) if chore == "bench" => bench::run(rest),
+        Some((chore, rest)) if chore == "conformance" => conformance::run(rest),
         Some((chore, rest)) if chore == "images" => images::run(rest),
         Some((chore, [])) if chore == "tidy" => tidy::run(),
-        _ => bail!("usage: cargo xtask bench [NAME…] | images DIR | tidy"),
+        _ => bail!("usage: cargo xtask bench [NAME…] | conformance FLAGS… | images DIR | tidy"),
     }
 }

@@ -1,0 +1,174 @@
+//! `cargo xtask conformance`: runs the Kubernetes project's own e2e program against a fresh cluster.
+//!
+//! The program and the images that its specs start are built elsewhere and taken by path: nothing of them is in
+//! this repository. Every result is printed by spec, and `--table FILE` carries it into a table of all specs.
+
+mod cluster;
+mod report;
+mod table;
+
+use anyhow::{Context, Result, bail, ensure};
+use cluster::Cluster;
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+const USAGE: &str = "\
+usage: cargo xtask conformance --e2e-test PROGRAM (--images DIR | --kubeconfig FILE)
+         [--focus REGEX]… [--skip REGEX] [--results DIR] [--table FILE] [--binary STANCHION]
+
+  --e2e-test PROGRAM   e2e.test of Kubernetes 1.36
+  --images DIR         archives to import, under the names that the specs use, into a fresh cluster
+  --kubeconfig FILE    a cluster that runs already, instead of a fresh one
+  --focus REGEX        only the specs whose full names match; every such flag is a run of its own
+                       [default: StatefulSet, then the conformance specs of storage and of pods]
+  --skip REGEX         not the specs whose full names match
+  --results DIR        where logs and reports go [default: a new directory, removed if all specs passed]
+  --table FILE         carry the results into the tables of this Markdown file
+  --binary STANCHION   the server to test [default: a release build of this tree]";
+
+/// What this project is about; each is a run of the program, in this order.
+const GROUPS: [&str; 3] = [
+    r"\[sig-apps\] StatefulSet",
+    r"\[sig-storage\].*\[Conformance\]",
+    r"\[sig-node\] (ConfigMap|Container Lifecycle Hook|Container Runtime|Downward API|InitContainer|Pods|Probing container|Projected|Secrets|Security Context).*\[Conformance\]",
+];
+
+/// What was said on the command line.
+#[derive(Default)]
+struct Wish {
+    program: Option<PathBuf>,
+    images: Option<PathBuf>,
+    kubeconfig: Option<PathBuf>,
+    focus: Vec<String>,
+    skip: Option<String>,
+    results: Option<PathBuf>,
+    table: Option<PathBuf>,
+    binary: Option<PathBuf>,
+}
+
+/// How one spec ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) result: Ended,
+    /// What the program said, in one line; empty where it passed.
+    pub(crate) said: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Passed,
+    Failed,
+    /// The spec itself found that it does not apply.
+    Skipped,
+}
+
+/// Every spec that ran, by its full name.
+pub(crate) type Outcomes = BTreeMap<String, Outcome>;
+
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let wish = Wish::parse(arguments)?;
+    let program = wish.program.context(USAGE)?;
+    ensure!(program.is_file(), "{} is not a program", program.display());
+    let kept = wish.results.is_some();
+    let results = wish.results.unwrap_or_else(|| {
+        env::temp_dir().join(format!("stanchion-conformance-{}", std::process::id()))
+    });
+    fs::create_dir_all(&results).with_context(|| format!("make {}", results.display()))?;
+
+    let mut outcomes = Outcomes::new();
+    {
+        let cluster = match (&wish.kubeconfig, &wish.images) {
+            (Some(kubeconfig), _) => Cluster::running(kubeconfig),
+            (None, Some(images)) => {
+                let binary = match wish.binary {
+                    Some(binary) => binary,
+                    None => cluster::build()?,
+                };
+                Cluster::fresh(&binary, images, &results)?
+            }
+            (None, None) => bail!("{USAGE}"),
+        };
+        let default = GROUPS.map(str::to_owned);
+        let groups = if wish.focus.is_empty() { &default[..] } else { &wish.focus };
+        for (number, focus) in groups.iter().enumerate() {
+            let place = results.join(number.to_string());
+            println!("{focus}");
+            start(&program, cluster.kubeconfig(), focus, wish.skip.as_deref(), &place)?;
+            let found = report::read(&place.join("report.json"))?;
+            report::print(&found);
+            outcomes.extend(found);
+        }
+    }
+    if let Some(path) = wish.table {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        fs::write(&path, table::merge(&text, &outcomes))
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    let failed = outcomes.values().filter(|it| it.result == Ended::Failed).count();
+    println!("{}", table::tally(outcomes.values().map(|it| it.result)));
+    if failed == 0 && !kept {
+        fs::remove_dir_all(&results)?;
+    } else {
+        println!("logs and reports: {}", results.display());
+    }
+    ensure!(failed == 0, "{failed} specs failed");
+    Ok(())
+}
+
+impl Wish {
+    fn parse(arguments: &[String]) -> Result<Wish> {
+        let mut wish = Wish::default();
+        let mut words = arguments.iter();
+        while let Some(flag) = words.next() {
+            let mut value =
+                || words.next().cloned().with_context(|| format!("{flag} needs a value"));
+            match flag.as_str() {
+                "--e2e-test" => wish.program = Some(value()?.into()),
+                "--images" => wish.images = Some(value()?.into()),
+                "--kubeconfig" => wish.kubeconfig = Some(value()?.into()),
+                "--focus" => wish.focus.push(value()?),
+                "--skip" => wish.skip = Some(value()?),
+                "--results" => wish.results = Some(value()?.into()),
+                "--table" => wish.table = Some(value()?.into()),
+                "--binary" => wish.binary = Some(value()?.into()),
+                _ => bail!("{USAGE}"),
+            }
+        }
+        Ok(wish)
+    }
+}
+
+/// One run of the program. That specs failed is in its report; only a run without a report is an error.
+fn start(
+    program: &Path,
+    kubeconfig: &Path,
+    focus: &str,
+    skip: Option<&str>,
+    place: &Path,
+) -> Result<()> {
+    fs::create_dir_all(place)?;
+    let report = place.join("report.json");
+    let log = fs::File::create(place.join("log"))?;
+    let mut command = Command::new(program);
+    command
+        .arg(format!("--kubeconfig={}", kubeconfig.display()))
+        .arg(format!("--ginkgo.focus={focus}"))
+        .arg(format!("--ginkgo.json-report={}", report.display()))
+        .args(["--provider=skeleton", "--num-nodes=1", "--ginkgo.no-color", "--disable-log-dump"]);
+    if let Some(skip) = skip {
+        command.arg(format!("--ginkgo.skip={skip}"));
+    }
+    let status = command
+        .current_dir(place)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .status()
+        .with_context(|| format!("run {}", program.display()))?;
+    ensure!(report.exists(), "{}: {status}, see {}/log", program.display(), place.display());
+    Ok(())
+}

@@ -58,6 +58,7 @@ async fn stop(data: &DataDir) -> Result<()> {
     let flags = UpFlags::recall(data)?;
     let settings = flags.settle()?;
     let (_shutdown, signal) = Shutdown::new();
+    crate::restore::finish(&settings.data_dir)?;
     let authority = Authority::open(&settings.data_dir)?;
     let plane = Plane::open(&flags, &settings, &authority).await?;
     let node = Node::open(&flags, &settings, None, &plane, signal).await?;

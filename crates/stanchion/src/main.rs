@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod backup;
 mod config;
 mod defaults;
 mod down;
@@ -11,6 +12,7 @@ mod log;
 mod network;
 mod pki;
 mod progress;
+mod restore;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -36,6 +38,10 @@ enum Command {
     Down(config::DataDir),
     /// `down`, then erase the data dir
     Reset(down::ResetFlags),
+    /// Write ledger, certificates and keys to a file, while the server runs or not
+    Backup(backup::Flags),
+    /// Make a backup the ledger of a stopped data dir
+    Restore(restore::Flags),
     /// Container images of a data dir
     #[command(subcommand)]
     Image(image::Command),
@@ -51,6 +57,8 @@ fn main() -> ExitCode {
         Command::Server(flags) => up::run(config::Flags { no_node: true, ..*flags }),
         Command::Down(data) => down::run(&data),
         Command::Reset(flags) => down::reset(&flags),
+        Command::Backup(flags) => backup::run(&flags),
+        Command::Restore(flags) => restore::run(&flags),
         Command::Image(command) => image::run(&command),
         Command::Kubeconfig(flags) => flags.print(),
     };

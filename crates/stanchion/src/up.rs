@@ -1,11 +1,12 @@
 //! `stanchion up`: opens the rooms in order, says when every loop runs, and waits to be stopped.
 
 use crate::{
-    apply,
+    apply, backup,
     config::{Flags, Settings},
     defaults, image,
     network::{Interfaces, Nothing},
     pki::{self, Authority, Identity},
+    restore,
 };
 use ::network::{Ipv4Cidr, Network, dns};
 use ::runtime::{Embedded, PodNetwork};
@@ -44,6 +45,7 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
         ));
     }
     let (shutdown, signal) = Shutdown::new();
+    restore::finish(&settings.data_dir)?;
     let authority = Authority::open(&settings.data_dir)?;
     let plane = Plane::open(&flags, &settings, &authority).await?;
     let client = plane.server.client("system:stanchion");
@@ -74,6 +76,12 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     )?;
     let serve = plane.server.clone().serve(listeners, tls, signal.clone());
     let mut tasks = tokio::task::JoinSet::new();
+    let backups = backup::Listener::bind(&settings.data_dir)?;
+    let backups = backups.serve(plane.store.clone(), signal.clone());
+    tasks.spawn(async move {
+        backups.await;
+        Ok(())
+    });
     tasks.spawn(async move { serve.await.context("serve the API") });
 
     let mut loops = controllers::controllers();
@@ -169,6 +177,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 /// The ledger and its door.
 pub(crate) struct Plane {
     pub(crate) server: Arc<Server>,
+    store: Arc<dyn Store>,
     first_service: Ipv4Addr,
 }
 
@@ -194,8 +203,8 @@ impl Plane {
             version: VERSION.to_owned(),
             node_proxy: Some(Arc::new(proxy)),
         };
-        let server = apiserver::open(store, config).await.context("open the API")?;
-        Ok(Plane { server, first_service: flags.service_cidr.address(1) })
+        let server = apiserver::open(store.clone(), config).await.context("open the API")?;
+        Ok(Plane { server, store, first_service: flags.service_cidr.address(1) })
     }
 
     /// Every name under which the API is called.

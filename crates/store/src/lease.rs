@@ -51,6 +51,10 @@ impl Leases {
         }
     }
 
+    pub(crate) fn all(&self) -> Vec<(LeaseId, Duration)> {
+        self.ttl.iter().map(|(lease, (ttl, _))| (*lease, *ttl)).collect()
+    }
+
     pub(crate) fn expired(&self, now: Timestamp) -> Vec<LeaseId> {
         self.ends.iter().take_while(|(end, _)| *end <= now).map(|(_, lease)| *lease).collect()
     }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod backup;
 mod batch;
 pub mod conformance;
 mod error;
@@ -56,6 +57,8 @@ pub struct Entry {
     pub modified: Revision,
     /// How many times the key was put since it was created; 1 is the first.
     pub version: u64,
+    /// The lease that it goes with.
+    pub lease: Option<LeaseId>,
 }
 
 /// What a revision did to a key.
@@ -151,6 +154,9 @@ pub trait Store: Send + Sync {
 
     /// Ends the lease now. Returns once its keys have vanished durably.
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), LeaseError>>;
+
+    /// Every running lease and the time that it was granted for.
+    fn leases(&self) -> BoxFuture<'_, Result<Vec<(LeaseId, Duration)>, StoreError>>;
 
     fn figures(&self) -> Figures;
 }

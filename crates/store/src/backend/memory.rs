@@ -205,12 +205,13 @@ impl View {
         let count = versions.partition_point(|(revision, _)| *revision <= self.at);
         let (modified, content) = versions.get(count.checked_sub(1)?)?;
         match content {
-            Content::Put { value, created, version, .. } => Some(Entry {
+            Content::Put { value, created, version, lease } => Some(Entry {
                 key: key.clone(),
                 value: value.clone(),
                 created: *created,
                 modified: *modified,
                 version: *version,
+                lease: *lease,
             }),
             Content::Delete => None,
         }
@@ -320,6 +321,10 @@ impl Store for Memory {
         }
         self.0.end(&mut state, lease, self.0.clock.now());
         ready(Ok(()))
+    }
+
+    fn leases(&self) -> BoxFuture<'_, Result<Vec<(LeaseId, Duration)>, StoreError>> {
+        ready(Ok(self.0.state().leases.all()))
     }
 
     fn figures(&self) -> Figures {

@@ -1,5 +1,6 @@
 //! The promises, on every backend, and what only the embedded one promises.
 
+mod backup;
 mod disk;
 mod embedded;
 mod kill;

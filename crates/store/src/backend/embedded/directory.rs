@@ -1,14 +1,66 @@
 //! The ledger's directory: held by one process, and made whole or not at all.
 
-use super::{Embedded, medium::FileMedium};
-use crate::StoreError;
+use super::{Embedded, import::fill, medium::FileMedium};
+use crate::{Entry, LeaseId, StoreError};
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
-use stdx::Clock;
+use stdx::{Clock, Timestamp};
+
+/// A ledger's directory that nobody else opens meanwhile.
+#[derive(Debug)]
+pub struct Hold {
+    dir: PathBuf,
+    lock: File,
+}
+
+impl Hold {
+    /// Fails at once, with [`StoreError::InUse`], if another process holds it.
+    pub fn take(dir: &Path) -> Result<Hold, StoreError> {
+        fs::create_dir_all(dir).map_err(attempt("create", dir))?;
+        Ok(Hold { dir: dir.to_owned(), lock: lock(dir)? })
+    }
+
+    /// Where the ledger is, or will be.
+    pub fn ledger(&self) -> PathBuf {
+        self.dir.join(LEDGER)
+    }
+
+    /// Opens the ledger, or makes one.
+    pub fn open(self, clock: Arc<dyn Clock>) -> Result<Embedded, StoreError> {
+        let Hold { dir, lock } = self;
+        let ledger = dir.join(LEDGER);
+        let exists = ledger.try_exists().map_err(attempt("look for", &ledger))?;
+        if !exists {
+            create(&dir, &ledger)?;
+        }
+        let pages = medium(&ledger.join(PAGES), false)?;
+        let log = medium(&ledger.join(LOG), false)?;
+        let mut embedded = Embedded::on(pages, log, clock)?;
+        embedded.lock = Some(lock);
+        Ok(embedded)
+    }
+}
+
+/// Makes the ledger `at` (a directory that is not there yet) of entries and leases. The last entry
+/// is the latest revision, and the only one that is history.
+pub(super) fn import<E: From<StoreError>>(
+    at: &Path,
+    leases: &[(LeaseId, Duration)],
+    entries: impl FnOnce(&mut dyn FnMut(&Entry) -> Result<(), StoreError>) -> Result<(), E>,
+    last: &Entry,
+    now: Timestamp,
+) -> Result<(), E> {
+    fs::create_dir(at).map_err(attempt("create", at))?;
+    let (pages, log) = (medium(&at.join(PAGES), true)?, medium(&at.join(LOG), true)?);
+    Embedded::create(Arc::clone(&pages) as _, log)?;
+    fill(pages, leases, entries, last, now)?;
+    Ok(sync(at)?)
+}
 
 /// Held while the process lives; names it for those who come second.
 const LOCK: &str = "lock";
@@ -19,18 +71,7 @@ const PAGES: &str = "pages";
 const LOG: &str = "log";
 
 pub(super) fn open(dir: &Path, clock: Arc<dyn Clock>) -> Result<Embedded, StoreError> {
-    fs::create_dir_all(dir).map_err(attempt("create", dir))?;
-    let lock = lock(dir)?;
-    let ledger = dir.join(LEDGER);
-    let exists = ledger.try_exists().map_err(attempt("look for", &ledger))?;
-    if !exists {
-        create(dir, &ledger)?;
-    }
-    let pages = medium(&ledger.join(PAGES), false)?;
-    let log = medium(&ledger.join(LOG), false)?;
-    let mut embedded = Embedded::on(pages, log, clock)?;
-    embedded.lock = Some(lock);
-    Ok(embedded)
+    Hold::take(dir)?.open(clock)
 }
 
 fn create(dir: &Path, ledger: &Path) -> Result<(), StoreError> {

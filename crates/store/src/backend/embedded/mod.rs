@@ -7,6 +7,7 @@
 mod codec;
 mod directory;
 mod header;
+mod import;
 mod log;
 mod medium;
 mod pages;
@@ -14,6 +15,7 @@ mod queue;
 mod tables;
 mod writer;
 
+pub use directory::Hold;
 pub use medium::Medium;
 
 use crate::{
@@ -430,6 +432,10 @@ impl Store for Embedded {
 
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), LeaseError>> {
         Box::pin(async move { self.ask(|answer| Request::Revoke { lease, answer }).await? })
+    }
+
+    fn leases(&self) -> BoxFuture<'_, Result<Vec<(LeaseId, Duration)>, StoreError>> {
+        Box::pin(async { Ok(self.shared.leases().all()) })
     }
 
     fn figures(&self) -> Figures {

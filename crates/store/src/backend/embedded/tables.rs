@@ -225,6 +225,54 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
+    pub(super) fn import_lease(
+        &mut self,
+        lease: LeaseId,
+        ttl: Duration,
+    ) -> Result<(), StorageError> {
+        self.apply(&Item::Grant { lease, ttl })
+    }
+
+    /// Takes in an entry of another ledger: its newest version, and nothing of its past.
+    pub(super) fn import(&mut self, entry: &Entry) -> Result<(), StorageError> {
+        let Entry { key, value, created, modified, version, lease } = entry;
+        let content = Content::Put {
+            value: value.clone(),
+            lease: *lease,
+            created: *created,
+            version: *version,
+        };
+        let mut bytes = Vec::new();
+        codec::push_content(&mut bytes, &content);
+        let row_key = codec::row_key(key.as_str().as_bytes(), *modified);
+        self.rows.insert(&row_key[..], &bytes[..])?;
+        if let Some(lease) = lease {
+            self.leased.insert((lease.0, key.as_str()), ())?;
+        }
+        self.state.live_bytes += (key.as_str().len() + value.len()) as u64;
+        self.state.live_keys += 1;
+        Ok(())
+    }
+
+    /// Ends an import: history begins with the commit that wrote `last`.
+    pub(super) fn begin_history(
+        &mut self,
+        last: &Entry,
+        at: Timestamp,
+    ) -> Result<(), StorageError> {
+        self.import(last)?;
+        let content = Content::Put {
+            value: last.value.clone(),
+            lease: None,
+            created: last.created,
+            version: last.version,
+        };
+        let row = Row { key: last.key.clone(), content };
+        self.history.insert(last.modified.0, &codec::history(at, &[row])[..])?;
+        (self.state.latest, self.state.oldest) = (last.modified, last.modified);
+        Ok(())
+    }
+
     pub(super) fn leased(&self, lease: LeaseId) -> Result<Vec<Key>, StorageError> {
         let keys = self.leased.range((lease.0, "")..(lease.0 + 1, ""))?;
         keys.map(|found| found.map(|(key, _)| Key::from(key.value().1))).collect()
@@ -438,12 +486,13 @@ impl Reading {
 
 fn entry(key: Key, modified: Revision, row: &[u8]) -> Result<Option<Entry>, StorageError> {
     let head = codec::row_head(row).ok_or_else(|| damaged("row"))?;
-    Ok(head.map(|RowHead { created, version, .. }| Entry {
+    Ok(head.map(|RowHead { created, version, lease }| Entry {
         key,
         value: Bytes::copy_from_slice(&row[codec::ROW_HEAD..]),
         created,
         modified,
         version,
+        lease,
     }))
 }
 

@@ -9,7 +9,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, IpAddr, PrivateKeyDer, ServerName},
+    client::ResolvesClientCert,
+    pki_types::{CertificateDer, IpAddr, ServerName},
 };
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use stdx::BoxFuture;
@@ -40,10 +41,9 @@ pub struct TlsNodeProxy {
 }
 
 impl TlsNodeProxy {
-    /// `chain` and `key` are the door's own; `ca` signs the certificates of nodes.
+    /// `own` is asked for the door's certificate at every handshake; `ca` signs those of nodes.
     pub fn new(
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
+        own: Arc<dyn ResolvesClientCert>,
         ca: Vec<CertificateDer<'static>>,
     ) -> Result<TlsNodeProxy, crate::Error> {
         let wrong = |error: rustls::Error| crate::Error::Tls(error.to_string());
@@ -56,8 +56,7 @@ impl TlsNodeProxy {
             .with_safe_default_protocol_versions()
             .map_err(wrong)?
             .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .map_err(wrong)?;
+            .with_client_cert_resolver(own);
         Ok(TlsNodeProxy { connector: TlsConnector::from(Arc::new(config)) })
     }
 }

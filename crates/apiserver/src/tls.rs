@@ -4,16 +4,16 @@ use crate::error::Error;
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{ResolvesServerCert, WebPkiClientVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use std::sync::Arc;
 
 /// What HTTPS is spoken with.
 #[derive(Debug)]
 pub struct Tls {
-    /// The server's certificate, then those that lead to its root.
-    pub chain: Vec<CertificateDer<'static>>,
-    pub key: PrivateKeyDer<'static>,
+    /// Asked at every handshake, so that a certificate can be replaced while the server runs.
+    pub certificate: Arc<dyn ResolvesServerCert>,
     /// Who signs certificates of clients.
     pub client_ca: Vec<CertificateDer<'static>>,
 }
@@ -28,10 +28,14 @@ impl Tls {
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|error| wrong(what, &error))
         };
+        let chain = certificates("reading the server's certificate", chain)?;
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|error| wrong("reading the server's key", &error))?;
+        let provider = rustls::crypto::ring::default_provider();
+        let certified = CertifiedKey::from_der(chain, key, &provider)
+            .map_err(|error| wrong("using the server's certificate", &error))?;
         Ok(Tls {
-            chain: certificates("reading the server's certificate", chain)?,
-            key: PrivateKeyDer::from_pem_slice(key)
-                .map_err(|error| wrong("reading the server's key", &error))?,
+            certificate: Arc::new(SingleCertAndKey::from(certified)),
             client_ca: certificates("reading the clients' authority", client_ca)?,
         })
     }
@@ -51,8 +55,7 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::Tls(error.to_string()))?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(self.chain, self.key)
-            .map_err(|error| Error::Tls(error.to_string()))?;
+            .with_cert_resolver(self.certificate);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

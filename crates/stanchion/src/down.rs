@@ -59,7 +59,7 @@ async fn stop(data: &DataDir) -> Result<()> {
     let settings = flags.settle()?;
     let (_shutdown, signal) = Shutdown::new();
     crate::restore::finish(&settings.data_dir)?;
-    let authority = Authority::open(&settings.data_dir)?;
+    let authority = std::sync::Arc::new(Authority::open(&settings.data_dir)?);
     let plane = Plane::open(&flags, &settings, &authority).await?;
     let node = Node::open(&flags, &settings, None, &plane, signal).await?;
     let pods = node.runtime.sandbox_ids().len();

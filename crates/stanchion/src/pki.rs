@@ -1,5 +1,11 @@
 //! Certificates: one authority per data dir, an admin's identity that stays, and leaves made anew at
-//! every start, so that no server key lies on disk.
+//! every start and before they expire, so that no server key lies on disk.
+
+mod renewing;
+mod validity;
+
+pub(crate) use renewing::Renewing;
+pub(crate) use validity::{LEAF_DAYS, Validity};
 
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -9,7 +15,7 @@ use rcgen::{
 };
 use rustls::{
     RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
 use std::{
@@ -19,6 +25,8 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use stdx::{Clock, SystemClock, Timestamp};
+use validity::{AUTHORITY_DAYS, BACKDATED};
 
 /// A certificate and its key, both PEM.
 #[derive(Clone)]
@@ -32,17 +40,23 @@ pub(crate) struct Authority {
     dir: PathBuf,
     identity: Identity,
     issuer: Issuer<'static, KeyPair>,
+    validity: Validity,
+    clock: Arc<dyn Clock>,
 }
 
 impl Authority {
     /// Reads the authority of a data dir, or makes it.
     pub(crate) fn open(data_dir: &Path) -> Result<Authority> {
+        Authority::open_at(data_dir, Arc::new(SystemClock))
+    }
+
+    fn open_at(data_dir: &Path, clock: Arc<dyn Clock>) -> Result<Authority> {
         let dir = data_dir.join("pki");
         fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         let identity = match read(&dir, "ca")? {
             Some(identity) => identity,
             None => {
-                let identity = new_authority()?;
+                let identity = new_authority(clock.now())?;
                 write(&dir, "ca", &identity)?;
                 identity
             }
@@ -50,7 +64,8 @@ impl Authority {
         let key = KeyPair::from_pem(&identity.key).context("read the authority's key")?;
         let issuer = Issuer::from_ca_cert_pem(&identity.certificate, key)
             .context("read the authority's certificate")?;
-        Ok(Authority { dir, identity, issuer })
+        let validity = Validity::of(&identity.certificate)?;
+        Ok(Authority { dir, identity, issuer, validity, clock })
     }
 
     /// The authority's certificate, PEM.
@@ -58,9 +73,19 @@ impl Authority {
         &self.identity.certificate
     }
 
-    /// The admin of this cluster: the same one at every start.
+    pub(crate) fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The admin of this cluster: the same one at every start, until it is due for renewal.
     pub(crate) fn admin(&self) -> Result<Identity> {
-        if let Some(identity) = read(&self.dir, "admin")? {
+        if let Some(identity) = read(&self.dir, "admin")?
+            && !Validity::of(&identity.certificate)?.is_due(self.now())
+        {
             return Ok(identity);
         }
         let identity = self.client("kubernetes-admin", "system:masters")?;
@@ -79,12 +104,8 @@ impl Authority {
     }
 
     /// TLS in which both sides show a certificate of this authority.
-    pub(crate) fn mutual(&self, own: &Identity) -> Result<Arc<ServerConfig>> {
+    pub(crate) fn mutual(&self, own: Renewing) -> Result<Arc<ServerConfig>> {
         let attempt = "set up mutual TLS";
-        let certificates = |pem: &str| -> Result<Vec<CertificateDer<'static>>> {
-            let all = CertificateDer::pem_slice_iter(pem.as_bytes());
-            all.collect::<Result<_, _>>().context("read a certificate")
-        };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         for certificate in certificates(self.certificate())? {
@@ -94,13 +115,11 @@ impl Authority {
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
                 .build()
                 .context(attempt)?;
-        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).context("read a key")?;
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .context(attempt)?
             .with_client_cert_verifier(clients)
-            .with_single_cert(certificates(&own.certificate)?, key)
-            .context(attempt)?;
+            .with_cert_resolver(Arc::new(own));
         Ok(Arc::new(config))
     }
 
@@ -113,6 +132,9 @@ impl Authority {
     ) -> Result<Identity> {
         let attempt = || format!("make a certificate for {name}");
         let mut params = CertificateParams::new(hosts).with_context(attempt)?;
+        // Valid from when the authority is: a clock that is set back does not invalidate it.
+        let until = self.now().plus(LEAF_DAYS).min(self.validity.until);
+        validity::set(&mut params, self.validity.from, until);
         params.distinguished_name.push(DnType::CommonName, name);
         params.distinguished_name.push(DnType::OrganizationName, group);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -154,10 +176,17 @@ current-context: stanchion
     }
 }
 
-fn new_authority() -> Result<Identity> {
+/// The certificates in a PEM text.
+pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let all = CertificateDer::pem_slice_iter(pem.as_bytes());
+    all.collect::<Result<_, _>>().context("read a certificate")
+}
+
+fn new_authority(now: Timestamp) -> Result<Identity> {
     let attempt = "make the cluster's certificate authority";
     let mut params = CertificateParams::new(Vec::<String>::new()).context(attempt)?;
     params.distinguished_name.push(DnType::CommonName, "stanchion-ca");
+    validity::set(&mut params, now.minus(BACKDATED), now.plus(AUTHORITY_DAYS));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![
         KeyUsagePurpose::KeyCertSign,
@@ -204,4 +233,12 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).with_context(attempt)?;
     file.sync_all().with_context(attempt)?;
     fs::rename(&temporary, path).with_context(attempt)
+}
+
+/// Leaves a file alone that says the same.
+pub(crate) fn write_private_if_changed(path: &Path, text: &str) -> Result<()> {
+    match fs::read_to_string(path) {
+        Ok(there) if there == text => Ok(()),
+        Ok(_) | Err(_) => write_private(path, text),
+    }
 }

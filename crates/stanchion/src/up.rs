@@ -5,7 +5,7 @@ use crate::{
     config::{Flags, Settings},
     defaults, image,
     network::{Interfaces, Nothing},
-    pki::{self, Authority, Identity},
+    pki::{self, Authority, Renewing},
     restore,
 };
 use ::network::{Ipv4Cidr, Network, dns};
@@ -16,8 +16,9 @@ use client::Client;
 use kubelet::{Kubelet, runtime::cri::Cri};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use stdx::{BoxFuture, Shutdown, ShutdownSignal, SystemClock, SystemEntropy};
 use store::Store;
@@ -46,7 +47,7 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     }
     let (shutdown, signal) = Shutdown::new();
     restore::finish(&settings.data_dir)?;
-    let authority = Authority::open(&settings.data_dir)?;
+    let authority = Arc::new(Authority::open(&settings.data_dir)?);
     let plane = Plane::open(&flags, &settings, &authority).await?;
     let client = plane.server.client("system:stanchion");
     defaults::create(&*client).await?;
@@ -68,12 +69,11 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
         listeners.push(bind(SocketAddr::new(gateway, port)).await?);
         plane.server.advertise(gateway, port).await.context("publish the API's address")?;
     }
-    let identity = authority.server("kube-apiserver", plane.hosts(&flags, gateway))?;
-    let tls = Tls::from_pem(
-        identity.certificate.as_bytes(),
-        identity.key.as_bytes(),
-        authority.certificate().as_bytes(),
-    )?;
+    let hosts = plane.hosts(&flags, gateway);
+    let tls = Tls {
+        certificate: Arc::new(Renewing::server(&authority, "kube-apiserver", hosts)?),
+        client_ca: pki::certificates(authority.certificate())?,
+    };
     let serve = plane.server.clone().serve(listeners, tls, signal.clone());
     let mut tasks = tokio::task::JoinSet::new();
     let backups = backup::Listener::bind(&settings.data_dir)?;
@@ -105,6 +105,7 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
 
     let url = format!("https://{}", reachable(listen));
     pki::write_private(&settings.kubeconfig, &authority.kubeconfig(&url)?)?;
+    tokio::spawn(keep_valid(authority.clone(), settings.kubeconfig.clone(), url.clone()));
     let ready_ms = begun.elapsed().as_millis();
     println!("ready in {ready_ms} ms · {url} · KUBECONFIG={}", settings.kubeconfig.display());
 
@@ -132,6 +133,25 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
         ended.context("stop")??;
     }
     Ok(())
+}
+
+/// Once a day: an admin's certificate that is due is made anew, an authority's that ends is told of.
+async fn keep_valid(authority: Arc<Authority>, kubeconfig: PathBuf, url: String) {
+    loop {
+        let until = authority.validity().until;
+        if authority.validity().is_due(authority.now()) {
+            tracing::warn!(
+                "the cluster's authority ends at {until}: `stanchion doctor` says what to do"
+            );
+        }
+        stdx::sleep(Duration::from_secs(24 * 3600)).await;
+        let written = authority
+            .kubeconfig(&url)
+            .and_then(|text| pki::write_private_if_changed(&kubeconfig, &text));
+        if let Err(error) = written {
+            tracing::warn!("renew the admin's kubeconfig: {}", stdx::one_line(error.as_ref()));
+        }
+    }
 }
 
 /// Who a loop is to the door. Upstream: each controller has a service account of its name.
@@ -185,15 +205,15 @@ impl Plane {
     pub(crate) async fn open(
         flags: &Flags,
         settings: &Settings,
-        authority: &Authority,
+        authority: &Arc<Authority>,
     ) -> Result<Plane> {
         let clock = Arc::new(SystemClock);
         let state = settings.data_dir.join("state");
         let store: Arc<dyn Store> = store::backend::open(&flags.store, &state, clock.clone())
             .with_context(|| format!("open the ledger of {}", settings.data_dir.display()))?;
-        let own = authority.client("kube-apiserver-kubelet-client", "system:masters")?;
-        let tls = tls(&own, authority)?;
-        let proxy = TlsNodeProxy::new(tls.chain, tls.key, tls.client_ca)?;
+        let own = Renewing::client(authority, "kube-apiserver-kubelet-client", "system:masters")?;
+        let roots = pki::certificates(authority.certificate())?;
+        let proxy = TlsNodeProxy::new(Arc::new(own), roots)?;
         let config = apiserver::Config {
             service_cidr: flags.service_cidr.to_string(),
             admission_enabled: flags.enable_admission_plugins.iter().cloned().collect(),
@@ -223,11 +243,6 @@ impl Plane {
     }
 }
 
-fn tls(identity: &Identity, authority: &Authority) -> Result<Tls> {
-    let (chain, key) = (identity.certificate.as_bytes(), identity.key.as_bytes());
-    Tls::from_pem(chain, key, authority.certificate().as_bytes()).context("read a certificate")
-}
-
 /// The hands of this process.
 pub(crate) struct Node {
     pub(crate) kubelet: Arc<Kubelet>,
@@ -236,7 +251,7 @@ pub(crate) struct Node {
 
 /// The network of this node: interfaces for pods and the cluster's DNS.
 pub(crate) struct Wires<'a> {
-    pub(crate) authority: &'a Authority,
+    pub(crate) authority: &'a Arc<Authority>,
     pub(crate) network: Network,
 }
 
@@ -244,7 +259,7 @@ impl<'a> Wires<'a> {
     pub(crate) async fn open(
         flags: &Flags,
         settings: &Settings,
-        authority: &'a Authority,
+        authority: &'a Arc<Authority>,
         plane: &Plane,
         signal: ShutdownSignal,
     ) -> Result<Wires<'a>> {
@@ -313,7 +328,7 @@ impl Node {
                 let address = network.host_gateway().to_string();
                 let hosts = vec![settings.node_name.clone(), address.clone()];
                 let name = format!("system:node:{}", settings.node_name);
-                (address, Some(authority.mutual(&authority.server(&name, hosts)?)?))
+                (address, Some(authority.mutual(Renewing::server(authority, &name, hosts)?)?))
             }
         };
         let config = kubelet::Config {

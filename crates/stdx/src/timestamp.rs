@@ -24,6 +24,10 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(i64::try_from(after.as_micros()).unwrap_or(i64::MAX)))
     }
 
+    pub fn minus(self, before: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(i64::try_from(before.as_micros()).unwrap_or(i64::MAX)))
+    }
+
     /// `2026-11-21T10:12:50Z`: the API's Time.
     pub fn rfc3339(self) -> String {
         self.civil().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

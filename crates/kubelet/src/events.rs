@@ -1,5 +1,6 @@
 //! Events about pods and their containers, with the field that says which container.
 
+use crate::plan::containers;
 use api::{
     Object,
     core::v1::{Container, Pod},
@@ -14,11 +15,7 @@ pub(crate) fn about_container(
     container: &Container,
     mut event: Event,
 ) {
-    let init = pod.spec.iter().flat_map(|it| it.init_containers.iter().flatten());
-    let list = match init.into_iter().any(|it| it.name == container.name) {
-        true => "initContainers",
-        false => "containers",
-    };
+    let list = containers::find(pod, &container.name).map_or("containers", |it| it.0.field());
     event.about.field_path = format!("spec.{list}{{{}}}", container.name);
     tracing::debug!(
         pod = pod.name(),

@@ -7,7 +7,7 @@ use crate::{
     Config,
     ledger::{Ledger, LedgerError},
     node,
-    pod::{Signal, Worker},
+    pod::{Admitted, Signal, Worker},
     runtime::{Runtime, RuntimeError},
     server::{self, Server, ServerError},
     spec::{Facts, dns},
@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) client: Arc<dyn Client>,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) volumes: Volumes,
+    pub(crate) admitted: Admitted,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -100,6 +101,7 @@ pub async fn start(
         client,
         runtime,
         volumes: Volumes::new(plugins, ledger),
+        admitted: Admitted::default(),
         clock: config.clock.clone(),
     });
     for point in shared.volumes.unexplained(&shared.facts) {
@@ -303,6 +305,7 @@ fn facts(config: &Config) -> Facts {
         cluster_domain: config.cluster_domain.clone(),
         host_dns: dns::parse(&read("/etc/resolv.conf")),
         cgroup_root: config.cgroup_root.clone(),
+        app_armor: read("/sys/module/apparmor/parameters/enabled").trim() == "Y",
         host_hosts: read("/etc/hosts"),
         masked_paths: throttles.filter(|it| std::path::Path::new(it).exists()).collect(),
     }

@@ -10,8 +10,7 @@ pub(crate) use image::ensure as ensure_image;
 use crate::{
     events::about_container,
     kubelet::Shared,
-    plan::{Why, pod::GRACE_SECONDS_MIN},
-    probe,
+    plan::{Why, containers, pod::GRACE_SECONDS_MIN},
     runtime::{Image, RuntimeError, message},
     spec::{self, container::Prepared, environment, host_name, hosts},
 };
@@ -23,6 +22,9 @@ use api::{
 use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 use stdx::Timestamp;
 use world::Event;
+
+/// Upstream: `DefaultTerminationGracePeriodSeconds`.
+const GRACE_SECONDS_DEFAULT: i64 = 30;
 
 /// Why a container could not be started: a reason of the API, and its message.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct Run<'a> {
     pub(crate) sandbox_attempt: u32,
     pub(crate) address: &'a str,
     pub(crate) image: &'a Image,
+    /// For an ephemeral container with a target: the id of that, if it runs.
+    pub(crate) target: Option<Option<&'a str>>,
 }
 
 /// Creates and starts.
@@ -81,7 +85,16 @@ pub(crate) async fn start(shared: &Shared, run: &Run<'_>) -> Result<(), Refused>
         })?;
         bound.insert(index, path);
     }
+    let target = match run.target {
+        Some(None) => {
+            let name = target_name(pod, container);
+            return Err(config_error(format!("unable to find target container {name}")));
+        }
+        Some(Some(id)) => Some(id),
+        None => None,
+    };
     let prepared = Prepared {
+        target,
         attempt: run.attempt,
         image: run.image,
         image_ref: &run.image.id,
@@ -119,13 +132,17 @@ pub(crate) async fn start(shared: &Shared, run: &Run<'_>) -> Result<(), Refused>
     );
     let hook = container.lifecycle.as_ref().and_then(|it| it.post_start.as_ref());
     if let Some(hook) = hook
-        && let Err(error) = hooks::run(shared, container, &id, run.address, hook).await
+        && let Err(error) = hooks::run(shared, pod, container, &id, run.address, hook).await
     {
         tracing::warn!(pod = pod.name(), container = container.name, error, "postStart");
+        let grace = pod.spec.as_ref().and_then(|it| it.termination_grace_period_seconds);
+        let grace = grace.unwrap_or(GRACE_SECONDS_DEFAULT).max(GRACE_SECONDS_MIN);
         // Not the cause: it could hold secrets.
         let event = Event::warning(pod, "FailedPostStartHook", "PostStartHook failed");
         about_container(&*shared.client, pod, container, event);
-        let _ended = shared.runtime.stop_container(&id, GRACE_SECONDS_MIN).await;
+        let killing = Event::normal(pod, "Killing", "FailedPostStartHook");
+        about_container(&*shared.client, pod, container, killing);
+        let _ended = shared.runtime.stop_container(&id, grace).await;
         return Err(Refused { reason: "PostStartHookError", message: error });
     }
     Ok(())
@@ -180,29 +197,35 @@ pub(crate) async fn stop(
     stop: &Stop<'_>,
     address: &str,
 ) -> Result<(), RuntimeError> {
-    let name = stop.container;
-    let all = pod
-        .and_then(|it| it.spec.as_ref())
-        .into_iter()
-        .flat_map(|it| it.containers.iter().chain(it.init_containers.iter().flatten()));
-    let container = all.into_iter().find(|it| it.name == name);
-    if let (Some(pod), Some(container), true) = (pod, container, stop.first) {
-        let message = killing(pod, container, stop.why);
-        about_container(&*shared.client, pod, container, Event::normal(pod, "Killing", message));
-        let hook = container.lifecycle.as_ref().and_then(|it| it.pre_stop.as_ref());
-        if let Some(hook) = hook {
-            let left = stop.by.since(shared.clock.now());
-            let hook = hooks::run(shared, container, stop.id, address, hook);
-            if let Some(Err(error)) = stdx::timeout(left, hook).await {
-                tracing::warn!(pod = pod.name(), container = name, error, "preStop");
-                let event = Event::warning(pod, "FailedPreStopHook", "PreStopHook failed");
-                about_container(&*shared.client, pod, container, event);
-            }
-        }
+    if stop.first {
+        tell(shared, pod, stop, address).await;
     }
     let left = stop.by.since(shared.clock.now()) + Duration::from_millis(500);
     let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX).max(GRACE_SECONDS_MIN);
     shared.runtime.stop_container(stop.id, seconds).await
+}
+
+/// Says that a container is to end, and runs its hook.
+pub(crate) async fn tell(shared: &Shared, pod: Option<&Pod>, stop: &Stop<'_>, address: &str) {
+    let Some(pod) = pod else { return };
+    let Some(container) = containers::named(pod, stop.container) else { return };
+    let message = killing(pod, &container, stop.why);
+    about_container(&*shared.client, pod, &container, Event::normal(pod, "Killing", message));
+    let hook = container.lifecycle.as_ref().and_then(|it| it.pre_stop.as_ref());
+    let Some(hook) = hook else { return };
+    let left = stop.by.since(shared.clock.now());
+    let hook = hooks::run(shared, pod, &container, stop.id, address, hook);
+    if let Some(Err(error)) = stdx::timeout(left, hook).await {
+        tracing::warn!(pod = pod.name(), container = stop.container, error, "preStop");
+        let event = Event::warning(pod, "FailedPreStopHook", "PreStopHook failed");
+        about_container(&*shared.client, pod, &container, event);
+    }
+}
+
+fn target_name(pod: &Pod, container: &Container) -> String {
+    let ephemeral = pod.spec.iter().flat_map(|it| it.ephemeral_containers.iter().flatten());
+    let mut own = ephemeral.filter(|it| it.name == container.name);
+    own.find_map(|it| it.target_container_name.clone()).unwrap_or_default()
 }
 
 fn killing(pod: &Pod, container: &Container, why: Why) -> String {
@@ -218,9 +241,4 @@ fn killing(pod: &Pod, container: &Container, why: Why) -> String {
             "Container is in \"Unknown\" state, try killing it before restart".to_owned()
         }
     }
-}
-
-/// One request of a hook, the same as a probe's.
-async fn get(url: &probe::Url, timeout: Duration) -> Result<(), String> {
-    probe::get(url, timeout).await.map(drop)
 }

@@ -3,16 +3,18 @@
 //! The actions of a step run at the same time and none waits for another; what one of them changes wakes the next look.
 //! A worker that is lost loses nothing: the next one looks at the runtime and the ledger and goes on.
 
+mod admission;
 mod done;
 mod probes;
 mod report;
 
 use crate::{
     kubelet::Shared,
-    plan::{self, Action, Look, Memory, Next, Slot, VolumeState},
+    plan::{self, Action, Course, Look, Memory, Next, Slot, Verdict, VolumeState},
     runtime::{Observed, State},
     volumes::Standing,
 };
+pub(crate) use admission::Admitted;
 use api::{Object, core::v1::Pod};
 use done::Done;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -83,6 +85,10 @@ pub(crate) struct Worker {
     probes: Probes,
     reporter: Reporter,
     ending_since: Option<Timestamp>,
+    /// This node has taken the pod, or never will.
+    is_judged: bool,
+    /// Container → the end after which its back-off was told.
+    told_backoff: BTreeMap<String, Timestamp>,
 }
 
 impl Worker {
@@ -108,6 +114,8 @@ impl Worker {
             flights: FuturesUnordered::new(),
             reporter: Reporter::default(),
             ending_since: None,
+            is_judged: false,
+            told_backoff: BTreeMap::new(),
         }
     }
 
@@ -155,6 +163,7 @@ impl Worker {
             };
             self.memory.stopping.retain(|id, _| ids.contains(id.as_str()) && ended(id));
             self.memory.probes.retain(|id, _| ids.contains(id.as_str()));
+            self.memory.hooked.retain(|id| ids.contains(id.as_str()));
             self.reporter
                 .listen(&self.shared, self.pod.as_deref(), &self.uid, &self.observed)
                 .await;
@@ -169,6 +178,9 @@ impl Worker {
         let alive = world.get::<Pod>(&self.key).filter(|it| it.uid() == self.uid);
         if let Some(pod) = &alive {
             self.pod = Some(pod.clone());
+        }
+        if let Some(pod) = &alive {
+            self.judge(&world, pod);
         }
         let ending = alive.as_ref().is_none_or(|it| it.is_deleting());
         if ending && self.ending_since.is_none() {
@@ -190,6 +202,18 @@ impl Worker {
             now,
         };
         let mut next = plan::next(&look);
+        match next.course {
+            Course::Up => self.ending_since = None,
+            Course::Finished | Course::Terminating | Course::Gone => {
+                self.ending_since = self.ending_since.or(Some(now));
+            }
+        }
+        if let (Some(pod), Some(verdict), None) = (&alive, &next.verdict, &self.memory.verdict) {
+            self.pronounce(pod, verdict.clone());
+        }
+        if let Some(pod) = &alive {
+            self.tell_backoff(pod, &next);
+        }
         // What could not be unmounted is held here, whatever has become of its object.
         next.actions.retain(|it| match it {
             Action::Unpublish { volume } => self.held.get(volume).is_none_or(|it| it.until <= now),
@@ -200,6 +224,51 @@ impl Worker {
         }
         tracing::trace!(pod = %self.key, uid = self.uid, "{next}");
         (next, alive)
+    }
+
+    /// Whether the pod may begin here, before anything of it does.
+    fn judge(&mut self, world: &world::World, pod: &Pod) {
+        if self.is_judged || pod.is_deleting() {
+            return;
+        }
+        self.is_judged = true;
+        if api::core::pod::is_terminal(pod) || !self.observed.is_empty() {
+            return;
+        }
+        if let Err(verdict) = self.shared.admitted.ask(&self.shared, world, pod) {
+            self.pronounce(pod, verdict);
+        }
+    }
+
+    fn pronounce(&mut self, pod: &Pod, verdict: Verdict) {
+        let (reason, text) = (verdict.reason, verdict.event().to_owned());
+        let event = match verdict.rejected {
+            true => Event::warning(pod, reason, text),
+            false => Event::normal(pod, reason, text),
+        };
+        self.shared.client.record(event);
+        self.memory.verdict = Some(verdict);
+    }
+
+    /// Each wait for a restart is told once.
+    fn tell_backoff(&mut self, pod: &Pod, next: &Next) {
+        for (name, waiting) in &next.waiting {
+            let Some(seen) = self.observed.latest(name) else { continue };
+            if waiting.reason != "CrashLoopBackOff"
+                || self.told_backoff.get(name) == Some(&seen.finished)
+            {
+                continue;
+            }
+            self.told_backoff.insert(name.clone(), seen.finished);
+            let text = format!(
+                "Back-off restarting failed container {name} in pod {}",
+                plan::describe(pod)
+            );
+            if let Some(container) = plan::containers::named(pod, name) {
+                let event = Event::warning(pod, "BackOff", text);
+                crate::events::about_container(&*self.shared.client, pod, &container, event);
+            }
+        }
     }
 
     fn mounted(&self) -> Vec<String> {
@@ -331,6 +400,7 @@ impl Worker {
 
     /// The last traces: directories and logs.
     async fn forget(&mut self) {
+        self.shared.admitted.forget(&self.uid);
         let (shared, uid) = (self.shared.clone(), self.uid.clone());
         let logs = shared.facts.log_dir_of(&self.key.namespace, &self.key.name, &uid);
         let removed = tokio::task::spawn_blocking(move || {

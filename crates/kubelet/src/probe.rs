@@ -5,10 +5,12 @@
 //! one failure: a server that needs 20 ms to listen is ready after 20 ms, not after a period.
 
 mod check;
+mod check_grpc;
 mod check_tls;
 mod verdict;
 
-pub(crate) use check::{Check, Url, get};
+use check::joined;
+pub(crate) use check::{Check, NOT_TLS, Url, get};
 pub(crate) use verdict::{Timing, Verdict};
 
 use crate::runtime::Runtime;
@@ -42,8 +44,17 @@ pub(crate) struct Report {
     pub(crate) kind: Kind,
     /// A threshold was reached.
     pub(crate) verdict: Option<bool>,
-    /// One check failed: worth an event.
-    pub(crate) failure: Option<String>,
+    /// One check failed, or said more than yes: worth an event.
+    pub(crate) note: Option<Note>,
+}
+
+/// What is worth an event.
+#[derive(Clone, Debug)]
+pub(crate) enum Note {
+    Failed(String),
+    /// It could not be made.
+    Errored(String),
+    Warning(String),
 }
 
 /// A request that is refused is repeated after 10, 20, 40 … ms.
@@ -79,15 +90,19 @@ impl Probe {
                 false => self.once().await,
             };
             first = false;
-            let reached = verdict.observe(result.is_ok(), &self.timing);
+            let (reached, note) = match result {
+                Ok(it) => (verdict.observe(true, &self.timing), it.warning.map(Note::Warning)),
+                Err(it) if it.errored => (None, Some(Note::Errored(it.message))),
+                Err(it) => (verdict.observe(false, &self.timing), Some(Note::Failed(it.message))),
+            };
             let report = Report {
                 container_id: self.container_id.clone(),
                 container: self.container.clone(),
                 kind: self.kind,
                 verdict: reached,
-                failure: result.err().map(|it| it.message),
+                note,
             };
-            let news = report.verdict.is_some() || report.failure.is_some();
+            let news = report.verdict.is_some() || report.note.is_some();
             if news && self.reports.send(report).await.is_err() {
                 return;
             }
@@ -106,7 +121,7 @@ impl Probe {
     }
 
     /// The first check: refused requests are repeated within its period.
-    async fn first(&self, begun: Timestamp) -> Result<(), check::Unhealthy> {
+    async fn first(&self, begun: Timestamp) -> Result<check::Healthy, check::Unhealthy> {
         let mut backoff = Backoff::new(AGAIN_FIRST, AGAIN_MOST);
         loop {
             let result = self.once().await;
@@ -119,7 +134,7 @@ impl Probe {
         }
     }
 
-    async fn once(&self) -> Result<(), check::Unhealthy> {
+    async fn once(&self) -> Result<check::Healthy, check::Unhealthy> {
         self.check.run(&*self.runtime, &self.container_id, self.timing.timeout).await
     }
 }

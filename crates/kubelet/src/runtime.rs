@@ -18,11 +18,13 @@ pub struct RuntimeError {
     pub operation: &'static str,
     pub message: String,
     pub not_found: bool,
+    /// It took longer than it was given.
+    pub is_late: bool,
 }
 
 impl RuntimeError {
     pub fn new(operation: &'static str, message: impl Into<String>) -> RuntimeError {
-        RuntimeError { operation, message: message.into(), not_found: false }
+        RuntimeError { operation, message: message.into(), not_found: false, is_late: false }
     }
 }
 

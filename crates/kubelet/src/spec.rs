@@ -33,6 +33,8 @@ pub struct Facts {
     pub host_dns: message::DnsConfig,
     /// Below it, pods have their cgroups by quality of service: `/stanchion-1a2b`.
     pub cgroup_root: String,
+    /// The kernel enforces AppArmor profiles.
+    pub app_armor: bool,
     /// The node's own /etc/hosts.
     pub host_hosts: String,
     /// What the kernel of this machine shows of thermal throttling: masked in containers.

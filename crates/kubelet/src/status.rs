@@ -6,8 +6,9 @@ mod conditions;
 mod containers;
 mod phase;
 
+use crate::plan::containers::List;
 use crate::{
-    plan::{Memory, Waiting},
+    plan::{Memory, Verdict, Waiting},
     runtime::Observed,
 };
 use api::{
@@ -29,6 +30,8 @@ pub struct Inputs<'a> {
     /// Container id → what it wrote before it ended.
     pub last_words: &'a BTreeMap<String, String>,
     pub node_address: &'a str,
+    /// Why this node ends the pod.
+    pub verdict: Option<&'a Verdict>,
     /// Every process of the pod has ended, and none will come.
     pub ended: bool,
     pub now: Timestamp,
@@ -47,22 +50,42 @@ pub fn compute(inputs: &Inputs<'_>) -> PodStatus {
         message: old.message.clone(),
         host_ip: Some(inputs.node_address.to_owned()),
         host_ips: Some(vec![HostIP { ip: inputs.node_address.to_owned() }]),
-        ephemeral_container_statuses: old.ephemeral_container_statuses.clone(),
         resize: old.resize.clone(),
         resource_claim_statuses: old.resource_claim_statuses.clone(),
         ..PodStatus::default()
     };
-    let init = containers::statuses(inputs, &spec, true);
-    let mut all = containers::statuses(inputs, &spec, false);
-    all.sort_by(|a, b| a.name.cmp(&b.name));
-    status.container_statuses = Some(all);
-    status.init_container_statuses = Some(init).filter(|it| !it.is_empty());
+    // Of what never came to this node there is nothing to say.
+    if inputs.observed.is_empty() && inputs.verdict.is_some_and(|it| it.rejected) {
+        (status.host_ip, status.host_ips) = (None, None);
+    } else {
+        let some = |it: Vec<_>| Some(it).filter(|it| !it.is_empty());
+        status.init_container_statuses = some(containers::statuses(inputs, &spec, List::Init));
+        let mut all = containers::statuses(inputs, &spec, List::Regular);
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        status.container_statuses = Some(all);
+        let mut all = containers::statuses(inputs, &spec, List::Ephemeral);
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        status.ephemeral_container_statuses = some(all);
+    }
     let computed = phase::of(&spec, &status, inputs.ended);
+    let is_end = |it: &str| matches!(it, "Succeeded" | "Failed");
     status.phase = Some(match old.phase.as_deref() {
         // Nothing comes back from the end.
-        Some(terminal @ ("Succeeded" | "Failed")) => terminal.to_owned(),
+        Some(terminal) if is_end(terminal) => terminal.to_owned(),
+        // And it is not the end while something may still run.
+        Some(before @ ("Pending" | "Running")) if is_end(computed) && !inputs.ended => {
+            before.to_owned()
+        }
         Some(_) | None => computed.to_owned(),
     });
+    if let Some(verdict) = inputs.verdict
+        && inputs.ended
+        && !old.phase.as_deref().is_some_and(is_end)
+    {
+        status.phase = Some("Failed".to_owned());
+        status.reason = Some(verdict.reason.to_owned());
+        status.message = Some(verdict.message.clone());
+    }
     if inputs.ended {
         containers::end(&mut status, &old);
         if !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
@@ -76,7 +99,9 @@ pub fn compute(inputs: &Inputs<'_>) -> PodStatus {
 
 fn addresses(inputs: &Inputs<'_>, old: &PodStatus, status: &mut PodStatus) {
     let host_network = inputs.pod.spec.as_ref().is_some_and(|it| it.host_network == Some(true));
-    let seen = inputs.observed.sandbox().filter(|it| it.ready && !it.ip.is_empty());
+    // What has ended keeps the address it had, even if nobody was told of it while it ran.
+    let had = |it: &&crate::runtime::Sandbox| (it.ready || inputs.ended) && !it.ip.is_empty();
+    let seen = inputs.observed.sandbox().filter(had);
     let address = match (host_network, seen) {
         (true, _) => Some(inputs.node_address.to_owned()),
         (false, Some(sandbox)) => Some(sandbox.ip.clone()),

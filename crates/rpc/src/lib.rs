@@ -9,3 +9,9 @@ pub mod cri {
     #![allow(clippy::all, unreachable_pub)]
     tonic::include_proto!("runtime.v1");
 }
+
+/// The health protocol of gRPC servers, v1.
+pub mod health {
+    #![allow(clippy::all, unreachable_pub)]
+    tonic::include_proto!("grpc.health.v1");
+}

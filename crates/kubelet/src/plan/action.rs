@@ -1,5 +1,6 @@
 //! What can be decided about a pod: a closed list, and how it reads.
 
+use super::Verdict;
 use std::{collections::BTreeMap, fmt};
 use stdx::Timestamp;
 
@@ -9,6 +10,7 @@ pub enum Slot {
     Sandbox,
     Container(String),
     Stop(String),
+    Hook(String),
     Volume(String),
     Image(String),
     Object,
@@ -46,6 +48,12 @@ pub enum Action {
         id: String,
         by: Timestamp,
         why: Why,
+    },
+    /// Tells a container that its end is near, and runs its hook; others must end before it.
+    Hook {
+        container: String,
+        id: String,
+        by: Timestamp,
     },
     RemoveContainer {
         container: String,
@@ -87,6 +95,8 @@ pub struct Next {
     pub course: Course,
     /// No process is left and none will come.
     pub ended: bool,
+    /// Why this node ends the pod, if it is this node that does.
+    pub verdict: Option<Verdict>,
     pub actions: Vec<Action>,
     /// Why containers wait, where there is more to say than that they are being created.
     pub waiting: BTreeMap<String, Waiting>,
@@ -98,6 +108,9 @@ pub struct Next {
 impl fmt::Display for Next {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:?}{}", self.course, if self.ended { ", ended" } else { "" })?;
+        if let Some(verdict) = &self.verdict {
+            writeln!(f, "  because of {}: {}", verdict.reason, verdict.message)?;
+        }
         for action in &self.actions {
             writeln!(f, "  {action}")?;
         }
@@ -126,6 +139,9 @@ impl fmt::Display for Action {
             Action::Stop { container, id, by, why } => {
                 write!(f, "stop {container} {id} by {} ({why:?})", by.seconds())
             }
+            Action::Hook { container, id, by } => {
+                write!(f, "tell {container} {id} of its end by {}", by.seconds())
+            }
             Action::RemoveContainer { container, id } => write!(f, "remove {container} {id}"),
             Action::Delete => write!(f, "delete the object"),
             Action::Forget => write!(f, "forget"),
@@ -145,6 +161,7 @@ impl Action {
             Action::EnsureImage { container } => Slot::Image(container.clone()),
             Action::Start { container, .. } => Slot::Container(container.clone()),
             Action::Stop { id, .. } => Slot::Stop(id.clone()),
+            Action::Hook { id, .. } => Slot::Hook(id.clone()),
             Action::RemoveContainer { id, .. } => Slot::Stop(id.clone()),
             Action::Delete | Action::Forget => Slot::Object,
         }

@@ -1,11 +1,11 @@
 //! Taking a pod down: its processes, then its sandbox, then its volumes, then its object.
 
 use super::{
-    Action, Course, Slot, VolumeState, Why,
+    Action, Course, Slot, VolumeState, Why, is_sidecar,
     pod::{GRACE_SECONDS_MIN, Plan},
 };
 use crate::runtime::{Container as Seen, State};
-use api::{core::v1::Pod, meta};
+use api::{Object, core::v1::Pod, meta};
 use std::time::Duration;
 use stdx::Timestamp;
 
@@ -16,14 +16,17 @@ impl Plan<'_, '_> {
         let look = self.look;
         // What was begun is waited for, except images: those who fetch them are told to stop.
         let begun = |it: &Slot| match it {
-            Slot::Container(_) | Slot::Sandbox => true,
+            Slot::Container(_) | Slot::Sandbox | Slot::Hook(_) => true,
             Slot::Stop(_) | Slot::Volume(_) | Slot::Image(_) | Slot::Object => false,
         };
         let by = self.ends_by();
         let living = |it: &&Seen| matches!(it.state, State::Running | State::Unknown);
         let living: Vec<&Seen> = look.observed.containers.iter().filter(living).collect();
         for seen in &living {
-            self.stop(seen, by, Why::Ending);
+            match self.waits_for_others(seen, &living) {
+                true => self.tell_of_end(seen, by),
+                false => self.stop(seen, by, Why::Ending),
+            }
         }
         if !living.is_empty() || look.busy.iter().any(begun) {
             return;
@@ -71,11 +74,36 @@ impl Plan<'_, '_> {
         }
     }
 
+    /// A sidecar ends after every container that it served, and after the sidecars that came after it.
+    /// Upstream: `kuberuntime_termination_order.go`.
+    fn waits_for_others(&self, seen: &Seen, living: &[&Seen]) -> bool {
+        let Some(spec) = self.look.pod.and_then(|it| it.spec.as_ref()) else { return false };
+        let init = spec.init_containers.as_deref().unwrap_or_default();
+        let Some(at) = init.iter().position(|it| it.name == seen.name && is_sidecar(it)) else {
+            return false;
+        };
+        let later = init[at + 1..].iter().filter(|it| is_sidecar(it));
+        let mut before = spec.containers.iter().chain(later);
+        before.any(|it| living.iter().any(|living| living.name == it.name))
+    }
+
+    fn tell_of_end(&mut self, seen: &Seen, by: Timestamp) {
+        self.wake_at(by);
+        let begun = self.look.memory.stopping.contains_key(&seen.id);
+        if !begun && !self.look.memory.hooked.contains(&seen.id) {
+            self.act(Action::Hook { container: seen.name.clone(), id: seen.id.clone(), by });
+        }
+    }
+
     /// When the last process is killed.
     fn ends_by(&self) -> Timestamp {
         let look = self.look;
         let soonest = deadline(look.now, GRACE_SECONDS_MIN);
+        let verdict = self.next.verdict.as_ref().and_then(|it| it.grace_seconds);
         let asked = match look.pod {
+            Some(pod) if !pod.is_deleting() && verdict.is_some() => {
+                deadline(look.ending_since, verdict.unwrap_or_default())
+            }
             Some(pod) => match &pod.metadata.deletion_timestamp {
                 Some(at) => meta::timestamp_of(at).plus(Duration::from_secs(1)),
                 None => deadline(look.ending_since, spec_grace(pod)),

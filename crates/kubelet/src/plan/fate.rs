@@ -4,7 +4,7 @@
 
 use super::Memory;
 use crate::runtime::{Container as Seen, Observed, State};
-use api::core::v1::{Container, Pod};
+use api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec};
 use stdx::Timestamp;
 
 /// What became of one container.
@@ -34,16 +34,9 @@ pub(super) fn fate<'a>(
     init: bool,
     observed: &'a Observed,
 ) -> Fate<'a> {
-    let spec = pod.spec.as_ref();
-    let policy = container
-        .restart_policy
-        .as_deref()
-        .or(spec.and_then(|it| it.restart_policy.as_deref()))
-        .unwrap_or("Always");
-    let again = |succeeded: bool| match policy {
-        "Never" => false,
-        "OnFailure" => !succeeded,
-        _ => !(init && succeeded) || is_sidecar(container),
+    let again = |code: i32| {
+        let done = init && code == 0 && !is_sidecar(container);
+        !done && restarts(pod.spec.as_ref(), container, code)
     };
     let current = observed.sandbox().filter(|it| it.ready).map(|it| it.id.as_str());
     match observed.latest(&container.name) {
@@ -55,7 +48,7 @@ pub(super) fn fate<'a>(
             State::Exited if init && current != Some(&seen.sandbox) => {
                 Fate::New { attempt: seen.attempt + 1 }
             }
-            State::Exited if again(seen.exit_code == 0) => {
+            State::Exited if again(seen.exit_code) => {
                 Fate::Again { attempt: seen.attempt + 1, finished: Some(seen.finished) }
             }
             State::Exited => Fate::Over { succeeded: seen.exit_code == 0 },
@@ -77,7 +70,7 @@ pub(super) fn fate<'a>(
                 Some(it) if init && !is_sidecar(container) => {
                     Fate::New { attempt: u32::try_from(it.restart_count + 1).unwrap_or(0) }
                 }
-                Some(it) => match again(terminated.is_some_and(|it| it.exit_code == 0)) {
+                Some(it) => match again(terminated.map_or(UNSEEN, |it| it.exit_code)) {
                     true => Fate::Again {
                         attempt: u32::try_from(it.restart_count + 1).unwrap_or(0),
                         finished: None,
@@ -89,6 +82,56 @@ pub(super) fn fate<'a>(
             }
         }
     }
+}
+
+/// An ephemeral container runs once, whatever happens.
+pub(super) fn ephemeral_fate<'a>(pod: &Pod, name: &str, observed: &'a Observed) -> Fate<'a> {
+    match observed.latest(name) {
+        Some(seen) => match seen.state {
+            State::Created => Fate::Stillborn(seen),
+            State::Running => Fate::Running(seen),
+            State::Exited | State::Unknown => Fate::Over { succeeded: seen.exit_code == 0 },
+        },
+        None => {
+            let status = pod.status.as_ref();
+            let statuses = status.and_then(|it| it.ephemeral_container_statuses.as_ref());
+            let mut own = statuses.into_iter().flatten().filter(|it| it.name == name);
+            let ran = own.any(|it| it.container_id.as_ref().is_some_and(|id| !id.is_empty()));
+            if ran { Fate::Over { succeeded: false } } else { Fate::New { attempt: 0 } }
+        }
+    }
+}
+
+/// Upstream: `ContainerStatusUnknown` has the code of a killed process.
+const UNSEEN: i32 = 137;
+
+/// Whether a container that ended with this code is started again.
+/// Upstream: `pkg/api/v1/pod/util.go` (ContainerShouldRestart).
+pub fn restarts(spec: Option<&PodSpec>, container: &Container, code: i32) -> bool {
+    if container.restart_policy.is_some() && matching_rule(container, code).is_some() {
+        // Both actions there are begin the container again.
+        return true;
+    }
+    let of_pod = spec.and_then(|it| it.restart_policy.as_deref());
+    match container.restart_policy.as_deref().or(of_pod).unwrap_or("Always") {
+        "Never" => false,
+        "OnFailure" => code != 0,
+        _ => true,
+    }
+}
+
+/// The first rule that speaks of this exit code.
+fn matching_rule(container: &Container, code: i32) -> Option<&ContainerRestartRule> {
+    let speaks = |rule: &&ContainerRestartRule| {
+        let Some(codes) = &rule.exit_codes else { return false };
+        let listed = codes.values.iter().flatten().any(|it| *it == code);
+        match codes.operator.as_str() {
+            "In" => listed,
+            "NotIn" => !listed,
+            _ => false,
+        }
+    };
+    container.restart_policy_rules.iter().flatten().find(speaks)
 }
 
 /// Every container ended and none comes again, or a failed init container keeps them from ever starting.

@@ -2,6 +2,7 @@
 //!
 //! Losing all of it is harmless: failures are met again, back-off starts over, probes are asked again.
 
+use super::Verdict;
 use crate::runtime::Image;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,6 +32,10 @@ pub struct Memory {
     pub stopped: BTreeSet<String>,
     /// Container id → what its probes say.
     pub probes: BTreeMap<String, Probed>,
+    /// Containers that were told of their end before it was their turn.
+    pub hooked: BTreeSet<String>,
+    /// Why this node ends the pod: what was decided stays.
+    pub verdict: Option<Verdict>,
     /// Container id → when it is killed if it has not ended by itself.
     pub stopping: BTreeMap<String, Timestamp>,
 }

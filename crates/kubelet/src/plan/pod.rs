@@ -6,9 +6,10 @@
 //! container that was created and never started is removed and made again under the same restart count.
 
 use super::{
-    Action, Course, Memory, Next, Slot, Waiting, Why,
+    Action, Course, Memory, Next, Slot, Verdict, Waiting, Why, active_until,
+    containers::as_container,
     down::{deadline, spec_grace},
-    fate::{Fate, fate, is_finished},
+    fate::{Fate, ephemeral_fate, fate, is_finished},
     has_started, human, is_sidecar,
     words::describe,
 };
@@ -61,14 +62,26 @@ pub enum VolumeState {
 
 /// Decides.
 pub fn next(look: &Look<'_>) -> Next {
-    let course = match look.pod {
-        None => Course::Gone,
-        Some(pod) if pod.is_deleting() => Course::Terminating,
-        Some(pod) if pod::is_terminal(pod) || is_finished(pod, look.observed) => Course::Finished,
-        Some(_) => Course::Up,
+    let decided = look.memory.verdict.clone();
+    let (course, verdict) = match look.pod {
+        None => (Course::Gone, None),
+        Some(pod) if pod.is_deleting() => (Course::Terminating, decided),
+        Some(pod) if pod::is_terminal(pod) => (Course::Finished, None),
+        Some(_) if decided.is_some() => (Course::Finished, decided),
+        Some(pod) if is_finished(pod, look.observed) => (Course::Finished, None),
+        Some(pod) if active_until(pod).is_some_and(|it| it <= look.now) => {
+            (Course::Finished, Some(Verdict::deadline_exceeded()))
+        }
+        Some(_) => (Course::Up, None),
     };
-    let next =
-        Next { course, ended: false, actions: Vec::new(), waiting: BTreeMap::new(), wake_at: None };
+    let next = Next {
+        course,
+        ended: false,
+        verdict,
+        actions: Vec::new(),
+        waiting: BTreeMap::new(),
+        wake_at: None,
+    };
     let mut plan = Plan { look, next };
     match (course, look.pod) {
         (Course::Up, Some(pod)) => plan.up(pod),
@@ -115,8 +128,16 @@ impl<'a> Plan<'a, '_> {
 
     fn up(&mut self, pod: &Pod) {
         let Some(spec) = &pod.spec else { return };
+        if let Some(until) = active_until(pod) {
+            self.wake_at(until);
+        }
         let mounted = self.volumes();
         let sandbox = self.sandbox(spec);
+        for it in spec.ephemeral_containers.iter().flatten() {
+            // Whatever becomes of the others: they are there to find out.
+            let fate = ephemeral_fate(pod, &it.name, self.look.observed);
+            self.container(&as_container(it), &fate, sandbox, mounted);
+        }
         for (container, fate) in self.due(pod, spec, sandbox) {
             self.container(container, &fate, sandbox, mounted);
         }
@@ -304,7 +325,10 @@ impl<'a> Plan<'a, '_> {
     }
 
     pub(super) fn stop(&mut self, seen: &Seen, by: Timestamp, why: Why) {
-        if self.look.busy.contains(&Slot::Container(seen.name.clone())) {
+        let hook_runs = self.look.busy.contains(&Slot::Hook(seen.id.clone()));
+        if self.look.busy.contains(&Slot::Container(seen.name.clone()))
+            || (hook_runs && by > self.look.now)
+        {
             return;
         }
         // A stop that is under way is only hastened.

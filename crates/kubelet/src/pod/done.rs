@@ -3,15 +3,12 @@
 use super::{Held, MOUNT_FIRST, MOUNT_MOST, Worker, say};
 use crate::{
     lifecycle::{self, Refused, Run},
-    plan::{Action, Failure, Slot},
-    runtime::{Image, RuntimeError},
+    plan::{Action, Failure, Slot, Why, containers::named},
+    runtime::{Image, RuntimeError, State},
     spec,
     volumes::MountError,
 };
-use api::{
-    Failure as Refusal,
-    core::v1::{Container, Pod},
-};
+use api::{Failure as Refusal, core::v1::Pod};
 use std::time::Duration;
 use stdx::{Backoff, BoxFuture, Timestamp};
 use world::{Change, Event};
@@ -39,6 +36,8 @@ pub(super) enum Done {
         result: Result<(), Refused>,
     },
     Stopped(String, Result<(), RuntimeError>),
+    /// A container has been told of its end.
+    Hooked,
     /// The object was written or deleted.
     Reported(Result<(), Refusal>),
 }
@@ -84,16 +83,17 @@ impl Worker {
             }
             Action::EnsureImage { container } => {
                 let pod = pod?;
-                let spec = named(&pod, &container)?.clone();
+                let spec = named(&pod, &container)?.into_owned();
                 Box::pin(async move {
                     Done::Image(container, lifecycle::ensure_image(&shared, &pod, &spec).await)
                 })
             }
             Action::Start { container, attempt, sandbox, after } => {
                 let pod = pod?;
-                let spec = named(&pod, &container)?.clone();
+                let spec = named(&pod, &container)?.into_owned();
                 let image = self.memory.images.get(&container)?.clone();
                 let sandbox_attempt = self.observed.sandbox().map_or(0, |it| it.attempt);
+                let target = self.target(&pod, &container);
                 Box::pin(async move {
                     let run = Run {
                         pod: &pod,
@@ -103,18 +103,31 @@ impl Worker {
                         sandbox_attempt,
                         address: &address,
                         image: &image,
+                        target: target.as_ref().map(|it| it.as_deref()),
                     };
                     let result = lifecycle::start(&shared, &run).await;
                     Done::Started { container, after, result }
                 })
             }
             Action::Stop { container, id, by, why } => {
-                let first = self.memory.stopping.insert(id.clone(), by).is_none();
+                let first = self.memory.stopping.insert(id.clone(), by).is_none()
+                    && !self.memory.hooked.contains(&id);
                 Box::pin(async move {
                     let pod = pod.as_deref();
                     let stop = lifecycle::Stop { container: &container, id: &id, by, why, first };
                     let stopped = lifecycle::stop(&shared, pod, &stop, &address).await;
                     Done::Stopped(id, stopped)
+                })
+            }
+            Action::Hook { container, id, by } => {
+                self.memory.hooked.insert(id.clone());
+                Box::pin(async move {
+                    let pod = pod.as_deref();
+                    let why = Why::Ending;
+                    let stop =
+                        lifecycle::Stop { container: &container, id: &id, by, why, first: true };
+                    lifecycle::tell(&shared, pod, &stop, &address).await;
+                    Done::Hooked
                 })
             }
             Action::Delete => {
@@ -233,6 +246,7 @@ impl Worker {
                     }
                 }
             }
+            Done::Hooked => {}
             Done::Reported(Ok(())) => self.reporter.written(),
             Done::Reported(Err(refusal)) => {
                 self.reporter.refused(now);
@@ -261,9 +275,18 @@ impl Worker {
         self.memory.trouble = Some(Failure::new("FailedKillPod", message, now, before, MAKE_FIRST));
     }
 
+    /// For an ephemeral container that names one: the container whose processes it shall see, if that runs.
+    fn target(&self, pod: &Pod, name: &str) -> Option<Option<String>> {
+        let ephemeral = pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
+        let own = ephemeral.iter().find(|it| it.name == name)?;
+        let target = own.target_container_name.as_ref().filter(|it| !it.is_empty())?;
+        let seen = self.observed.latest(target).filter(|it| it.state == State::Running);
+        Some(seen.map(|it| it.id.clone()))
+    }
+
     fn image_of(&self, container: &str) -> String {
         let pod = self.pod.as_deref();
-        let found = pod.and_then(|it| named(it, container)).and_then(|it| it.image.clone());
+        let found = pod.and_then(|it| named(it, container)?.image.clone());
         found.unwrap_or_default()
     }
 
@@ -271,13 +294,7 @@ impl Worker {
         if let Some(pod) = &self.pod
             && let Some(container) = named(pod, container)
         {
-            crate::events::about_container(&*self.shared.client, pod, container, event(pod));
+            crate::events::about_container(&*self.shared.client, pod, &container, event(pod));
         }
     }
-}
-
-/// The container of this name, an init container too.
-pub(super) fn named<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
-    let spec = pod.spec.as_ref()?;
-    spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|it| it.name == name)
 }

@@ -4,7 +4,7 @@ use crate::{
     events::about_container,
     kubelet::Shared,
     plan::{Course, Memory, Next, has_started},
-    probe::{Check, Kind, Probe, Report, Timing},
+    probe::{Check, Kind, Note, Probe, Report, Timing},
     runtime::{Container as Seen, Observed, State},
 };
 use api::core::v1::{self, Container, Pod};
@@ -118,10 +118,17 @@ fn probes(container: &Container) -> impl Iterator<Item = (Kind, &v1::Probe)> {
     all.into_iter().filter_map(|(kind, probe)| Some((kind, probe.as_ref()?)))
 }
 
-/// Tells the user of a check that failed.
+/// Tells the user of a check that failed, or said more than yes.
 pub(super) fn note(client: &dyn Client, pod: &Pod, report: &Report) {
-    let Some(failure) = &report.failure else { return };
-    let Some(container) = super::done::named(pod, &report.container) else { return };
-    let message = format!("{} probe failed: {failure}", report.kind.title());
-    about_container(client, pod, container, Event::warning(pod, "Unhealthy", message));
+    let Some(note) = &report.note else { return };
+    let Some(container) = crate::plan::containers::named(pod, &report.container) else { return };
+    let kind = report.kind.title();
+    let (reason, message) = match note {
+        Note::Failed(why) => ("Unhealthy", format!("{kind} probe failed: {why}")),
+        Note::Errored(why) => {
+            ("Unhealthy", format!("{kind} probe errored and resulted in unknown state: {why}"))
+        }
+        Note::Warning(what) => ("ProbeWarning", format!("{kind} probe warning: {what}")),
+    };
+    about_container(client, pod, &container, Event::warning(pod, reason, message));
 }

@@ -68,7 +68,7 @@ impl Reporter {
             if self.last_words.contains_key(&seen.id) {
                 continue;
             }
-            let Some(container) = super::done::named(pod, &seen.name) else { continue };
+            let Some(container) = crate::plan::containers::named(pod, &seen.name) else { continue };
             let path = shared.facts.termination_log(uid, &seen.name, seen.attempt);
             let to_logs = container.termination_message_policy.as_deref()
                 == Some("FallbackToLogsOnError")
@@ -95,6 +95,7 @@ impl Reporter {
             waiting: &next.waiting,
             last_words: &self.last_words,
             node_address: &shared.facts.node_address,
+            verdict: next.verdict.as_ref(),
             ended: next.ended,
             now: shared.clock.now(),
         });

@@ -1,19 +1,26 @@
-//! One check: a command, a request, a connection. Upstream: `pkg/probe/{exec,http,tcp}`.
+//! One check: a command, a request, a connection. Upstream: `pkg/probe/{exec,http,tcp,grpc}`.
 
-use crate::runtime::Runtime;
+use super::check_grpc;
+use crate::{plan::human, runtime::Runtime, spec::expansion::expand};
 use api::{
     core::v1::{Container, HTTPGetAction, Probe},
     k8s::apimachinery::pkg::util::intstr::IntOrString,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use tokio::net::TcpStream;
 
 /// Upstream: `maxRespBodyLength`.
 const BODY_BYTES_MAX: usize = 10 * 1024;
+
+/// As Go's client.
+const REDIRECTS_MAX: usize = 10;
+
+/// What the cause of a TLS handshake with a server that speaks plain HTTP contains.
+pub(crate) const NOT_TLS: &str = "server gave HTTP response to HTTPS client";
 
 #[derive(Clone, Debug)]
 pub(crate) enum Check {
@@ -23,8 +30,20 @@ pub(crate) enum Check {
         host: String,
         port: u16,
     },
+    Grpc {
+        host: String,
+        port: u16,
+        service: String,
+    },
     /// It cannot be asked: why.
     Impossible(String),
+}
+
+/// A check that succeeded.
+#[derive(Debug, Default)]
+pub(crate) struct Healthy {
+    /// And still there is something to say.
+    pub(crate) warning: Option<String>,
 }
 
 /// Why a check did not succeed.
@@ -33,6 +52,14 @@ pub(crate) struct Unhealthy {
     pub(crate) message: String,
     /// Nobody listens yet: worth asking again at once.
     pub(crate) soon: bool,
+    /// It could not be made at all: it is told, and does not count.
+    pub(crate) errored: bool,
+}
+
+/// The variables that the spec writes out: probes know no others.
+fn written(container: &Container) -> BTreeMap<String, String> {
+    let own = container.env.iter().flatten();
+    own.filter_map(|it| Some((it.name.clone(), it.value.clone()?))).collect()
 }
 
 #[derive(Clone, Debug)]
@@ -47,10 +74,13 @@ pub(crate) struct Url {
 impl Check {
     pub(crate) fn of(probe: &Probe, container: &Container, address: &str) -> Check {
         if let Some(exec) = &probe.exec {
-            return Check::Exec(exec.command.clone().unwrap_or_default());
+            let known = written(container);
+            let command = exec.command.iter().flatten();
+            return Check::Exec(command.map(|it| expand(it, &known)).collect());
         }
         if let Some(action) = &probe.http_get {
-            return Url::of(action, container, address).map_or_else(Check::Impossible, Check::Http);
+            let url = Url::of(action, container, address, "probe");
+            return url.map_or_else(Check::Impossible, Check::Http);
         }
         if let Some(action) = &probe.tcp_socket {
             let host = action.host.clone().filter(|it| !it.is_empty());
@@ -59,7 +89,17 @@ impl Check {
                 Err(why) => Check::Impossible(why),
             };
         }
-        Check::Impossible("gRPC probes are not supported by this node".to_owned())
+        if let Some(action) = &probe.grpc {
+            return match u16::try_from(action.port).ok().filter(|it| *it > 0) {
+                Some(port) => Check::Grpc {
+                    host: address.to_owned(),
+                    port,
+                    service: action.service.clone().unwrap_or_default(),
+                },
+                None => Check::Impossible(format!("invalid port number: {}", action.port)),
+            };
+        }
+        Check::Impossible("missing probe handler".to_owned())
     }
 
     pub(crate) async fn run(
@@ -67,39 +107,57 @@ impl Check {
         runtime: &dyn Runtime,
         container_id: &str,
         timeout: Duration,
-    ) -> Result<(), Unhealthy> {
-        let late = |what: String| Unhealthy { message: what, soon: false };
+    ) -> Result<Healthy, Unhealthy> {
+        let late = |what: String| Unhealthy { message: what, soon: false, errored: false };
         match self {
             Check::Exec(command) => {
                 let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX).max(1);
                 let ran = runtime.execute(container_id, command.clone(), seconds).await;
                 match ran {
-                    Ok((0, _)) => Ok(()),
+                    Ok((0, _)) => Ok(Healthy::default()),
                     Ok((_, output)) => {
                         let output = &output[..output.len().min(BODY_BYTES_MAX)];
                         Err(late(String::from_utf8_lossy(output).into_owned()))
                     }
-                    Err(error) => Err(late(format!("command failed: {error}"))),
+                    Err(error) if error.is_late => {
+                        let (command, after) = (command.join(" "), human(timeout));
+                        Err(late(format!("command timed out: {command:?} timed out after {after}")))
+                    }
+                    // It was not asked: neither healthy nor not.
+                    Err(error) => Err(Unhealthy { errored: true, ..late(error.to_string()) }),
                 }
             }
-            Check::Http(url) => get(url, timeout).await.map_err(|message| {
-                let soon = message.ends_with(REFUSED);
-                Unhealthy { message, soon }
-            }),
+            Check::Http(url) => match get(url, timeout).await {
+                Ok((status, _)) if status >= 400 || status < 200 => {
+                    Err(late(format!("HTTP probe failed with statuscode: {status}")))
+                }
+                Ok((status, body)) => {
+                    let text = || format!("Probe terminated redirects, Response body: {body}");
+                    Ok(Healthy { warning: (status >= 300).then(text) })
+                }
+                Err(message) => {
+                    let soon = message.ends_with(REFUSED);
+                    Err(Unhealthy { message, soon, errored: false })
+                }
+            },
+            Check::Grpc { host, port, service } => {
+                let asked = check_grpc::ask(host, *port, service, timeout).await;
+                asked.map(|()| Healthy::default()).map_err(late)
+            }
             Check::Tcp { host, port } => {
                 let connect = TcpStream::connect((host.as_str(), *port));
                 let target = format!("dial tcp {}", joined(host, *port));
                 match stdx::timeout(timeout, connect).await {
-                    Some(Ok(_)) => Ok(()),
+                    Some(Ok(_)) => Ok(Healthy::default()),
                     Some(Err(error)) => {
                         let message = format!("{target}: {}", dial_error(&error));
                         let soon = message.ends_with(REFUSED);
-                        Err(Unhealthy { message, soon })
+                        Err(Unhealthy { message, soon, errored: false })
                     }
                     None => Err(late(format!("{target}: i/o timeout"))),
                 }
             }
-            Check::Impossible(why) => Err(late(why.clone())),
+            Check::Impossible(why) => Err(Unhealthy { errored: true, ..late(why.clone()) }),
         }
     }
 }
@@ -116,10 +174,12 @@ fn dial_error(error: &std::io::Error) -> String {
 }
 
 impl Url {
+    /// `purpose`: who asks, as servers are told.
     pub(crate) fn of(
         action: &HTTPGetAction,
         container: &Container,
         address: &str,
+        purpose: &str,
     ) -> Result<Url, String> {
         let port = port(&action.port, container)?;
         let host = action.host.clone().filter(|it| !it.is_empty()).unwrap_or(address.to_owned());
@@ -137,8 +197,58 @@ impl Url {
                 value.map_err(|_| format!("invalid value of header {:?}", header.name))?,
             );
         }
+        if !headers.contains_key("user-agent") {
+            let agent = HeaderValue::from_str(&format!("kube-{purpose}/1.36"));
+            headers.insert("user-agent", agent.map_err(|error| error.to_string())?);
+        }
+        match headers.get("accept") {
+            None => drop(headers.insert("accept", HeaderValue::from_static("*/*"))),
+            // Told to accept nothing in particular: nothing is said.
+            Some(empty) if empty.is_empty() => drop(headers.remove("accept")),
+            Some(_) => {}
+        }
         let tls = action.scheme.as_deref() == Some("HTTPS");
         Ok(Url { tls, host, port, path, headers })
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// The same without TLS, and without what only TLS may carry.
+    pub(crate) fn without_tls(&self) -> Url {
+        let mut plain = Url { tls: false, ..self.clone() };
+        plain.headers.remove("authorization");
+        plain
+    }
+
+    pub(crate) fn host(&self) -> String {
+        joined(&self.host, self.port)
+    }
+
+    /// Where a redirect leads, if that is on the same host.
+    fn redirected(&self, location: &str) -> Option<Url> {
+        let (tls, rest) = match location.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
+            Some(_) => return None,
+            None if location.starts_with('/') => {
+                return Some(Url { path: location.to_owned(), ..self.clone() });
+            }
+            // Relative to where we are.
+            None => {
+                let base = self.path.split('?').next().unwrap_or("/");
+                let base = &base[..base.rfind('/').map_or(0, |it| it + 1)];
+                return Some(Url { path: format!("{base}{location}"), ..self.clone() });
+            }
+        };
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        let authority: http::uri::Authority = authority.parse().ok()?;
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        (host == self.host).then(|| Url { tls, host, port, path, ..self.clone() })
     }
 
     fn text(&self) -> String {
@@ -147,20 +257,38 @@ impl Url {
     }
 }
 
-/// Asks once; an answer from 200 to 399 is a success.
-pub(crate) async fn get(url: &Url, timeout: Duration) -> Result<(), String> {
-    let failed = |why: String| format!("Get {:?}: {why}", url.text());
-    match stdx::timeout(timeout, ask(url)).await {
-        Some(Ok(status)) if (200..400).contains(&status) => Ok(()),
-        Some(Ok(status)) => Err(format!("HTTP probe failed with statuscode: {status}")),
-        Some(Err(why)) => Err(failed(why)),
-        None => Err(failed(
-            "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned(),
+/// Asks, follows redirects on the same host, and tells the status and the beginning of the body.
+pub(crate) async fn get(url: &Url, timeout: Duration) -> Result<(u16, String), String> {
+    match stdx::timeout(timeout, follow(url)).await {
+        Some(answer) => answer,
+        None => Err(format!(
+            "Get {:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+            url.text()
         )),
     }
 }
 
-async fn ask(url: &Url) -> Result<u16, String> {
+async fn follow(url: &Url) -> Result<(u16, String), String> {
+    let mut at = url.clone();
+    for _ in 0..REDIRECTS_MAX {
+        let failed = |why: String| format!("Get {:?}: {why}", at.text());
+        let answer = ask(&at).await.map_err(failed)?;
+        let next = answer.location.as_deref().and_then(|it| at.redirected(it));
+        match next {
+            Some(next) if matches!(answer.status, 301 | 302 | 303 | 307 | 308) => at = next,
+            Some(_) | None => return Ok((answer.status, answer.body)),
+        }
+    }
+    Err(format!("Get {:?}: stopped after 10 redirects", at.text()))
+}
+
+struct Answer {
+    status: u16,
+    location: Option<String>,
+    body: String,
+}
+
+async fn ask(url: &Url) -> Result<Answer, String> {
     let target = joined(&url.host, url.port);
     let stream = TcpStream::connect((url.host.as_str(), url.port)).await;
     let stream = stream.map_err(|error| format!("dial tcp {target}: {}", dial_error(&error)))?;
@@ -172,7 +300,7 @@ async fn ask(url: &Url) -> Result<u16, String> {
     exchange(url, TokioIo::new(stream)).await
 }
 
-async fn exchange<I>(url: &Url, io: I) -> Result<u16, String>
+async fn exchange<I>(url: &Url, io: I) -> Result<Answer, String>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
@@ -186,16 +314,24 @@ where
     }
     let default =
         |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("*/*"));
-    headers.entry("user-agent").or_insert(HeaderValue::from_static("kube-probe/1.36"));
-    headers.entry("accept").or_insert(HeaderValue::from_static("*/*"));
     headers.entry("connection").or_insert(HeaderValue::from_static("close"));
     headers.entry("host").or_insert_with(|| default(&joined(&url.host, url.port)));
     let exchange = async {
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let status = answer.status().as_u16();
-        // The server has said what matters; its body is read so that it does not see a broken pipe.
-        let _body = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await;
-        Ok(status)
+        let location = answer.headers().get("location").and_then(|it| it.to_str().ok());
+        let location = location.map(str::to_owned);
+        // Read so that the server does not see a broken pipe, too.
+        let mut body = Vec::new();
+        let mut frames = answer.into_body();
+        while let Some(Ok(frame)) = frames.frame().await {
+            body.extend(frame.into_data().unwrap_or_default());
+            if body.len() >= BODY_BYTES_MAX {
+                body.truncate(BODY_BYTES_MAX);
+                break;
+            }
+        }
+        Ok(Answer { status, location, body: String::from_utf8_lossy(&body).into_owned() })
     };
     let mut exchange = std::pin::pin!(exchange);
     let mut connection = std::pin::pin!(connection);
@@ -209,7 +345,7 @@ where
     }
 }
 
-fn joined(host: &str, port: u16) -> String {
+pub(super) fn joined(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

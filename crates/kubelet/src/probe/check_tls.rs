@@ -21,7 +21,12 @@ pub(super) async fn wrap(stream: TcpStream, host: &str) -> Result<TlsStream<TcpS
         .with_no_client_auth();
     let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
     let connector = TlsConnector::from(Arc::new(config));
-    connector.connect(name, stream).await.map_err(|error| error.to_string())
+    let wrapped = connector.connect(name, stream).await;
+    wrapped.map_err(|error| match error.get_ref().and_then(|it| it.downcast_ref::<Error>()) {
+        // What came was no record of TLS: most likely a server without it.
+        Some(Error::InvalidMessage(_)) => super::check::NOT_TLS.replace("server", "http: server"),
+        Some(_) | None => error.to_string(),
+    })
 }
 
 #[derive(Debug)]

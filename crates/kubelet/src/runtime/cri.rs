@@ -302,7 +302,8 @@ where
 
 fn error(operation: &'static str, status: Status) -> RuntimeError {
     let not_found = status.code() == Code::NotFound;
-    RuntimeError { operation, message: status.message().to_owned(), not_found }
+    let is_late = status.code() == Code::DeadlineExceeded;
+    RuntimeError { operation, message: status.message().to_owned(), not_found, is_late }
 }
 
 fn gone_is_fine<T>(operation: &'static str, answer: std::result::Result<T, Status>) -> Result<()> {

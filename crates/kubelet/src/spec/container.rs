@@ -18,7 +18,7 @@ use api::{
 };
 use message::{
     ContainerConfig, ContainerMetadata, Device, ImageSpec, KeyValue, LinuxContainerConfig, Mount,
-    MountPropagation, Signal,
+    MountPropagation, NamespaceMode, Signal,
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,6 +34,8 @@ pub struct Prepared<'a> {
     pub environment: &'a Variables,
     /// Pod volume → where it is.
     pub volumes: &'a BTreeMap<String, Published>,
+    /// The container whose processes it shall see.
+    pub target: Option<&'a str>,
     /// Index of the mount → where its part of the volume is bound.
     pub parts: &'a BTreeMap<usize, PathBuf>,
 }
@@ -44,7 +46,11 @@ pub fn config(
     prepared: &Prepared<'_>,
     facts: &Facts,
 ) -> Result<ContainerConfig, String> {
-    let security = security::of_container(pod, container, prepared.image, facts)?;
+    let mut security = security::of_container(pod, container, prepared.image, facts)?;
+    if let (Some(target), Some(options)) = (prepared.target, &mut security.namespace_options) {
+        options.pid = NamespaceMode::Target as i32;
+        options.target_id = target.to_owned();
+    }
     let expanded = |list: &Option<Vec<String>>| {
         let list = list.iter().flatten();
         list.map(|it| expand(it, prepared.environment)).collect::<Vec<_>>()

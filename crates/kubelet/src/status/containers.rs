@@ -2,7 +2,10 @@
 
 use super::Inputs;
 use crate::{
-    plan::{has_started, is_sidecar},
+    plan::{
+        containers::{List, as_container},
+        has_started, is_sidecar,
+    },
     runtime::{Container as Seen, State},
 };
 use api::{
@@ -15,27 +18,40 @@ use api::{
 };
 use stdx::Timestamp;
 
-pub(super) fn statuses(inputs: &Inputs<'_>, spec: &PodSpec, init: bool) -> Vec<ContainerStatus> {
-    let containers =
-        if init { spec.init_containers.as_deref().unwrap_or_default() } else { &spec.containers };
+pub(super) fn statuses(inputs: &Inputs<'_>, spec: &PodSpec, list: List) -> Vec<ContainerStatus> {
     let has_init = spec.init_containers.as_ref().is_some_and(|it| !it.is_empty());
     let first = if has_init { "PodInitializing" } else { "ContainerCreating" };
-    containers.iter().map(|it| status(inputs, it, init, first)).collect()
+    match list {
+        List::Init => {
+            let containers = spec.init_containers.iter().flatten();
+            containers.map(|it| status(inputs, it, list, first)).collect()
+        }
+        List::Regular => spec.containers.iter().map(|it| status(inputs, it, list, first)).collect(),
+        List::Ephemeral => {
+            let containers = spec.ephemeral_containers.iter().flatten().map(as_container);
+            containers.map(|it| status(inputs, &it, list, "ContainerCreating")).collect()
+        }
+    }
 }
 
 fn status(
     inputs: &Inputs<'_>,
     container: &Container,
-    init: bool,
+    list: List,
     first_reason: &str,
 ) -> ContainerStatus {
+    let init = list == List::Init;
     let old_status = inputs.pod.status.as_ref();
-    let list = old_status.map(|it| match init {
-        true => &it.init_container_statuses,
-        false => &it.container_statuses,
+    let old_list = old_status.map(|it| match list {
+        List::Init => &it.init_container_statuses,
+        List::Regular => &it.container_statuses,
+        List::Ephemeral => &it.ephemeral_container_statuses,
     });
-    let old =
-        list.and_then(Option::as_ref).into_iter().flatten().find(|it| it.name == container.name);
+    let old = old_list
+        .and_then(Option::as_ref)
+        .into_iter()
+        .flatten()
+        .find(|it| it.name == container.name);
     let mut runs = inputs.observed.containers.iter().filter(|it| it.name == container.name);
     let (latest, previous) = (runs.next(), runs.next());
     let Some(seen) = latest else { return unseen(inputs, container, old, first_reason) };

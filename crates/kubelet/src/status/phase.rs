@@ -1,6 +1,7 @@
 //! The phase, from what the containers' statuses say. Upstream: `kubelet_pods.go` (getPhase).
 
-use api::core::v1::{Container, ContainerStateTerminated, ContainerStatus, PodSpec, PodStatus};
+use crate::plan::restarts;
+use api::core::v1::{ContainerStateTerminated, ContainerStatus, PodSpec, PodStatus};
 
 pub(super) fn of(spec: &PodSpec, status: &PodStatus, ended: bool) -> &'static str {
     let find = |list: &'_ Option<Vec<ContainerStatus>>, name: &str| -> Option<ContainerStatus> {
@@ -15,7 +16,9 @@ pub(super) fn of(spec: &PodSpec, status: &PodStatus, ended: bool) -> &'static st
         let state = found.as_ref().map(Now::of);
         if !sidecar {
             match state {
-                Some(Now::Ended(it)) if it.exit_code != 0 && !restarts(spec, container, &it) => {
+                Some(Now::Ended(it))
+                    if it.exit_code != 0 && !restarts(Some(spec), container, it.exit_code) =>
+                {
                     return "Failed";
                 }
                 Some(Now::Ended(_)) => {}
@@ -43,7 +46,7 @@ pub(super) fn of(spec: &PodSpec, status: &PodStatus, ended: bool) -> &'static st
             Some(Now::Running) => running += 1,
             Some(Now::Ended(it)) => {
                 stopped += 1;
-                stays_stopped += i32::from(!restarts(spec, container, &it));
+                stays_stopped += i32::from(!restarts(Some(spec), container, it.exit_code));
                 let is_waiting =
                     found.and_then(|it| it.state).is_some_and(|it| it.waiting.is_some());
                 succeeded += i32::from(it.exit_code == 0 && !is_waiting);
@@ -92,14 +95,5 @@ impl Now {
             (None, None, Some(last)) => Now::Ended(last),
             (None, None, None) => Now::Waiting,
         }
-    }
-}
-
-fn restarts(spec: &PodSpec, container: &Container, ended: &ContainerStateTerminated) -> bool {
-    let policy = container.restart_policy.as_deref().or(spec.restart_policy.as_deref());
-    match policy.unwrap_or("Always") {
-        "Never" => false,
-        "OnFailure" => ended.exit_code != 0,
-        _ => true,
     }
 }

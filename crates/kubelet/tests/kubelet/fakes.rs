@@ -259,7 +259,12 @@ impl Machine {
 }
 
 fn missing(what: &'static str) -> RuntimeError {
-    RuntimeError { operation: what, message: "not found".to_owned(), not_found: true }
+    RuntimeError {
+        operation: what,
+        message: "not found".to_owned(),
+        not_found: true,
+        is_late: false,
+    }
 }
 
 fn refused(message: &str) -> RuntimeError {

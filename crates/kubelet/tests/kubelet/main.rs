@@ -1,5 +1,6 @@
 //! The promises of a node, kept against a runtime, volumes and a ledger in memory.
 
+mod admission;
 mod convergence;
 mod crashes;
 mod fakes;

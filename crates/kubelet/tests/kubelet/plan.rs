@@ -327,3 +327,94 @@ fn one_run_before_the_latest_is_kept_for_those_who_ask_what_happened() {
               remove app c0
         "#]]);
 }
+
+#[test]
+fn a_pod_past_its_deadline_is_ended() {
+    let active = |seconds: i64| {
+        let mut it = case(&format!("activeDeadlineSeconds: {seconds}, {ONE}"))
+            .sandbox("s", 0, true)
+            .container("c", "app", 0, State::Running, 0);
+        let pod = it.pod.as_mut().unwrap();
+        let start = api::meta::time(Timestamp::from_seconds(990));
+        pod.status.get_or_insert_default().start_time = Some(start);
+        it
+    };
+    active(15).check(expect![[r#"
+        Up
+          look again at 1005
+    "#]]);
+    active(10).check(expect![[r#"
+        Finished
+          because of DeadlineExceeded: Pod was active on the node longer than the specified deadline
+          stop app c by 1030 (Ending)
+    "#]]);
+}
+
+#[test]
+fn sidecars_end_after_what_they_served_and_in_reverse_order() {
+    let spec = "containers: [{name: app}], initContainers: [{name: one, restartPolicy: Always}, {name: two, restartPolicy: Always}]";
+    let running = || {
+        case(spec)
+            .deleting(30)
+            .sandbox("s", 0, true)
+            .container("1", "one", 0, State::Running, 0)
+            .container("2", "two", 0, State::Running, 0)
+    };
+    running().container("3", "app", 0, State::Running, 0).check(expect![[r#"
+        Terminating
+          stop app 3 by 1031 (Ending)
+          tell two 2 of its end by 1031
+          tell one 1 of its end by 1031
+          look again at 1031
+    "#]]);
+    let mut served = running().container("3", "app", 0, State::Exited, 0);
+    served.memory.hooked.extend(["1".to_owned(), "2".to_owned()]);
+    served.check(expect![[r#"
+        Terminating
+          stop two 2 by 1031 (Ending)
+          look again at 1031
+    "#]]);
+    let mut hook_runs = running().container("3", "app", 0, State::Exited, 0);
+    hook_runs.memory.hooked.extend(["1".to_owned(), "2".to_owned()]);
+    hook_runs.busy.insert(Slot::Hook("2".to_owned()));
+    hook_runs.check(expect![[r#"
+        Terminating
+          look again at 1031
+    "#]]);
+}
+
+#[test]
+fn an_ephemeral_container_runs_once_whatever_the_others_do() {
+    let spec = "containers: [{name: app}], initContainers: [{name: first}], ephemeralContainers: [{name: debug}]";
+    let begun = || {
+        case(spec).sandbox("s", 0, true).image("debug").container(
+            "1",
+            "first",
+            0,
+            State::Running,
+            0,
+        )
+    };
+    begun().check(expect![[r#"
+        Up
+          start debug #0 in s
+    "#]]);
+    begun().container("2", "debug", 0, State::Exited, 1).check(expect![[r#"
+        Up
+    "#]]);
+}
+
+#[test]
+fn a_rule_for_an_exit_code_goes_before_the_policy() {
+    let spec = "restartPolicy: Never, containers: [{name: app, restartPolicy: Never, restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [42]}}]}]";
+    let ended =
+        |code| case(spec).sandbox("s", 0, true).container("c", "app", 0, State::Exited, code);
+    ended(42).image("app").check(expect![[r#"
+        Up
+          start app #1 in s
+    "#]]);
+    ended(1).check(expect![[r#"
+        Finished
+          stop sandbox s
+    "#]]);
+}

@@ -189,6 +189,7 @@ fn a_container_is_asked_for_with_everything_it_mounts() {
     assert_eq!(part.target.to_str(), Some("/k/pods/u/volume-subpaths/v/c/1"));
     let bound = BTreeMap::from([(1, part.target.clone())]);
     let prepared = container::Prepared {
+        target: None,
         attempt: 2,
         image: &Image::default(),
         image_ref: "sha256:1",

@@ -63,6 +63,7 @@ impl Case {
             waiting: &self.waiting,
             last_words: &BTreeMap::new(),
             node_address: "192.0.2.1",
+            verdict: None,
             ended: self.ended,
             now: NOW,
         })

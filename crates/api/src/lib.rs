@@ -8,6 +8,7 @@
 
 pub mod any;
 pub mod apps;
+pub mod batch;
 pub mod codec;
 pub mod coordination;
 pub mod core;
@@ -44,7 +45,11 @@ pub fn kinds() -> &'static [KindRef] {
             AnyKind::of::<core::v1::Service>().into(),
             AnyKind::of::<core::v1::ServiceAccount>().into(),
             AnyKind::of::<apps::v1::ControllerRevision>().into(),
+            AnyKind::of::<apps::v1::DaemonSet>().into(),
+            AnyKind::of::<apps::v1::Deployment>().into(),
+            AnyKind::of::<apps::v1::ReplicaSet>().into(),
             AnyKind::of::<apps::v1::StatefulSet>().into(),
+            AnyKind::of::<batch::v1::Job>().into(),
             AnyKind::of::<coordination::v1::Lease>().into(),
             AnyKind::of::<discovery::v1::EndpointSlice>().into(),
             AnyKind::of::<storage::v1::CSIDriver>().into(),

@@ -3,6 +3,7 @@
 pub(crate) mod absent;
 pub(crate) mod columns;
 pub(crate) mod difference;
+pub mod int_or_percent;
 pub mod names;
 pub mod quantity;
 pub mod selector;

@@ -3,11 +3,15 @@
 //! No tokio, no clock, no randomness below: the same world gives the same plan.
 #![forbid(unsafe_code)]
 
+pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
 pub mod namespace;
 pub mod node_lifecycle;
+mod ownership;
+mod pod_template;
+pub mod replica_set;
 pub mod service_account;
 mod service_pods;
 pub mod stateful_set;
@@ -27,11 +31,13 @@ use world::Controller;
 /// Every controller, by name.
 pub fn controllers() -> Vec<Arc<dyn Controller>> {
     vec![
+        Arc::new(deployment::DeploymentController),
         Arc::new(endpoint_slice::EndpointSliceController),
         Arc::new(endpoints::EndpointsController),
         Arc::new(garbage_collector::GarbageCollector),
         Arc::new(namespace::NamespaceController),
         Arc::new(node_lifecycle::NodeLifecycle),
+        Arc::new(replica_set::ReplicaSetController),
         Arc::new(service_account::ServiceAccountController),
         Arc::new(stateful_set::StatefulSetController),
         Arc::new(taint_eviction::TaintEviction),

@@ -55,7 +55,19 @@ pub(crate) async fn execute(
     tell(now);
     for step in plan.steps {
         let failed = match step {
-            Step::Write(changes) => write(&hands, changes, &mut written, &mut done).await,
+            Step::Write(changes) => {
+                let judged = changes.clone();
+                let failed = write(&hands, changes, &mut written, &mut done).await;
+                if let Some(Failed::Refused(failure)) = &failed {
+                    let (world, now) = (hands.client.world(), hands.clock.now());
+                    let next = controller.refused(&world, &key, &judged, failure, now);
+                    // Whatever comes of telling: what failed is the commit.
+                    let told = execute(controller.clone(), key.clone(), next, hands.clone());
+                    let told: Done = Box::pin(told).await;
+                    done.revision = done.revision.max(told.revision);
+                }
+                failed
+            }
             Step::Call(place, call) => {
                 let result = hands.volumes.call(&place, &call).await;
                 let (world, now) = (hands.client.world(), hands.clock.now());

@@ -1,7 +1,7 @@
 //! A control loop, without the loop.
 
-use crate::{CallFailure, ObjectKey, Outcome, Plan, Touched, VolumeCall, World};
-use api::KindRef;
+use crate::{CallFailure, Change, ObjectKey, Outcome, Plan, Touched, VolumeCall, World};
+use api::{Failure, KindRef};
 use stdx::Timestamp;
 
 pub trait Controller: Send + Sync {
@@ -27,6 +27,20 @@ pub trait Controller: Send + Sync {
         _key: &ObjectKey,
         _call: &VolumeCall,
         _result: &Result<Outcome, CallFailure>,
+        _now: Timestamp,
+    ) -> Plan {
+        Plan::default()
+    }
+
+    /// Decides what to tell, and to note in a status, once the door has refused a commit of this
+    /// controller for a reason that looking again does not mend: a quota, an invalid template. The key
+    /// comes back with back-off in any case.
+    fn refused(
+        &self,
+        _world: &World,
+        _key: &ObjectKey,
+        _changes: &[Change],
+        _failure: &Failure,
         _now: Timestamp,
     ) -> Plan {
         Plan::default()

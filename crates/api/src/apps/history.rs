@@ -60,7 +60,7 @@ pub fn at_revision(set: &StatefulSet, revision: &ControllerRevision) -> Stateful
 }
 
 /// FNV-1a over the document, in letters that make no words.
-fn hash(data: &Value, collisions: i32) -> String {
+pub(super) fn hash(data: &Value, collisions: i32) -> String {
     const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let text = data.to_string();
     let salt = if collisions == 0 { Vec::new() } else { collisions.to_le_bytes().to_vec() };

@@ -128,6 +128,10 @@ impl Kind for Pod {
         let mut keys: Vec<_> =
             claims.map(|(_, claim)| ("claim", format!("{namespace}/{claim}"))).collect();
         keys.push(("node", node_name(self).to_owned()));
+        let mut owners = self.metadata.owner_references.iter().flatten();
+        if !owners.any(|it| it.controller == Some(true)) {
+            keys.push(("orphan", namespace.to_owned()));
+        }
         keys.extend(addresses(self).into_iter().map(|it| ("address", it.to_owned())));
         if has_anti_affinity(self) {
             keys.push(("anti-affinity", "required".to_owned()));

@@ -15,7 +15,7 @@ const VARIABLE: &str = "a valid environment variable name must consist only of p
 const HEADER: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
 
 /// Longest DNS name, in bytes.
-const SUBDOMAIN_MOST: usize = 253;
+pub(crate) const SUBDOMAIN_MOST: usize = 253;
 /// Longest DNS label, label value and name part of a key, in bytes.
 const LABEL_MOST: usize = 63;
 /// All annotations of an object together, in bytes.

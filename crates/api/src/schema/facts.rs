@@ -27,6 +27,8 @@ pub enum Treatment {
     AtomicMap,
     /// An object each field of which has its owner, though its type says otherwise.
     GranularMap,
+    /// An object of which a patch names the fields that stay.
+    RetainedMap,
 }
 
 impl Treatment {
@@ -40,7 +42,8 @@ impl Treatment {
             | Treatment::SetMerged
             | Treatment::Keyed(_)
             | Treatment::AtomicMap
-            | Treatment::GranularMap => None,
+            | Treatment::GranularMap
+            | Treatment::RetainedMap => None,
         }
     }
 
@@ -51,6 +54,7 @@ impl Treatment {
                 Some("merge")
             }
             Treatment::Retained(_) => Some("merge,retainKeys"),
+            Treatment::RetainedMap => Some("retainKeys"),
             Treatment::Atomic
             | Treatment::Set
             | Treatment::Keyed(_)
@@ -91,7 +95,9 @@ pub(crate) fn count() -> usize {
     FIELDS.len() + ATOMIC.iter().map(|it| it.1.len()).sum::<usize>()
 }
 
-use Treatment::{AtomicMap, AtomicMerged, GranularMap, Keyed, Merged, Retained, Set, SetMerged};
+use Treatment::{
+    AtomicMap, AtomicMerged, GranularMap, Keyed, Merged, Retained, RetainedMap, Set, SetMerged,
+};
 
 /// Types that refer to an object of the same namespace by a name that may be missing. Sorted.
 const OPTIONAL_NAMES: &[&str] = &[
@@ -130,6 +136,9 @@ const ATOMIC_TYPES: &[&str] = &[
 const ATOMIC: &[(&str, &[&str])] = &[
     ("apps.v1.StatefulSetSpec", &["volumeClaimTemplates"]),
     ("authentication.v1.TokenRequestSpec", &["audiences"]),
+    ("batch.v1.PodFailurePolicy", &["rules"]),
+    ("batch.v1.PodFailurePolicyRule", &["onPodConditions"]),
+    ("batch.v1.SuccessPolicy", &["rules"]),
     ("core.v1.Capabilities", &["add", "drop"]),
     ("core.v1.CephFSPersistentVolumeSource", &["monitors"]),
     ("core.v1.CephFSVolumeSource", &["monitors"]),
@@ -222,7 +231,15 @@ const ATOMIC: &[(&str, &[&str])] = &[
 
 /// All other fields, sorted by type and name.
 const FIELDS: &[(&str, &str, Treatment)] = &[
+    ("apps.v1.DaemonSetStatus", "conditions", Merged(&["type"])),
+    ("apps.v1.DeploymentSpec", "strategy", RetainedMap),
+    ("apps.v1.DeploymentStatus", "conditions", Merged(&["type"])),
+    ("apps.v1.ReplicaSetStatus", "conditions", Merged(&["type"])),
     ("apps.v1.StatefulSetStatus", "conditions", Merged(&["type"])),
+    ("batch.v1.JobStatus", "conditions", AtomicMerged("type")),
+    ("batch.v1.PodFailurePolicyOnExitCodesRequirement", "values", Set),
+    ("batch.v1.UncountedTerminatedPods", "failed", Set),
+    ("batch.v1.UncountedTerminatedPods", "succeeded", Set),
     ("core.v1.Container", "env", Merged(&["name"])),
     ("core.v1.Container", "ports", Merged(&["containerPort", "protocol"])),
     ("core.v1.Container", "volumeDevices", Merged(&["devicePath"])),

@@ -4,7 +4,7 @@
 //! Upstream: `pkg/controller/controller_ref_manager.go` (1.36), ClaimObject; `stateful_set.go`,
 //! adoptOrphanRevisions.
 
-use crate::owner;
+use crate::ownership;
 use api::{
     Kind,
     apps::{
@@ -15,7 +15,7 @@ use api::{
     meta::Selector,
 };
 use std::sync::Arc;
-use world::{Change, ObjectKey, Plan, Row, World};
+use world::{ObjectKey, Plan, Row, World};
 
 /// Plans what has to change hands. Nothing planned: what the set controls is what it should.
 pub(super) fn settle(world: &World, set: &StatefulSet, plan: &mut Plan) {
@@ -27,14 +27,9 @@ pub(super) fn settle(world: &World, set: &StatefulSet, plan: &mut Plan) {
     adopt::<Pod>(world, set, &selector, &is_ours, plan);
     adopt::<ControllerRevision>(world, set, &selector, &|_| true, plan);
     let pods = world.table::<Pod>().into_iter().flat_map(|it| it.owned(api::Object::uid(set)));
-    for row in pods.filter(|it| controls(set, it)) {
-        let fits = selector.matches(&row.meta.labels) && is_ours(row);
-        if let Some(pod) = row.typed::<Pod>().filter(|_| !fits && row.meta.deletion.is_none()) {
-            let mut pod = pod.to_owned();
-            let mut owners = pod.metadata.owner_references.take().unwrap_or_default();
-            owners.retain(|it| it.uid != api::Object::uid(set));
-            pod.metadata.owner_references = (!owners.is_empty()).then_some(owners);
-            plan.write([Change::update(pod)]);
+    for row in pods.filter(|it| ownership::is_controlled(set, it) && it.meta.deletion.is_none()) {
+        if !selector.matches(&row.meta.labels) || !is_ours(row) {
+            ownership::release::<StatefulSet, Pod>(set, row, plan);
         }
     }
 }
@@ -55,16 +50,6 @@ fn adopt<T: Kind>(
     let rows = world.table::<T>().into_iter().flat_map(|it| it.rows_after(&from)).take_while(named);
     let orphans = rows.filter(|it| it.meta.controller().is_none() && it.meta.deletion.is_none());
     for row in orphans.filter(|it| is_ours(it) && selector.matches(&it.meta.labels)) {
-        let Some(object) = row.typed::<T>() else { continue };
-        let mut object = object.to_owned();
-        let owners = object.metadata_mut().owner_references.get_or_insert_default();
-        owners.retain(|it| it.uid != api::Object::uid(set));
-        owners.push(owner(set));
-        // Only if the set is still there: an orphan of a set that goes is to stay one.
-        plan.write([Change::update(object), Change::check(set)]);
+        ownership::adopt::<StatefulSet, T>(set, row, plan);
     }
-}
-
-fn controls(set: &StatefulSet, row: &Row) -> bool {
-    row.meta.controller().is_some_and(|it| it.uid == api::Object::uid(set))
 }

@@ -1,0 +1,314 @@
+//! `batch/v1` Job: pods that run to their end, until enough of them succeeded.
+//!
+//! Upstream: `pkg/apis/batch/validation/validation.go`, `pkg/registry/batch/job/strategy.go`.
+
+use crate::{
+    apps::template,
+    field::Errors,
+    k8s::api::{
+        batch::v1::{Job, JobCondition, JobSpec, JobStatus},
+        core::v1::PodSpec,
+    },
+    kind::{Column, Kind, Names, Object, Printing, Scope, Subresource},
+    meta::{
+        self, LabelSelector, Selector,
+        absent::{fill, same, text},
+        columns::{self, age, name, wide},
+        names,
+        validate::label_selector,
+    },
+};
+
+/// On each pod of a Job: the Job's uid. Its selector asks for it.
+pub const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
+/// On each pod of a Job: the Job's name.
+pub const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+/// The same two as they were called at first.
+const OLD_LABELS: [&str; 2] = ["controller-uid", "job-name"];
+/// On each pod of an indexed Job, as label and annotation: which of the completions it works for.
+pub const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// Keeps a Job's pod until the Job has counted it.
+pub const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+/// With more, a Job's status would outgrow its object.
+const MOST_PARALLEL: i32 = 100_000;
+
+impl Kind for Job {
+    const NAMES: Names =
+        Names { plural: "jobs", singular: "job", short: &[], categories: &["all"] };
+    const SCOPE: Scope = Scope::Namespaced;
+    const STORAGE: &'static str = "/registry/jobs";
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
+    const GENERATION: bool = true;
+    const COLUMNS: &'static [Column<Job>] = &[
+        name(),
+        columns::text("Status", "What has become of it.", |job, _| state(job).into()),
+        columns::text("Completions", "Pods that succeeded, of those needed.", |job, _| {
+            completions_cell(job).into()
+        }),
+        columns::text("Duration", "How long it took, or has taken so far.", |job, printing| {
+            duration_cell(job, printing).into()
+        }),
+        age(),
+        wide("Containers", "The containers of each pod.", |job, _| {
+            template::containers(pods(job), |it| it.name.as_str()).into()
+        }),
+        wide("Images", "Their images.", |job, _| {
+            template::containers(pods(job), template::image).into()
+        }),
+        wide("Selector", "Which pods are its own.", |job, _| {
+            let selector = job.spec.as_ref().and_then(|it| it.selector.as_ref());
+            selector.map_or("<none>".to_owned(), |it| Selector::of(Some(it)).to_string()).into()
+        }),
+    ];
+
+    fn default(&mut self) {
+        let spec = self.spec.get_or_insert_default();
+        if spec.completions.is_none() && spec.parallelism.is_none() {
+            spec.completions = Some(1);
+        }
+        spec.parallelism.get_or_insert(1);
+        spec.backoff_limit.get_or_insert(6);
+        fill(&mut spec.completion_mode, "NonIndexed");
+        spec.suspend.get_or_insert(false);
+        spec.manual_selector.get_or_insert(false);
+        fill(&mut spec.pod_replacement_policy, "TerminatingOrFailed");
+        template::default_template(&mut spec.template);
+        let labels = spec.template.metadata.as_ref().and_then(|it| it.labels.clone());
+        if self.metadata.labels.as_ref().is_none_or(|it| it.is_empty()) && labels.is_some() {
+            self.metadata.labels = labels;
+        }
+        self.status.get_or_insert_default();
+    }
+
+    fn prepare_create(&mut self) {
+        self.status = Some(JobStatus::default());
+        self.metadata.generation = Some(1);
+        if self.spec.as_ref().is_none_or(|it| it.manual_selector != Some(true)) {
+            select_own_pods(self);
+        }
+    }
+
+    fn prepare_update(&mut self, old: &Job) {
+        self.status.clone_from(&old.status);
+        let grown = i64::from(!same(&self.spec, &old.spec));
+        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+    }
+
+    fn prepare_status(&mut self, old: &Job) {
+        self.spec.clone_from(&old.spec);
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let empty = JobSpec::default();
+        let spec = self.spec.as_ref().unwrap_or(&empty);
+        validate_spec(spec, errors);
+        match &spec.selector {
+            None => errors.required("spec.selector", ""),
+            Some(selector) => {
+                label_selector("spec.selector", selector, errors);
+                template::validate_labels(&spec.template, selector, errors);
+            }
+        }
+    }
+
+    fn validate_update(&self, old: &Job, errors: &mut Errors) {
+        let (Some(new), Some(old)) = (&self.spec, &old.spec) else { return };
+        // An indexed Job may change both numbers together, and only together.
+        let elastic = text(&new.completion_mode) == "Indexed" && new.completions == new.parallelism;
+        if !elastic {
+            template::immutable("spec.completions", &new.completions, &old.completions, errors);
+        }
+        template::immutable("spec.selector", &new.selector, &old.selector, errors);
+        template::immutable("spec.template", &new.template, &old.template, errors);
+        let (mode, before) = (&new.completion_mode, &old.completion_mode);
+        template::immutable("spec.completionMode", mode, before, errors);
+        template::immutable("spec.managedBy", &new.managed_by, &old.managed_by, errors);
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let successful = self.status.as_ref().and_then(|it| it.succeeded).unwrap_or(0);
+        vec![("status.successful", successful.to_string())]
+    }
+}
+
+fn select_own_pods(job: &mut Job) {
+    let (name, uid) = (job.name().to_owned(), job.uid().to_owned());
+    let spec = job.spec.get_or_insert_default();
+    let labels = spec.template.metadata.get_or_insert_default().labels.get_or_insert_default();
+    let ours =
+        [(OLD_LABELS[1], &name), (NAME_LABEL, &name), (OLD_LABELS[0], &uid), (UID_LABEL, &uid)];
+    for (label, value) in ours {
+        labels.entry(label.to_owned()).or_insert_with(|| value.clone());
+    }
+    let selector = spec.selector.get_or_insert_with(LabelSelector::default);
+    let labels = selector.match_labels.get_or_insert_default();
+    labels.entry(UID_LABEL.to_owned()).or_insert(uid);
+}
+
+fn validate_spec(spec: &JobSpec, errors: &mut Errors) {
+    for (field, number) in [
+        ("parallelism", spec.parallelism.map(i64::from)),
+        ("completions", spec.completions.map(i64::from)),
+        ("activeDeadlineSeconds", spec.active_deadline_seconds),
+        ("backoffLimit", spec.backoff_limit.map(i64::from)),
+        ("ttlSecondsAfterFinished", spec.ttl_seconds_after_finished.map(i64::from)),
+    ] {
+        names::not_negative(format!("spec.{field}"), number.unwrap_or(0), errors);
+    }
+    match text(&spec.completion_mode) {
+        "NonIndexed" => {}
+        "Indexed" => {
+            if spec.completions.is_none() {
+                errors.required("spec.completions", "when completion mode is Indexed");
+            }
+            if let Some(many) = spec.parallelism.filter(|it| *it > MOST_PARALLEL) {
+                let detail = format!(
+                    "must be less than or equal to {MOST_PARALLEL} when completion mode is Indexed"
+                );
+                errors.invalid("spec.parallelism", many, detail);
+            }
+        }
+        mode => {
+            errors.not_supported("spec.completionMode", mode, &["NonIndexed", "Indexed"]);
+        }
+    }
+    for (field, is_there) in [
+        ("backoffLimitPerIndex", spec.backoff_limit_per_index.is_some()),
+        ("maxFailedIndexes", spec.max_failed_indexes.is_some()),
+        ("podFailurePolicy", spec.pod_failure_policy.is_some()),
+        ("successPolicy", spec.success_policy.is_some()),
+    ] {
+        if is_there {
+            errors.forbidden(format!("spec.{field}"), "this server has no such rule for Jobs");
+        }
+    }
+    match text(&spec.pod_replacement_policy) {
+        "TerminatingOrFailed" | "Failed" => {}
+        policy => {
+            let known = ["Failed", "TerminatingOrFailed"];
+            errors.not_supported("spec.podReplacementPolicy", policy, &known);
+        }
+    }
+    template::validate_spec(&spec.template, errors);
+    let path = "spec.template.spec.restartPolicy";
+    match spec.template.spec.as_ref().map_or("", |it| text(&it.restart_policy)) {
+        "OnFailure" | "Never" => {}
+        "" | "Always" => errors.required(path, "valid values: \"OnFailure\", \"Never\""),
+        other => errors.not_supported(path, other, &["OnFailure", "Never"]),
+    }
+}
+
+/// A condition that holds.
+pub fn has(job: &Job, condition: &str) -> bool {
+    conditions(job).iter().any(|it| it.type_ == condition && it.status == "True")
+}
+
+/// Complete or failed: nothing of it runs any more.
+pub fn is_finished(job: &Job) -> bool {
+    has(job, "Complete") || has(job, "Failed")
+}
+
+pub fn conditions(job: &Job) -> &[JobCondition] {
+    job.status.as_ref().and_then(|it| it.conditions.as_deref()).unwrap_or_default()
+}
+
+fn state(job: &Job) -> &'static str {
+    let known = [("Complete", "Complete"), ("Failed", "Failed")];
+    let later = [
+        ("Suspended", "Suspended"),
+        ("FailureTarget", "FailureTarget"),
+        ("SuccessCriteriaMet", "SuccessCriteriaMet"),
+    ];
+    let first = known.iter().find(|(condition, _)| has(job, condition));
+    if let Some((_, state)) = first {
+        return state;
+    }
+    if job.is_deleting() {
+        return "Terminating";
+    }
+    later.iter().find(|(condition, _)| has(job, condition)).map_or("Running", |(_, state)| state)
+}
+
+fn completions_cell(job: &Job) -> String {
+    let succeeded = job.status.as_ref().and_then(|it| it.succeeded).unwrap_or(0);
+    let spec = job.spec.as_ref();
+    match (spec.and_then(|it| it.completions), spec.and_then(|it| it.parallelism).unwrap_or(0)) {
+        (Some(needed), _) => format!("{succeeded}/{needed}"),
+        (None, parallel @ 2..) => format!("{succeeded}/1 of {parallel}"),
+        (None, _) => format!("{succeeded}/1"),
+    }
+}
+
+fn duration_cell(job: &Job, printing: &Printing) -> String {
+    let status = job.status.as_ref();
+    let Some(start) = status.and_then(|it| it.start_time.as_ref()) else { return String::new() };
+    let end = status.and_then(|it| it.completion_time.as_ref()).map(meta::timestamp_of);
+    meta::age(Some(meta::timestamp_of(start)), end.unwrap_or(printing.now))
+}
+
+fn pods(job: &Job) -> Option<&PodSpec> {
+    job.spec.as_ref()?.template.spec.as_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{codec::from_value, meta::columns::tests::row};
+    use serde_json::{Value, json};
+
+    fn job(changes: Value) -> Job {
+        let mut spec = json!({"template": {"spec": {"restartPolicy": "Never",
+            "containers": [{"name": "c", "image": "busybox"}]}}});
+        spec.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let metadata = json!({"name": "set-up", "namespace": "ns", "uid": "u1"});
+        let mut job: Job = from_value(&json!({"metadata": metadata, "spec": spec})).unwrap();
+        Kind::default(&mut job);
+        job.prepare_create();
+        Kind::default(&mut job);
+        job
+    }
+
+    #[track_caller]
+    fn check(changes: Value, expected: &str) {
+        let mut errors = Errors::default();
+        job(changes).validate(&mut errors);
+        assert_eq!(errors.message(), expected);
+    }
+
+    #[test]
+    fn a_job_selects_its_own_pods_by_its_uid() {
+        check(json!({}), "");
+        let cells = "set-up | Running | 0/1 |  | <unknown> | c | busybox | batch.kubernetes.io/controller-uid=u1";
+        assert_eq!(row(&job(json!({}))), cells);
+        let labels = job(json!({})).spec.unwrap().template.metadata.unwrap().labels.unwrap();
+        assert_eq!(labels.get("job-name").map(String::as_str), Some("set-up"));
+        assert_eq!(labels.get("controller-uid").map(String::as_str), Some("u1"));
+    }
+
+    #[test]
+    fn a_job_ends_and_has_no_rules_that_nobody_would_keep() {
+        check(
+            json!({"template": {"spec": {"containers": [{"name": "c", "image": "busybox"}]}}}),
+            "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
+        );
+        check(
+            json!({"completionMode": "Indexed", "parallelism": 2}),
+            "spec.completions: Required value: when completion mode is Indexed",
+        );
+        check(
+            json!({"backoffLimitPerIndex": 1}),
+            "spec.backoffLimitPerIndex: Forbidden: this server has no such rule for Jobs",
+        );
+    }
+
+    #[test]
+    fn the_template_of_a_job_stays() {
+        let mut new = job(json!({}));
+        let old = new.clone();
+        new.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0].image =
+            Some("other".to_owned());
+        let mut errors = Errors::default();
+        new.validate_update(&old, &mut errors);
+        assert!(errors.message().starts_with("spec.template: Invalid value: "));
+    }
+}

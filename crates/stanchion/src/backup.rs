@@ -128,6 +128,21 @@ fn files(data_dir: &Path) -> Result<Vec<backup::File>> {
 
 /// Has the server that holds the data dir write it.
 fn ask(data_dir: &Path, out: &mut File) -> Result<()> {
+    io::copy(&mut connect(data_dir)?, out).context("take the server's backup")?;
+    Ok(())
+}
+
+/// Reads a backup of a running server and keeps nothing of it: a look at all that its ledger holds.
+pub(crate) fn rehearse(data_dir: &Path) -> Result<backup::Counts> {
+    let mut reader = backup::Reader::open(connect(data_dir)?)?;
+    let mut counts = backup::Counts::default();
+    while let Some(part) = reader.next()? {
+        counts.count(&part);
+    }
+    Ok(counts)
+}
+
+fn connect(data_dir: &Path) -> Result<net::UnixStream> {
     let attempt = || {
         let path = data_dir.join(SOCKET);
         format!(
@@ -137,9 +152,7 @@ fn ask(data_dir: &Path, out: &mut File) -> Result<()> {
         )
     };
     let folder = File::open(data_dir).with_context(attempt)?;
-    let mut stream = net::UnixStream::connect(short(&folder)).with_context(attempt)?;
-    io::copy(&mut stream, out).with_context(attempt)?;
-    Ok(())
+    net::UnixStream::connect(short(&folder)).with_context(attempt)
 }
 
 /// A data dir's path may be longer than a socket's name (108 bytes).

@@ -6,6 +6,7 @@ mod apply;
 mod backup;
 mod config;
 mod defaults;
+mod doctor;
 mod down;
 mod image;
 mod log;
@@ -38,6 +39,8 @@ enum Command {
     Down(config::DataDir),
     /// `down`, then erase the data dir
     Reset(down::ResetFlags),
+    /// Look at everything that a data dir holds, and say what is wrong and what to do
+    Doctor(config::DataDir),
     /// Write ledger, certificates and keys to a file, while the server runs or not
     Backup(backup::Flags),
     /// Make a backup the ledger of a stopped data dir
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Server(flags) => up::run(config::Flags { no_node: true, ..*flags }),
         Command::Down(data) => down::run(&data),
         Command::Reset(flags) => down::reset(&flags),
+        Command::Doctor(data) => doctor::run(&data),
         Command::Backup(flags) => backup::run(&flags),
         Command::Restore(flags) => restore::run(&flags),
         Command::Image(command) => image::run(&command),

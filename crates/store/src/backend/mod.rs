@@ -3,7 +3,7 @@
 mod embedded;
 mod memory;
 
-pub use embedded::{Embedded, Hold, Medium};
+pub use embedded::{Embedded, Examined, Hold, Medium};
 pub use memory::Memory;
 
 use crate::{Store, StoreError};

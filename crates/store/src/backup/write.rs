@@ -27,7 +27,8 @@ pub struct Counts {
 }
 
 impl Counts {
-    pub(super) fn count(&mut self, part: &Part) {
+    /// Takes one more part in.
+    pub fn count(&mut self, part: &Part) {
         match part {
             Part::Entry(entry) => {
                 self.entries += 1;

@@ -90,6 +90,7 @@ async fn a_restored_ledger_holds_everything_at_revisions_beyond_all_others() {
     assert!(event.is_none(), "an event still goes with its lease");
     drop(new);
     let again = Embedded::open(&dir.path().join("new"), Arc::new(SystemClock)).unwrap();
+    assert_eq!(again.examine().unwrap().keys, 303);
     assert_eq!(again.figures().live_keys, 303, "it opens again: all but the event, and the marker");
 }
 

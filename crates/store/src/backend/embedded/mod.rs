@@ -6,6 +6,7 @@
 
 mod codec;
 mod directory;
+mod examine;
 mod header;
 mod import;
 mod log;
@@ -16,6 +17,7 @@ mod tables;
 mod writer;
 
 pub use directory::Hold;
+pub use examine::Examined;
 pub use medium::Medium;
 
 use crate::{

@@ -7,6 +7,7 @@ pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
+pub mod job;
 pub mod namespace;
 pub mod node_lifecycle;
 mod ownership;
@@ -35,6 +36,7 @@ pub fn controllers() -> Vec<Arc<dyn Controller>> {
         Arc::new(endpoint_slice::EndpointSliceController),
         Arc::new(endpoints::EndpointsController),
         Arc::new(garbage_collector::GarbageCollector),
+        Arc::new(job::JobController),
         Arc::new(namespace::NamespaceController),
         Arc::new(node_lifecycle::NodeLifecycle),
         Arc::new(replica_set::ReplicaSetController),

@@ -1,0 +1,107 @@
+//! The pods of a Job: made with a finalizer that keeps them until they are counted.
+//!
+//! Upstream: `pkg/controller/job/job_controller.go` (1.36), manageJob, syncOrphanPod.
+
+use super::{Look, indexes};
+use crate::pod_template;
+use api::{
+    Object,
+    batch::job::{INDEX, TRACKING},
+    core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodSpec},
+};
+use std::sync::Arc;
+use world::{Change, Event, ObjectKey, Plan, Row, World};
+
+impl Look<'_> {
+    pub(super) fn start(&mut self, count: usize) {
+        let indexes: Vec<Option<i32>> = match self.indexed() {
+            None => vec![None; count],
+            Some(needed) => {
+                let done = self.completed_indexes();
+                let taken: Vec<i32> = self.active().filter_map(indexes::of).collect();
+                let open = (0..needed).filter(|it| !done.contains(*it) && !taken.contains(it));
+                open.take(count).map(Some).collect()
+            }
+        };
+        for (nth, index) in indexes.into_iter().enumerate() {
+            let mut pod = pod_template::pod(self.world, &self.job, &self.spec.template, nth);
+            pod.metadata.finalizers.get_or_insert_default().push(TRACKING.to_owned());
+            if let Some(index) = index {
+                give_index(&mut pod, self.job.name(), index);
+            }
+            let message = format!("Created pod: {}", pod.name());
+            self.plan.event(Event::normal(&self.job, "SuccessfulCreate", message));
+            self.plan.write([Change::create(pod)]);
+        }
+    }
+
+    /// Stops a pod that is not needed. It is let go of first: it did not fail.
+    pub(super) fn stop(&mut self, pod: Pod) {
+        let message = format!("Deleted pod: {}", pod.name());
+        if let Some(free) = without_finalizer(&pod) {
+            self.plan.write([Change::update(free)]);
+        }
+        self.plan.write([Change::delete(&pod)]);
+        self.plan.event(Event::normal(&self.job, "SuccessfulDelete", message));
+    }
+}
+
+fn without_finalizer(pod: &Pod) -> Option<Pod> {
+    if !pod.has_finalizer(TRACKING) {
+        return None;
+    }
+    let mut pod = pod.clone();
+    let mut finalizers = pod.metadata.finalizers.take().unwrap_or_default();
+    finalizers.retain(|it| it != TRACKING);
+    pod.metadata.finalizers = (!finalizers.is_empty()).then_some(finalizers);
+    Some(pod)
+}
+
+/// `web-3-x7k2d`, the host `web-3`, and the number where programs look for it.
+fn give_index(pod: &mut Pod, job: &str, index: i32) {
+    let name = pod.metadata.name.take().unwrap_or_default();
+    let end = name.rsplit('-').next().unwrap_or_default();
+    pod.metadata.name = Some(format!("{job}-{index}-{end}"));
+    pod.metadata.generate_name = Some(format!("{job}-{index}-"));
+    let text = index.to_string();
+    pod.metadata.labels.get_or_insert_default().insert(INDEX.to_owned(), text.clone());
+    pod.metadata.annotations.get_or_insert_default().insert(INDEX.to_owned(), text);
+    let spec = pod.spec.get_or_insert_default();
+    spec.hostname = Some(format!("{job}-{index}"));
+    add_variable(spec);
+}
+
+fn add_variable(spec: &mut PodSpec) {
+    let field = ObjectFieldSelector {
+        field_path: format!("metadata.labels['{INDEX}']"),
+        ..ObjectFieldSelector::default()
+    };
+    let variable = EnvVar {
+        name: "JOB_COMPLETION_INDEX".to_owned(),
+        value_from: Some(EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() }),
+        ..EnvVar::default()
+    };
+    let containers = spec.init_containers.iter_mut().flatten().chain(&mut spec.containers);
+    for container in containers {
+        let variables = container.env.get_or_insert_default();
+        if !variables.iter().any(|it| it.name == variable.name) {
+            variables.push(variable.clone());
+        }
+    }
+}
+
+/// The Job is gone: nobody will count its pods.
+pub(super) fn let_go_of_orphans(world: &World, job: &ObjectKey, plan: &mut Plan) {
+    let is_of = |row: &&Arc<Row>| {
+        let owner = row.meta.controller();
+        let name = row.meta.labels.get(api::batch::job::NAME_LABEL);
+        let named = name.is_some_and(|it| *it == *job.name);
+        row.meta.finalizers.iter().any(|it| it == TRACKING)
+            && owner.map_or(named, |it| it.kind == "Job" && *it.name == *job.name)
+    };
+    let pods = world.table::<Pod>().into_iter().flat_map(|it| it.rows(Some(&job.namespace)));
+    let pods = pods.filter(is_of).filter_map(|it| it.typed::<Pod>());
+    for pod in pods.filter_map(|it| without_finalizer(&it)) {
+        plan.write([Change::update(pod)]);
+    }
+}

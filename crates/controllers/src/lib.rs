@@ -3,6 +3,7 @@
 //! No tokio, no clock, no randomness below: the same world gives the same plan.
 #![forbid(unsafe_code)]
 
+pub mod daemon_set;
 pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
@@ -32,6 +33,7 @@ use world::Controller;
 /// Every controller, by name.
 pub fn controllers() -> Vec<Arc<dyn Controller>> {
     vec![
+        Arc::new(daemon_set::DaemonSetController),
         Arc::new(deployment::DeploymentController),
         Arc::new(endpoint_slice::EndpointSliceController),
         Arc::new(endpoints::EndpointsController),

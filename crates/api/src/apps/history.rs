@@ -6,36 +6,39 @@
 use crate::{
     codec,
     k8s::{
-        api::apps::v1::{ControllerRevision, StatefulSet},
+        api::apps::v1::ControllerRevision,
         apimachinery::pkg::{apis::meta::v1::ObjectMeta, runtime::RawExtension},
     },
     kind::Object,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// On each revision: the hash that is in its name.
 pub const HASH_LABEL: &str = "controller.kubernetes.io/hash";
 
 /// The template as the patch that a revision keeps: it puts the template back as a whole.
-pub fn template_patch(set: &StatefulSet) -> Value {
+pub fn template_patch<T: Object>(set: &T) -> Value {
     let mut template = codec::to_value(set)["spec"]["template"].take();
     template["$patch"] = "replace".into();
     json!({"spec": {"template": template}})
 }
 
 /// A revision of this set's template, unowned: the caller says who controls it.
-pub fn revision_of(set: &StatefulSet, number: i64, collisions: i32) -> ControllerRevision {
+pub fn revision_of<T: Object>(set: &T, number: i64, collisions: i32) -> ControllerRevision {
     let data = template_patch(set);
     let hash = hash(&data, collisions);
-    let template = set.spec.as_ref().and_then(|it| it.template.metadata.as_ref());
-    let mut labels = template.and_then(|it| it.labels.clone()).unwrap_or_default();
+    let template = data["spec"]["template"]["metadata"]["labels"].as_object();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let labels = template.into_iter().flatten().map(|(key, value)| (key.clone(), text(value)));
+    let mut labels: BTreeMap<String, String> = labels.collect();
     labels.insert(HASH_LABEL.to_owned(), hash.clone());
     ControllerRevision {
         metadata: ObjectMeta {
             name: Some(format!("{}-{hash}", set.name())),
-            namespace: set.metadata.namespace.clone(),
+            namespace: set.metadata().namespace.clone(),
             labels: Some(labels),
-            annotations: set.metadata.annotations.clone(),
+            annotations: set.metadata().annotations.clone(),
             ..ObjectMeta::default()
         },
         data: Some(RawExtension(data)),
@@ -49,7 +52,7 @@ pub fn same_template(a: &ControllerRevision, b: &ControllerRevision) -> bool {
 }
 
 /// The set with the template that it had at a revision.
-pub fn at_revision(set: &StatefulSet, revision: &ControllerRevision) -> StatefulSet {
+pub fn at_revision<T: Object>(set: &T, revision: &ControllerRevision) -> T {
     let mut value = codec::to_value(set);
     let template = revision.data.as_ref().map(|it| it.0["spec"]["template"].clone());
     if let Some(Value::Object(mut template)) = template {

@@ -8,7 +8,9 @@ pub(crate) use validate::{validate_effect, validate_selector, validate_term};
 
 use crate::{
     field::Errors,
-    k8s::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, NodeSystemInfo},
+    k8s::api::core::v1::{
+        Node, NodeSelectorRequirement, NodeSelectorTerm, NodeSystemInfo, PodSpec,
+    },
     kind::{Column, Kind, Names, Object, Scope, Subresource},
     meta::{
         Exact,
@@ -139,6 +141,16 @@ pub fn allocatable(node: &Node) -> BTreeMap<String, Exact> {
     let status = node.status.as_ref();
     let listed = status.and_then(|it| it.allocatable.as_ref().or(it.capacity.as_ref()));
     listed.into_iter().flatten().map(|(name, amount)| (name.clone(), Exact::of(amount))).collect()
+}
+
+/// Whether the pod's own words, its node selector and required affinity, let it go to the node.
+pub fn is_chosen_by(node: &Node, spec: &PodSpec) -> bool {
+    let mut selector = spec.node_selector.iter().flatten();
+    let affinity = spec.affinity.as_ref().and_then(|it| it.node_affinity.as_ref());
+    let required =
+        affinity.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
+    selector.all(|(key, value)| node.label(key) == Some(value))
+        && required.is_none_or(|it| matches_selector_terms(node, &it.node_selector_terms))
 }
 
 /// Whether one of the terms chooses the node. An empty term chooses none, and so does an empty list.

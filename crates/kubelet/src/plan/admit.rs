@@ -6,7 +6,7 @@ use super::Verdict;
 use api::{
     Object,
     core::{
-        node::{allocatable, matches_selector_terms},
+        node::{allocatable, is_chosen_by},
         pod::{Amounts, node_name, requests, tolerates},
         v1::{Node, Pod, PodSpec},
     },
@@ -104,14 +104,7 @@ fn chosen(pod: &Pod, spec: &PodSpec, node: &Node, others: &[&Pod]) -> Result<(),
     let failed = |name: &'static str, why: &str| {
         Err(Verdict::rejected(name, format!("Predicate {name} failed: {why}")))
     };
-    let label = |key: &String| node.metadata.labels.as_ref().and_then(|it| it.get(key));
-    let mut selectors = spec.node_selector.iter().flatten();
-    let selected = selectors.all(|(key, value)| label(key) == Some(value));
-    let affinity = spec.affinity.as_ref().and_then(|it| it.node_affinity.as_ref());
-    let required =
-        affinity.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
-    if !selected || !required.is_none_or(|it| matches_selector_terms(node, &it.node_selector_terms))
-    {
+    if !is_chosen_by(node, spec) {
         return failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
     }
     if node_name(pod) != node.name() {

@@ -1,14 +1,14 @@
 //! Pods that are to be spread over the values of a label of nodes. Upstream: `plugins/podtopologyspread`,
 //! Filter.
 
-use super::{
-    node_affinity::chooses,
-    pod_affinity::{is_there, label, value},
-};
+use super::pod_affinity::{is_there, label, value};
 use crate::pod::Place;
 use api::{
     Object,
-    core::v1::{Node, Pod},
+    core::{
+        node::is_chosen_by,
+        v1::{Node, Pod},
+    },
     meta::Selector,
 };
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ impl Spread {
             let labels = |pod: &Pod| pod.metadata.labels.clone().unwrap_or_default();
             // Only nodes that the pod could go to by its own choice count as places.
             let spec = pod.spec.clone().unwrap_or_default();
-            let nodes = world.all::<Node>().filter(|it| chooses(&spec, it));
+            let nodes = world.all::<Node>().filter(|it| is_chosen_by(it, &spec));
             let mut counts: BTreeMap<String, i32> = nodes
                 .filter_map(|node| Some((label(&node, &it.topology_key)?.clone(), 0)))
                 .collect();

@@ -6,6 +6,7 @@ mod drain;
 use crate::{
     Config,
     ledger::{Ledger, LedgerError},
+    lifecycle::PULLS_AT_ONCE,
     node,
     pod::{Admitted, Signal, Worker},
     runtime::{Runtime, RuntimeError},
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) volumes: Volumes,
     pub(crate) admitted: Admitted,
+    /// Turns at fetching images.
+    pub(crate) pulls: tokio::sync::Semaphore,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -102,6 +105,7 @@ pub async fn start(
         runtime,
         volumes: Volumes::new(plugins, ledger),
         admitted: Admitted::default(),
+        pulls: tokio::sync::Semaphore::new(PULLS_AT_ONCE),
         clock: config.clock.clone(),
     });
     for point in shared.volumes.unexplained(&shared.facts) {

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+pub mod credentials;
 mod events;
 mod kubelet;
 mod ledger;

@@ -5,7 +5,7 @@
 mod hooks;
 mod image;
 
-pub(crate) use image::ensure as ensure_image;
+pub(crate) use image::{PULLS_AT_ONCE, ensure as ensure_image};
 
 use crate::{
     events::about_container,

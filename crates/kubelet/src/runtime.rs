@@ -51,7 +51,8 @@ pub trait Runtime: Send + Sync {
 
     /// `None`: the image is not on this machine.
     fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Image>>>;
-    fn pull_image(&self, request: message::PullImageRequest) -> BoxFuture<'_, Result<String>>;
+    fn pull_image(&self, request: message::PullImageRequest) -> BoxFuture<'_, Result<PulledImage>>;
+    fn remove_image<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>>;
     fn images(&self) -> BoxFuture<'_, Result<Vec<message::Image>>>;
 
     fn create_container(
@@ -154,6 +155,15 @@ pub struct Image {
     pub uid: Option<i64>,
     /// The user that the image asks for, when it is a name.
     pub username: String,
+}
+
+/// What a pull came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PulledImage {
+    /// What the runtime calls it.
+    pub reference: String,
+    /// Nothing was pulled: the image is the one that somebody imported, and why it is.
+    pub imported_instead: Option<String>,
 }
 
 impl Observed {

@@ -51,6 +51,7 @@ async fn main() -> Result<()> {
         data_dir: directory.clone(),
         instance: SystemEntropy::default().uuid()[..8].to_owned(),
         images,
+        registries: Default::default(),
         network: Arc::new(NoNetwork),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy::default()),

@@ -10,7 +10,7 @@ use crate::{
     container::Container,
     error::{Attempt, Error, Result},
     events::Events,
-    image::{ImageStore, Images},
+    image::{ImageStore, Images, Registries},
     link::{Link, Program},
     network::PodNetwork,
     processes::Own,
@@ -43,6 +43,8 @@ pub struct Config {
     /// 6 to 8 hex digits that tell this instance from others on the machine; names its control groups.
     pub instance: String,
     pub images: ImageStore,
+    /// Where images come from that are not there.
+    pub registries: Registries,
     pub network: Arc<dyn PodNetwork>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
@@ -152,7 +154,12 @@ impl Embedded {
                 .map(|user| user.id.clone())
         };
         let config = &self.inner.config;
-        ImageServiceServer::new(Images::new(config.images.clone(), Arc::clone(&config.clock), user))
+        ImageServiceServer::new(Images::new(
+            config.images.clone(),
+            config.registries.clone(),
+            Arc::clone(&config.clock),
+            user,
+        ))
     }
 
     /// Both services as one, for a client in this process that wants a single tower service.

@@ -1,4 +1,4 @@
-//! Images: imported from archives, kept unpacked by layer, served as CRI's ImageService.
+//! Images: imported from archives or pulled from registries, kept unpacked by layer, served as CRI's ImageService.
 //!
 //! A layer is a directory named by its diff id that overlayfs takes as a lower directory as it is.
 //! Whatever an archive claims is checked against its digests before anything of it can be seen.
@@ -10,6 +10,7 @@ mod digest;
 mod guard;
 mod manifest;
 mod reference;
+mod registry;
 mod service;
 mod store;
 mod table;
@@ -20,7 +21,8 @@ mod unpack;
 pub use builtin::{TOOLBOX_REFERENCE, builtin_images};
 pub use digest::Digest;
 pub use reference::Reference;
-pub use service::Images;
+pub use registry::{Auth, Progress, PullError, Registries, Registry, Report};
+pub use service::{IMPORTED_INSTEAD, Images};
 pub use store::ImageStore;
 pub use table::table;
 
@@ -35,6 +37,8 @@ pub struct Image {
     pub references: Vec<String>,
     /// `docker.io/library/nginx@sha256:<hex>`, where the manifest's digest is known.
     pub digests: Vec<String>,
+    /// Those of the references that a registry has answered for; the others were imported.
+    pub pulled: Vec<String>,
     /// Directories for overlayfs, lowest first.
     pub layers: Vec<PathBuf>,
     pub config: ImageConfig,
@@ -42,6 +46,17 @@ pub struct Image {
     pub size: u64,
     /// When the image was built, if it says so.
     pub created: Option<stdx::Timestamp>,
+}
+
+impl Image {
+    /// Whether a registry has answered for this name; else somebody imported it.
+    pub fn is_pulled(&self, reference: &Reference) -> bool {
+        let name = match reference.digest() {
+            Some(digest) => format!("{}@{digest}", reference.repository()),
+            None => reference.to_string(),
+        };
+        self.pulled.contains(&name)
+    }
 }
 
 /// What an image says about how to run it.
@@ -81,6 +96,13 @@ pub enum ImageError {
     InUse { image: String, container: String },
     #[error("{name:?} is not an image reference: {reason}")]
     Reference { name: String, reason: &'static str },
+    /// The registry does not have it, does not give it, or cannot be asked.
+    #[error("pull image {reference}")]
+    Pull {
+        reference: String,
+        #[source]
+        source: PullError,
+    },
     /// The store's own index cannot be read.
     #[error("read the image index {path}: {reason}")]
     Index { path: PathBuf, reason: String },

@@ -3,14 +3,22 @@
 use crate::config::DataDir;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use runtime::image::{self, ImageStore};
-use std::path::{Path, PathBuf};
+use kubelet::credentials::Keyring;
+use runtime::image::{self, Auth, ImageStore, Progress, Reference, Registries, Registry, Report};
+use std::{
+    collections::BTreeMap,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 use stdx::{Clock, SystemClock};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Import a docker archive, an OCI archive or an OCI layout
     Import(Import),
+    /// Fetch an image from its registry
+    Pull(Pull),
     /// List images
     Ls(DataDir),
     /// Remove a reference, or an image by its id
@@ -26,6 +34,18 @@ pub(crate) struct Import {
     /// Name the image this instead of what the archive says
     #[arg(short, long = "tag", value_name = "REF")]
     tag: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Pull {
+    #[command(flatten)]
+    data: DataDir,
+    /// Credentials: a file as `docker login` writes it [default: $DOCKER_CONFIG/config.json, else
+    /// ~/.docker/config.json]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// `nginx:1.27`, `registry.lan:5000/app@sha256:...`
+    reference: String,
 }
 
 #[derive(Args)]
@@ -54,6 +74,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
             }
             Ok(())
         }
+        Command::Pull(pull) => self::pull(pull),
         Command::Ls(data) => {
             print!("{}", image::table(&open(&data.existing()?)?.list()?, SystemClock.now()));
             Ok(())
@@ -72,6 +93,98 @@ pub(crate) fn run(command: &Command) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn pull(pull: &Pull) -> Result<()> {
+    let data_dir = pull.data.open()?;
+    let (store, registries) = (open(&data_dir)?, registries(&data_dir)?);
+    let reference = Reference::parse(&pull.reference)?;
+    let keyring = match login_file(pull.config.as_deref()) {
+        None => Keyring::default(),
+        Some(file) => {
+            let bytes = std::fs::read(&file);
+            let bytes = bytes.with_context(|| format!("read {}", file.display()))?;
+            Keyring::of_config(&bytes).with_context(|| format!("read {}", file.display()))?
+        }
+    };
+    let mut credentials: Vec<Auth> = keyring.lookup(&pull.reference).map(auth).collect();
+    if credentials.is_empty() {
+        credentials.push(Auth::default());
+    }
+    let report = progress();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let pulled = runtime.block_on(async {
+        let mut pulled = None;
+        for auth in &credentials {
+            pulled = Some(registries.pull(&store, &reference, auth, &report).await);
+            if let Some(Ok(_)) = &pulled {
+                break;
+            }
+        }
+        pulled.expect("there is one way at least")
+    });
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+    let image = pulled?;
+    println!("pulled {}", reference.familiar());
+    println!("{}", image.digests.first().unwrap_or(&image.id));
+    Ok(())
+}
+
+/// One line that is written over on a terminal; a line a layer elsewhere.
+fn progress() -> Report {
+    let terminal = std::io::stderr().is_terminal();
+    let said = Mutex::new(Progress::default());
+    Arc::new(move |now: Progress| {
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        let step = now.bytes_done.abs_diff(said.bytes_done) >= now.bytes / 200;
+        if now.layers_done == said.layers_done && !(terminal && step) {
+            return;
+        }
+        *said = now;
+        let (begin, end) = if terminal { ("\r\x1b[K", "") } else { ("", "\n") };
+        eprint!(
+            "{begin}{} of {} layers, {:.1} of {:.1} MB{end}",
+            now.layers_done,
+            now.layers,
+            megabytes(now.bytes_done),
+            megabytes(now.bytes)
+        );
+    })
+}
+
+fn login_file(named: Option<&Path>) -> Option<PathBuf> {
+    if let Some(named) = named {
+        return Some(named.to_owned());
+    }
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker"));
+    let directory = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home)?;
+    Some(directory.join("config.json")).filter(|file| file.exists())
+}
+
+fn auth(credential: &kubelet::credentials::Credential) -> Auth {
+    Auth {
+        username: credential.username.clone(),
+        password: credential.password.clone(),
+        identity_token: credential.identity_token.clone(),
+        registry_token: credential.registry_token.clone(),
+    }
+}
+
+/// What DATA/registries.yaml says about registries, by host.
+pub(crate) fn registries(data_dir: &Path) -> Result<Registries> {
+    let path = data_dir.join("registries.yaml");
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Registries::default());
+        }
+        read => read.with_context(|| format!("read {}", path.display()))?,
+    };
+    let settings: BTreeMap<String, Registry> =
+        serde_saphyr::from_str(&text).with_context(|| format!("read {}", path.display()))?;
+    Ok(Registries::new(settings))
 }
 
 /// Where a data dir keeps its images.

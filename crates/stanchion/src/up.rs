@@ -305,6 +305,7 @@ impl Node {
     ) -> Result<Node> {
         let images = image::open(&settings.data_dir)?;
         images.import_builtin().context("import the built-in images")?;
+        let registries = image::registries(&settings.data_dir)?;
         let network: Arc<dyn PodNetwork> = match wires {
             Some(wires) => Arc::new(Interfaces(wires.network.clone())),
             None => Arc::new(Nothing),
@@ -313,6 +314,7 @@ impl Node {
             data_dir: settings.data_dir.join("runtime"),
             instance: settings.instance.clone(),
             images,
+            registries,
             network,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::default()),

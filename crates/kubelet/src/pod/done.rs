@@ -201,11 +201,14 @@ impl Worker {
                 let before = self.memory.failures.get(&container);
                 let mut failure =
                     Failure::new(refused.reason, &refused.message, now, before, IMAGE_FIRST);
-                if refused.reason == "ErrImagePull" {
+                if matches!(
+                    refused.reason,
+                    "ErrImagePull" | "RegistryUnavailable" | "SignatureValidationFailed"
+                ) {
                     let image = self.image_of(&container);
                     let message = format!(
-                        "Back-off pulling image {image:?}: ErrImagePull: {}",
-                        refused.message
+                        "Back-off pulling image {image:?}: {}: {}",
+                        refused.reason, refused.message
                     );
                     failure.then = Some(("ImagePullBackOff", message));
                     failure.calm_at = now.plus(SHOWN);

@@ -1,8 +1,8 @@
 //! The runtime behind CRI, over any tower service: a channel to a socket, or the server itself in this process.
 
 use super::{
-    Changes, Condition, Container, Image, Observed, Result, RunningPod, Runtime, RuntimeError,
-    Sandbox, State, message,
+    Changes, Condition, Container, Image, Observed, PulledImage, Result, RunningPod, Runtime,
+    RuntimeError, Sandbox, State, message,
 };
 use futures_util::{StreamExt, future::try_join_all};
 use message::{
@@ -19,6 +19,9 @@ pub const POD_UID: &str = "io.kubernetes.pod.uid";
 pub const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 /// An annotation of sandboxes: how long a stop may take when the pod's object is gone.
 pub const GRACE_SECONDS: &str = "io.kubernetes.pod.terminationGracePeriod";
+
+/// Metadata of an answer to PullImage, where the embedded runtime has an imported image in place of a pulled one.
+const IMPORTED_INSTEAD: &str = "stanchion-imported-instead";
 
 /// 16 MiB: exec output and lists of many containers are larger than gRPC's default of 4 MiB.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -207,10 +210,22 @@ where
         })
     }
 
-    fn pull_image(&self, request: message::PullImageRequest) -> BoxFuture<'_, Result<String>> {
+    fn pull_image(&self, request: message::PullImageRequest) -> BoxFuture<'_, Result<PulledImage>> {
         Box::pin(async {
             let answer = self.images.clone().pull_image(request).await;
-            Ok(answer.map_err(|it| error("PullImage", it))?.into_inner().image_ref)
+            let answer = answer.map_err(|it| error("PullImage", it))?;
+            let instead = answer.metadata().get(IMPORTED_INSTEAD);
+            let imported_instead =
+                instead.map(|it| it.to_str().unwrap_or("no registry").to_owned());
+            Ok(PulledImage { reference: answer.into_inner().image_ref, imported_instead })
+        })
+    }
+
+    fn remove_image<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let image = message::ImageSpec { image: id.to_owned(), ..Default::default() };
+            let request = message::RemoveImageRequest { image: Some(image) };
+            gone_is_fine("RemoveImage", self.images.clone().remove_image(request).await)
         })
     }
 

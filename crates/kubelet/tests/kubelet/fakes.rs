@@ -6,8 +6,8 @@ use futures_util::StreamExt;
 use kubelet::{
     Config, Kubelet,
     runtime::{
-        Changes, Condition, Container, Image, Observed, Result, RunningPod, Runtime, RuntimeError,
-        Sandbox, State, message,
+        Changes, Condition, Container, Image, Observed, PulledImage, Result, RunningPod, Runtime,
+        RuntimeError, Sandbox, State, message,
     },
 };
 use std::{
@@ -382,8 +382,12 @@ impl Runtime for FakeRuntime {
         })
     }
 
-    fn pull_image(&self, _: message::PullImageRequest) -> BoxFuture<'_, Result<String>> {
+    fn pull_image(&self, _: message::PullImageRequest) -> BoxFuture<'_, Result<PulledImage>> {
         Box::pin(async { Err(refused("no registry answers")) })
+    }
+
+    fn remove_image<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn images(&self) -> BoxFuture<'_, Result<Vec<message::Image>>> {

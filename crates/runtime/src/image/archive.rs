@@ -71,6 +71,12 @@ impl Archive {
         Archive::index(Bytes::File(Arc::new(spool_plain(&mut plain, spool)?)))
     }
 
+    /// A directory whose files are the members.
+    pub(super) fn of_directory(path: &Path) -> Result<Archive> {
+        let attempted = || format!("open {}", path.display());
+        Ok(Archive::Directory(File::open(path).attempt(attempted)?.into()))
+    }
+
     /// From a plain tar in memory.
     pub(super) fn from_memory(bytes: Arc<[u8]>) -> Result<Archive> {
         Archive::index(Bytes::Memory(bytes))
@@ -78,8 +84,18 @@ impl Archive {
 
     fn index(bytes: Bytes) -> Result<Archive> {
         let length = bytes.length().attempt(|| "measure an image archive".to_owned())?;
+        // What a header cannot be, the reader quotes: the first bytes of any file. Only the disk's errors and our
+        // own limits are worth a word.
         let bad = |error: io::Error| {
-            ImageError::Archive(format!("this is not an image archive, or it is damaged: {error}"))
+            if error.raw_os_error().is_some() {
+                let attempted = "read an image archive".to_owned();
+                return ImageError::Io { attempted, source: error };
+            }
+            let limit = error.kind() == io::ErrorKind::FileTooLarge;
+            let why = if limit { format!(": {error}") } else { String::new() };
+            ImageError::Archive(format!(
+                "this is not an image archive (a tar of docker or OCI, plain, gzip or zstd), or it is damaged{why}"
+            ))
         };
         let mut members = HashMap::new();
         let whole = Section { bytes: bytes.clone(), at: 0, end: length };

@@ -21,6 +21,10 @@ impl Digest {
         &self.0
     }
 
+    pub(super) fn of_context(context: Context) -> Digest {
+        Digest::from_hash(context.finish().as_ref())
+    }
+
     fn from_hash(hash: &[u8]) -> Digest {
         use fmt::Write as _;
         let mut hex = String::with_capacity(64);

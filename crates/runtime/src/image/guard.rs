@@ -48,7 +48,8 @@ impl<R: Read> Read for Guarded<R> {
         let left = self.budget.0.get();
         if left != u64::MAX {
             let left = left.checked_sub(read as u64).ok_or_else(|| {
-                io::Error::other(format!("more than {HEAD_BYTES_MAX} bytes between two entries"))
+                let text = format!("more than {HEAD_BYTES_MAX} bytes between two entries");
+                io::Error::new(io::ErrorKind::FileTooLarge, text)
             })?;
             self.budget.0.set(left);
         }

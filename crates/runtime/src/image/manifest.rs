@@ -20,8 +20,18 @@ pub(super) struct Candidate {
     pub(super) config: Vec<u8>,
     pub(super) manifest: Option<(Digest, Vec<u8>)>,
     pub(super) references: Vec<Reference>,
+    /// What a tag led to on the way to the manifest: the digest of an index.
+    pub(super) index: Option<Digest>,
+    /// From a registry, and not from a file that somebody imported.
+    pub(super) pulled: bool,
     /// Lowest first.
     pub(super) layers: Vec<Layer>,
+}
+
+/// What a manifest's digest leads to.
+pub(super) enum Document {
+    Index(Vec<Descriptor>),
+    Image { config: Descriptor, layers: Vec<Descriptor> },
 }
 
 #[derive(Clone, Debug)]
@@ -129,8 +139,7 @@ fn oci(
     depth: u32,
     seen: &mut Vec<String>,
 ) -> Result<Option<Candidate>> {
-    let attestation = descriptor.annotation("vnd.docker.reference.type").is_some();
-    if attestation || depth > INDEX_DEPTH_MAX {
+    if descriptor.is_attestation() || depth > INDEX_DEPTH_MAX {
         return Ok(None);
     }
     if let Some(platform) = &descriptor.platform
@@ -141,26 +150,12 @@ fn oci(
     }
     let digest = digest(&descriptor.digest)?;
     let bytes = blob(archive, &digest)?;
-    let document: ManifestOrIndex = parse(&bytes, &blob_member(&digest))?;
-    if let Some(manifests) = document.manifests {
-        let mut best: Option<(&Descriptor, bool)> = None;
-        for inner in &manifests {
-            let Some(platform) = &inner.platform else {
-                best = best.or(Some((inner, false)));
-                continue;
-            };
-            if !platform.is_ours() {
-                seen.push(platform.to_string());
-            } else if best.is_none_or(|(_, plain)| !plain) {
-                // The plain platform runs on every machine; a variant may want a newer one.
-                best = Some((inner, platform.variant.is_none()));
-            }
+    let (config, layers) = match document(&bytes, &digest)? {
+        Document::Index(manifests) => {
+            let Some(best) = fitting(&manifests, seen) else { return Ok(None) };
+            return oci(archive, best, depth + 1, seen);
         }
-        let Some((best, _)) = best else { return Ok(None) };
-        return oci(archive, best, depth + 1, seen);
-    }
-    let (Some(config), Some(layers)) = (document.config, document.layers) else {
-        return Err(ImageError::Archive(format!("manifest {digest} has no config or no layers")));
+        Document::Image { config, layers } => (config, layers),
     };
     if !is_image_config(&config.media_type) {
         seen.push(format!("something of type {}", config.media_type));
@@ -176,6 +171,56 @@ fn oci(
         })
         .collect::<Result<_>>()?;
     candidate(id, config_bytes, Some((digest, bytes)), Vec::new(), layers).map(Some)
+}
+
+/// Reads a manifest or an index of either kind.
+pub(super) fn document(bytes: &[u8], digest: &Digest) -> Result<Document> {
+    let document: ManifestOrIndex = parse(bytes, &format!("manifest {digest}"))?;
+    match document {
+        ManifestOrIndex { manifests: Some(manifests), .. } => Ok(Document::Index(manifests)),
+        ManifestOrIndex { config: Some(config), layers: Some(layers), .. } => {
+            Ok(Document::Image { config, layers })
+        }
+        _ => Err(ImageError::Archive(format!("manifest {digest} has no config or no layers"))),
+    }
+}
+
+/// The manifest of an index that this machine can run; the platforms that are not ours are `seen`.
+pub(super) fn fitting<'a>(
+    manifests: &'a [Descriptor],
+    seen: &mut Vec<String>,
+) -> Option<&'a Descriptor> {
+    let mut best: Option<(&Descriptor, bool)> = None;
+    for inner in manifests.iter().filter(|it| !it.is_attestation()) {
+        let Some(platform) = &inner.platform else {
+            best = best.or(Some((inner, false)));
+            continue;
+        };
+        if !platform.is_ours() {
+            seen.push(platform.to_string());
+        } else if best.is_none_or(|(_, plain)| !plain) {
+            // The plain platform runs on every machine; a variant may want a newer one.
+            best = Some((inner, platform.variant.is_none()));
+        }
+    }
+    best.map(|(best, _)| best)
+}
+
+/// An image in a registry, from what its manifest and its config say. Layers are members by their hex digits.
+pub(super) fn remote(
+    reference: Reference,
+    manifest: (Digest, Vec<u8>),
+    index: Option<Digest>,
+    config: (Digest, Vec<u8>),
+    layers: &[Descriptor],
+) -> Result<Candidate> {
+    let layers = layers.iter().map(|layer| {
+        let digest = layer.digest()?;
+        Ok((Some(digest.clone()), digest.hex().to_owned()))
+    });
+    let layers = layers.collect::<Result<_>>()?;
+    let candidate = candidate(config.0, config.1, Some(manifest), vec![reference], layers)?;
+    Ok(Candidate { index, pulled: true, ..candidate })
 }
 
 fn candidate(
@@ -208,7 +253,15 @@ fn candidate(
         .zip(config.diff_ids)
         .map(|((blob, member), diff_id)| Layer { member, blob, diff_id })
         .collect();
-    Ok(Candidate { id, config: config_bytes, manifest, references, layers })
+    Ok(Candidate {
+        id,
+        config: config_bytes,
+        manifest,
+        references,
+        index: None,
+        pulled: false,
+        layers,
+    })
 }
 
 impl Config {
@@ -285,17 +338,37 @@ struct ManifestOrIndex {
     manifests: Option<Vec<Descriptor>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Descriptor {
+pub(super) struct Descriptor {
     #[serde(default)]
     media_type: String,
     digest: String,
+    /// Bytes; an archive's member tells by itself.
+    #[serde(default)]
+    pub(super) size: u64,
     platform: Option<Platform>,
     annotations: Option<BTreeMap<String, String>>,
 }
 
 impl Descriptor {
+    pub(super) fn digest(&self) -> Result<Digest> {
+        digest(&self.digest)
+    }
+
+    /// Nothing to run, but something said about an image.
+    fn is_attestation(&self) -> bool {
+        self.annotation("vnd.docker.reference.type").is_some()
+    }
+
+    pub(super) fn is_config(&self) -> bool {
+        is_image_config(&self.media_type)
+    }
+
+    pub(super) fn media_type(&self) -> &str {
+        &self.media_type
+    }
+
     fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.as_ref()?.get(key).map(String::as_str)
     }
@@ -310,7 +383,7 @@ impl Descriptor {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-struct Platform {
+pub(super) struct Platform {
     #[serde(default)]
     os: String,
     #[serde(default)]
@@ -319,7 +392,7 @@ struct Platform {
 }
 
 impl Platform {
-    fn ours() -> Platform {
+    pub(super) fn ours() -> Platform {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",

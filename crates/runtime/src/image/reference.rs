@@ -66,6 +66,22 @@ impl Reference {
         self.digest.as_ref()
     }
 
+    /// `docker.io`, `localhost:5000`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// `library/nginx`
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What a registry is asked for: the digest if there is one, else the tag.
+    pub(super) fn wanted(&self) -> String {
+        let tag = || self.tag.clone().unwrap_or_else(|| "latest".to_owned());
+        self.digest.as_ref().map_or_else(tag, Digest::to_string)
+    }
+
     /// Host and path, without tag and digest.
     pub fn repository(&self) -> String {
         format!("{}/{}", self.host, self.path)

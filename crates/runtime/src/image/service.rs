@@ -3,24 +3,48 @@
 //! Upstream: staging/src/k8s.io/cri-api/pkg/apis/runtime/v1/api.proto, service ImageService.
 //! PullImage answers for what is there and says what to do about the rest; it fetches nothing.
 
-use super::{Image, ImageError, ImageStore, Reference, TOOLBOX_REFERENCE};
-use rpc::cri::{
-    FilesystemIdentifier, FilesystemUsage, ImageFsInfoRequest, ImageFsInfoResponse, ImageSpec,
-    ImageStatusRequest, ImageStatusResponse, Int64Value, ListImagesRequest, ListImagesResponse,
-    PullImageRequest, PullImageResponse, RemoveImageRequest, RemoveImageResponse, UInt64Value,
-    image_service_server::ImageService,
+use super::{
+    Auth, Image, ImageError, ImageStore, Progress, PullError, Reference, Registries,
+    TOOLBOX_REFERENCE,
 };
-use std::sync::Arc;
-use stdx::Clock;
-use tonic::{Code, Request, Response, Status};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use rpc::cri::{
+    AuthConfig, FilesystemIdentifier, FilesystemUsage, ImageFsInfoRequest, ImageFsInfoResponse,
+    ImageSpec, ImageStatusRequest, ImageStatusResponse, Int64Value, ListImagesRequest,
+    ListImagesResponse, PullImageRequest, PullImageResponse, RemoveImageRequest,
+    RemoveImageResponse, UInt64Value, image_service_server::ImageService,
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use stdx::{Clock, Timestamp};
+use tonic::{Code, Request, Response, Status, metadata::MetadataValue};
 
 /// Names a container that uses an image id, if any does.
 type User = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// Metadata of an answer to PullImage: the registry could not be asked, or did not have it, and the image is the one
+/// that somebody imported under this name. Its value says why.
+pub const IMPORTED_INSTEAD: &str = "stanchion-imported-instead";
+
+/// An image that was imported runs without its registry: that one is given this long to have a newer one.
+const IMPORTED_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A registry that was not reached is not asked again about imported images for this long.
+const UNREACHED: Duration = Duration::from_secs(120);
+
+/// Hosts of registries that were not reached: as many as people name in images, but not without end.
+const UNREACHED_MAX: usize = 256;
 
 /// The image half of the container runtime interface.
 #[derive(Clone)]
 pub struct Images {
     store: ImageStore,
+    registries: Registries,
+    /// Host of a registry → when it was not reached, and why.
+    unreached: Arc<Mutex<HashMap<String, (Timestamp, String)>>>,
     clock: Arc<dyn Clock>,
     user: Arc<User>,
 }
@@ -29,10 +53,69 @@ impl Images {
     /// `user` names a container that uses an image id: such an image is not removed.
     pub fn new(
         store: ImageStore,
+        registries: Registries,
         clock: Arc<dyn Clock>,
         user: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
     ) -> Images {
-        Images { store, clock, user: Arc::new(user) }
+        Images { store, registries, unreached: Arc::default(), clock, user: Arc::new(user) }
+    }
+
+    /// From the registry; or, where somebody has imported an image of this name and the registry gives none, that
+    /// one, and why.
+    async fn pull(&self, name: &str, auth: &Auth) -> super::Result<(Image, Option<String>)> {
+        let (store, at) = (self.store.clone(), name.to_owned());
+        let local = tokio::task::spawn_blocking(move || store.resolve(&at)).await.ok().flatten();
+        let reference = match (Reference::parse(name), &local) {
+            (Ok(reference), _) => reference,
+            // By its id: there is no registry to ask.
+            (Err(_), Some(image)) => {
+                return Ok((image.clone(), Some("it is named by its id".to_owned())));
+            }
+            (Err(error), None) => return Err(error),
+        };
+        let report: super::Report = {
+            let name = name.to_owned();
+            Arc::new(move |it: Progress| {
+                tracing::trace!(image = name, done = it.bytes_done, of = it.bytes, "pull");
+            })
+        };
+        let Some(image) = local.filter(|it| !it.is_pulled(&reference)) else {
+            let pulled = self.registries.pull(&self.store, &reference, auth, &report).await;
+            return pulled.map(|image| (image, None));
+        };
+        if image.references.iter().any(|it| it == TOOLBOX_REFERENCE) {
+            return Ok((image, Some("it is part of this program".to_owned())));
+        }
+        if let Some(why) = self.is_unreached(reference.host()) {
+            return Ok((image, Some(why)));
+        }
+        let near =
+            self.registries.pull_if_near(&self.store, &reference, auth, &report, IMPORTED_PATIENCE);
+        match near.await {
+            Ok(image) => Ok((image, None)),
+            Err(error) => {
+                let why = stdx::one_line(&error);
+                if let ImageError::Pull { source: PullError::Unreachable { .. }, .. } = &error {
+                    self.note_unreached(reference.host(), &why);
+                }
+                Ok((image, Some(why)))
+            }
+        }
+    }
+
+    fn is_unreached(&self, host: &str) -> Option<String> {
+        let unreached = self.unreached.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, why) = unreached.get(host)?;
+        (self.clock.now().since(*at) < UNREACHED).then(|| why.clone())
+    }
+
+    fn note_unreached(&self, host: &str, why: &str) {
+        let now = self.clock.now();
+        let mut unreached = self.unreached.lock().unwrap_or_else(PoisonError::into_inner);
+        unreached.retain(|_, (at, _)| now.since(*at) < UNREACHED);
+        if unreached.len() < UNREACHED_MAX {
+            unreached.insert(host.to_owned(), (now, why.to_owned()));
+        }
     }
 
     /// Takes the store off the async threads: it reads and writes files.
@@ -81,19 +164,17 @@ impl ImageService for Images {
         &self,
         request: Request<PullImageRequest>,
     ) -> Result<Response<PullImageResponse>, Status> {
-        let name = named(request.into_inner().image)?;
-        let image = self
-            .with_store(move |images| match images.store.resolve(&name) {
-                Some(image) => Ok(Ok(image)),
-                None => Reference::parse(&name).map(|_| Err(name)),
-            })
-            .await?;
-        match image {
-            Ok(image) => Ok(Response::new(PullImageResponse { image_ref: image.id })),
-            Err(name) => Err(Status::not_found(format!(
-                "pull image {name}: not in the local store; import it with `stanchion image import`"
-            ))),
+        let request = request.into_inner();
+        let name = named(request.image)?;
+        let auth = auth(request.auth.unwrap_or_default())?;
+        let (image, instead) = self.pull(&name, &auth).await.map_err(status)?;
+        let mut response = Response::new(PullImageResponse { image_ref: image.id });
+        if let Some(why) = instead {
+            let plain: String = why.chars().filter(|c| c.is_ascii() && !c.is_control()).collect();
+            let why = plain.parse().unwrap_or(MetadataValue::from_static("no registry"));
+            response.metadata_mut().insert(IMPORTED_INSTEAD, why);
         }
+        Ok(response)
     }
 
     async fn remove_image(
@@ -141,6 +222,25 @@ fn named(spec: Option<ImageSpec>) -> Result<String, Status> {
         .ok_or_else(|| Status::invalid_argument("no image is named"))
 }
 
+/// Credentials as CRI has them: `auth` is both, encoded.
+fn auth(config: AuthConfig) -> Result<Auth, Status> {
+    let mut auth = Auth {
+        username: config.username,
+        password: config.password,
+        identity_token: config.identity_token,
+        registry_token: config.registry_token,
+    };
+    if auth.username.is_empty() && !config.auth.is_empty() {
+        let bad = || Status::invalid_argument("the credentials are not base64 of user:password");
+        let plain = BASE64_STANDARD.decode(config.auth).map_err(|_| bad())?;
+        let plain = String::from_utf8(plain).map_err(|_| bad())?;
+        let (username, password) = plain.split_once(':').ok_or_else(bad)?;
+        (auth.username, auth.password) =
+            (username.to_owned(), password.trim_end_matches('\0').to_owned());
+    }
+    Ok(auth)
+}
+
 fn message(image: &Image) -> rpc::cri::Image {
     // `uid`, `uid:gid` or a name; the group has no field.
     let user = image.config.user.split(':').next().unwrap_or_default();
@@ -164,6 +264,13 @@ fn status(error: ImageError) -> Status {
         ImageError::Archive(_) | ImageError::Reference { .. } => Code::InvalidArgument,
         ImageError::NotFound(_) => Code::NotFound,
         ImageError::InUse { .. } => Code::FailedPrecondition,
+        ImageError::Pull { source, .. } => match source {
+            PullError::NotFound(_) => Code::NotFound,
+            PullError::Denied(_) => Code::PermissionDenied,
+            PullError::Unreachable { .. } | PullError::Answer { .. } => Code::Unavailable,
+            PullError::Unfit(_) => Code::FailedPrecondition,
+            PullError::Store(_) => Code::Internal,
+        },
     };
     Status::new(code, stdx::one_line(&error))
 }
@@ -182,37 +289,41 @@ mod tests {
     async fn answers_for_what_is_there_and_never_pretends_a_pull() {
         let directory = tempfile::tempdir().unwrap();
         let store = ImageStore::open(directory.path()).unwrap();
-        store.import_bytes(docker_archive("web:1", &[layer(&[("a", b"a")])])).unwrap();
+        store.import_bytes(docker_archive("127.0.0.1:1/web:1", &[layer(&[("a", b"a")])])).unwrap();
         let used = |_: &str| Some("c1".to_owned());
-        let images = Images::new(store, Arc::new(SystemClock), used);
+        let images = Images::new(store, Registries::default(), Arc::new(SystemClock), used);
 
         let pulled = images.pull_image(Request::new(PullImageRequest {
-            image: spec("web:1"),
+            image: spec("127.0.0.1:1/web:1"),
             ..PullImageRequest::default()
         }));
-        let id = pulled.await.unwrap().into_inner().image_ref;
+        let pulled = pulled.await.unwrap();
+        let why = pulled.metadata().get(IMPORTED_INSTEAD).unwrap().to_str().unwrap();
+        assert!(why.contains("reach http://127.0.0.1:1: Connection refused"), "{why}");
+        let id = pulled.into_inner().image_ref;
         let status = images.image_status(Request::new(ImageStatusRequest {
-            image: spec("docker.io/library/web:1"),
+            image: spec("127.0.0.1:1/web:1"),
             ..ImageStatusRequest::default()
         }));
         assert_eq!(status.await.unwrap().into_inner().image.unwrap().id, id);
         let listed = images.list_images(Request::new(ListImagesRequest::default())).await.unwrap();
-        assert_eq!(listed.into_inner().images[0].repo_tags, ["docker.io/library/web:1"]);
+        assert_eq!(listed.into_inner().images[0].repo_tags, ["127.0.0.1:1/web:1"]);
 
         let missing = images
             .pull_image(Request::new(PullImageRequest {
-                image: spec("web:2"),
+                image: spec("127.0.0.1:1/web:2"),
                 ..PullImageRequest::default()
             }))
             .await
             .unwrap_err();
-        assert_eq!(missing.code(), Code::NotFound);
+        assert_eq!(missing.code(), Code::Unavailable);
         assert_eq!(
             missing.message(),
-            "pull image web:2: not in the local store; import it with `stanchion image import`"
+            "pull image 127.0.0.1:1/web:2: reach http://127.0.0.1:1: Connection refused (os error 111)"
         );
-        let removed =
-            images.remove_image(Request::new(RemoveImageRequest { image: spec("web:1") })).await;
+        let removed = images
+            .remove_image(Request::new(RemoveImageRequest { image: spec("127.0.0.1:1/web:1") }))
+            .await;
         assert_eq!(removed.unwrap_err().code(), Code::FailedPrecondition);
         let info = images.image_fs_info(Request::new(ImageFsInfoRequest {})).await.unwrap();
         assert_eq!(

@@ -61,6 +61,9 @@ struct Record {
     digests: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     manifest: Option<String>,
+    /// Those of the references that a registry has answered for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pulled: Vec<String>,
 }
 
 /// What a removal did.
@@ -153,6 +156,7 @@ impl ImageStore {
         {
             for record in index.images.iter_mut().filter(|record| record.id == image.id) {
                 record.references.retain(|known| *known != only);
+                record.pulled.retain(|known| *known != only);
             }
             self.write_index(&mut index)?;
             return Ok(Removed { untagged: vec![only], deleted: None });
@@ -176,24 +180,61 @@ impl ImageStore {
         Ok(self.read_index()?.layers.values().sum())
     }
 
+    /// Takes an image whose missing layers lie in `downloads`, each by its hex digits.
+    pub(super) fn take_pulled(&self, candidate: Candidate, downloads: &Path) -> Result<Image> {
+        let id = candidate.id.to_string();
+        let archive = Archive::of_directory(downloads)?;
+        self.locked(|index| self.take(&[candidate], &archive, index))?;
+        let gone = || ImageError::NotFound(id.clone());
+        self.images()?.iter().find(|image| image.id == id).cloned().ok_or_else(gone)
+    }
+
+    /// Whether a layer is there already, by the digest of its plain tar.
+    pub(super) fn has_layer(&self, diff_id: &Digest) -> Result<bool> {
+        Ok(self.read_index()?.layers.contains_key(&diff_id.to_string()))
+    }
+
+    /// A manifest or a config that is there already.
+    pub(super) fn document(&self, digest: &Digest) -> Option<Vec<u8>> {
+        fs::read(self.blob(digest)).ok().filter(|bytes| Digest::of(bytes) == *digest)
+    }
+
+    /// Where layers lie between their download and their unpacking.
+    pub(super) fn downloads(&self) -> Result<PathBuf> {
+        let path = self.path("downloads");
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+        .attempt(|| format!("make {}", path.display()))?;
+        Ok(path)
+    }
+
     fn import_archive(
         &self,
         open: impl FnOnce(&Path) -> Result<Archive>,
         name: Option<Reference>,
     ) -> Result<Vec<Image>> {
+        let ids = self.locked(|index| {
+            let archive = open(&self.path("tmp"))?;
+            self.import_locked(&archive, index, name)
+        })?;
+        Ok(self.images()?.iter().filter(|image| ids.contains(&image.id)).cloned().collect())
+    }
+
+    /// Writes as the only one, and leaves nothing behind that did not get into the index.
+    fn locked<T>(&self, work: impl FnOnce(&mut Index) -> Result<T>) -> Result<T> {
         let lock = self.lock()?;
         let mut index = self.read_index()?;
         self.sweep(&index, &lock);
-        let imported = open(&self.path("tmp"))
-            .and_then(|archive| self.import_locked(&archive, &mut index, name));
-        if imported.is_err() {
+        let done = work(&mut index);
+        if done.is_err() {
             // Whatever got to the disk is not in the index that is there.
             if let Ok(index) = self.read_index() {
                 self.sweep(&index, &lock);
             }
         }
-        let ids = imported?;
-        Ok(self.images()?.iter().filter(|image| ids.contains(&image.id)).cloned().collect())
+        done
     }
 
     fn import_locked(
@@ -212,6 +253,16 @@ impl ImageStore {
             };
             candidate.references = vec![name];
         }
+        self.take(&candidates, archive, index)
+    }
+
+    /// Unpacks the layers that are missing, and names the images. Under the lock.
+    fn take(
+        &self,
+        candidates: &[Candidate],
+        archive: &Archive,
+        index: &mut Index,
+    ) -> Result<BTreeSet<String>> {
         let mut wanted: BTreeMap<&Digest, &Layer> = BTreeMap::new();
         for layer in candidates.iter().flat_map(|candidate| &candidate.layers) {
             if !index.layers.contains_key(&layer.diff_id.to_string()) {
@@ -227,14 +278,14 @@ impl ImageStore {
             index.layers.insert(layer.diff_id.to_string(), unpacked.bytes);
         }
         sync(&self.path("layers"))?;
-        for candidate in &candidates {
+        for candidate in candidates {
             self.write_blob(&candidate.id, &candidate.config)?;
             if let Some((digest, manifest)) = &candidate.manifest {
                 self.write_blob(digest, manifest)?;
             }
         }
         sync(&self.path("blobs/sha256"))?;
-        for candidate in &candidates {
+        for candidate in candidates {
             index.add(candidate);
         }
         self.write_index(index)?;
@@ -390,6 +441,7 @@ impl ImageStore {
             id: record.id.clone(),
             references: record.references.clone(),
             digests: record.digests.clone(),
+            pulled: record.pulled.clone(),
             layers: config.diff_ids().iter().map(|layer| self.layer(layer)).collect(),
             size: distinct.iter().map(size).sum(),
             created: config.created,
@@ -468,21 +520,34 @@ impl Index {
         let manifest = candidate.manifest.as_ref().map(|(digest, _)| digest.to_string());
         let repositories: BTreeSet<String> =
             candidate.references.iter().map(Reference::repository).collect();
-        let digests = manifest.iter().flat_map(|digest| {
+        let index = candidate.index.as_ref().map(Digest::to_string);
+        // What a tag of a registry leads to; a manifest below an index is no tag's.
+        let digests = index.as_ref().or(manifest.as_ref()).into_iter().flat_map(|digest| {
             repositories.iter().map(move |repository| format!("{repository}@{digest}"))
         });
         for other in self.images.iter_mut() {
             other.references.retain(|reference| !references.contains(reference));
+            other.pulled.retain(|reference| !references.contains(reference));
         }
         let place = self.images.iter().position(|record| record.id == id).unwrap_or_else(|| {
             let (references, digests) = (Vec::new(), Vec::new());
-            self.images.push(Record { id, references, digests, manifest: None });
+            self.images.push(Record {
+                id,
+                references,
+                digests,
+                manifest: None,
+                pulled: Vec::new(),
+            });
             self.images.len() - 1
         });
         let record = &mut self.images[place];
+        let digests: Vec<String> = digests.collect();
+        if candidate.pulled {
+            record.pulled.extend(references.iter().chain(&digests).cloned());
+        }
         record.references.extend(references);
         record.digests.extend(digests);
-        for names in [&mut record.references, &mut record.digests] {
+        for names in [&mut record.references, &mut record.digests, &mut record.pulled] {
             names.sort();
             names.dedup();
         }

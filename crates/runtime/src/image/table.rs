@@ -84,6 +84,7 @@ mod tests {
             id: format!("sha256:{}", "ab".repeat(32)),
             references: vec!["docker.io/library/nginx:1.9.1".into(), "localhost/a:b".into()],
             digests: Vec::new(),
+            pulled: Vec::new(),
             layers: Vec::new(),
             config: super::super::ImageConfig::default(),
             size: 1_234_567,

@@ -91,6 +91,7 @@ impl Harness {
             data_dir: directory.to_owned(),
             instance: instance.to_owned(),
             images: ImageStore::open(directory.join("images")).unwrap(),
+            registries: Default::default(),
             network: Arc::new(NoNetwork),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::default()),

@@ -75,7 +75,7 @@ fn the_toolbox_serves_answers_exec_and_stops_when_told() {
         let (_, status) = session(&harness, &id, &["get", "http://localhost/none"], b"").await;
         assert!(status.contains(r#""causes":[{"message":"1","reason":"ExitCode"}]"#), "{status}");
 
-        let removed = Images::new(store, Arc::new(stdx::SystemClock), {
+        let removed = Images::new(store, Default::default(), Arc::new(stdx::SystemClock), {
             let id = id.clone();
             move |_: &str| Some(id.clone())
         });

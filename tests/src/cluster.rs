@@ -23,6 +23,8 @@ pub struct Options {
     pub images: Vec<PathBuf>,
     /// More flags of `up`.
     pub flags: Vec<String>,
+    /// The data dir gets a filesystem of its own, of so many MiB.
+    pub disk_mib: Option<u32>,
 }
 
 /// A cluster of one story; stopped, taken down and erased with the value.
@@ -56,6 +58,9 @@ impl Cluster {
             return None;
         }
         let mut cluster = Cluster::new(story);
+        if let Some(mib) = options.disk_mib {
+            cluster.mount(mib);
+        }
         for archive in &options.images {
             let archive = archive.to_str().expect("a path in UTF-8");
             cluster.stanchion_ok(&["image", "import", archive]);
@@ -96,6 +101,13 @@ impl Cluster {
         }
         fs::create_dir_all(&cluster.directory).expect("a data dir");
         cluster
+    }
+
+    fn mount(&self, mib: u32) {
+        fs::create_dir_all(self.data_dir()).expect("a data dir");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "none"]).arg(self.data_dir());
+        assert!(mount.status().expect("mount").success(), "a small filesystem");
     }
 
     pub fn directory(&self) -> &Path {
@@ -301,6 +313,8 @@ impl Cluster {
                 println!("{}: down: {}{}", self.story, said.out, said.errors);
             }
         }
+        // Only a data dir with a filesystem of its own is mounted.
+        let _other = Command::new("umount").arg("-q").arg(self.data_dir()).output();
         let left = machine::leftovers(&self.directory);
         if left.is_empty() {
             let _gone = fs::remove_dir_all(&self.directory);

@@ -189,6 +189,12 @@ fn settle_dry(view: &View, drafts: Vec<Draft>) -> Result<Settled, Failure> {
 pub(crate) fn store_failure(error: StoreError) -> Failure {
     match error {
         StoreError::Closed => Failure::unavailable("the server is shutting down"),
+        StoreError::Full { .. } => {
+            let why = stdx::one_line(&error);
+            let why =
+                format!("nothing was written: {why}; reads go on, and writes once there is room");
+            Failure::new(507, "InsufficientStorage", why)
+        }
         error => Failure::internal(stdx::one_line(&error)),
     }
 }

@@ -4,6 +4,7 @@ mod backup;
 mod doctor;
 mod every_volume;
 mod example;
+mod full_disk;
 mod host_path;
 mod image;
 mod killed;

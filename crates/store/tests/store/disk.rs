@@ -37,6 +37,8 @@ pub(crate) struct Disk {
     /// Bytes read so far, for each file.
     pub(crate) read: Vec<u64>,
     pub(crate) available: u64,
+    /// Syncs that fail from now on, and lose what they were to keep; the next ones say that all is well.
+    pub(crate) failing_syncs: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -64,7 +66,13 @@ impl Disk {
             |bytes: Vec<u8>| Contents { durable: bytes.clone(), current: bytes, unsynced: vec![] };
         let files: Vec<Contents> = files.into_iter().map(contents).collect();
         let read = vec![0; files.len()];
-        Arc::new(Mutex::new(Disk { files, remaining: u64::MAX, read, available: 1 << 40 }))
+        Arc::new(Mutex::new(Disk {
+            files,
+            remaining: u64::MAX,
+            read,
+            available: 1 << 40,
+            failing_syncs: 0,
+        }))
     }
 
     pub(crate) fn cut_after(&mut self, operations: u64) {
@@ -183,6 +191,12 @@ impl Medium for DiskFile {
     fn sync(&self) -> io::Result<()> {
         let mut disk = self.disk();
         disk.operate()?;
+        if disk.failing_syncs > 0 {
+            disk.failing_syncs -= 1;
+            // As Linux does: the pages count as clean, and what was in them is gone from memory's view of the disk.
+            disk.files[self.index].unsynced.clear();
+            return Err(io::Error::other("input/output error"));
+        }
         let Contents { durable, current, unsynced } = &mut disk.files[self.index];
         durable.resize(current.len(), 0);
         for (from, to) in unsynced.drain(..) {

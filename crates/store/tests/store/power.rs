@@ -173,6 +173,31 @@ async fn a_full_disk_refuses_writes_and_goes_on_reading() {
     assert_eq!(revision, Revision(3));
 }
 
+/// The kernel reports a failed write back once, and forgets the pages: a sync that succeeds afterwards proves nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_acknowledged_after_a_failed_sync() {
+    let disk = create();
+    let store = open(&disk).unwrap();
+    let put = |key: &str| Batch::new().put(key.to_owned(), Expect::Whatever, "1");
+    store.commit(put("/a")).await.unwrap();
+    disk.lock().unwrap().failing_syncs = 1;
+    let unknown = store.commit(put("/b")).await.unwrap_err();
+    let said = stdx::one_line(&unknown);
+    assert_eq!(said, "append to the log of sim/pages: input/output error");
+    for _ in 0..3 {
+        let refused = store.commit(put("/c")).await;
+        assert!(matches!(refused, Err(CommitError::Store(StoreError::Io { .. }))), "{refused:?}");
+    }
+    let seen = store.snapshot().await.unwrap();
+    assert!(seen.get(&Key::from("/a")).unwrap().is_some(), "reads go on");
+    let survives = disk.lock().unwrap().survives(&mut Chance::new(1));
+    drop(store);
+    let store = open(&Disk::holding(survives)).unwrap();
+    let seen = store.snapshot().await.unwrap();
+    assert!(seen.get(&Key::from("/a")).unwrap().is_some());
+    assert!(seen.get(&Key::from("/c")).unwrap().is_none());
+}
+
 /// Flips one byte at a time, all over both files of a store that was not closed, and asks for
 /// everything: either it is all right, or somebody says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! The ledger's directory: held by one process, and made whole or not at all.
 
-use super::{Embedded, import::fill, medium::FileMedium};
+use super::{Embedded, ballast::Ballast, import::fill, medium::FileMedium};
 use crate::{Entry, LeaseId, StoreError};
 use std::{
     fs::{self, File, TryLockError},
@@ -38,7 +38,9 @@ impl Hold {
         if !exists {
             create(&dir, &ledger)?;
         }
-        let pages = medium(&ledger.join(PAGES), false)?;
+        let ballast = ledger.join(BALLAST);
+        let laid_by = Ballast::open(&ballast).map_err(attempt("open", &ballast))?;
+        let pages = Arc::new(file(&ledger.join(PAGES), false)?.with_ballast(laid_by));
         let log = medium(&ledger.join(LOG), false)?;
         let mut embedded = Embedded::on(pages, log, clock)?;
         embedded.lock = Some(lock);
@@ -69,6 +71,8 @@ const LEDGER: &str = "ledger";
 const UNFINISHED: &str = "ledger.new";
 const PAGES: &str = "pages";
 const LOG: &str = "log";
+/// Takes up space, and holds nothing.
+const BALLAST: &str = "ballast";
 
 pub(super) fn open(dir: &Path, clock: Arc<dyn Clock>) -> Result<Embedded, StoreError> {
     Hold::take(dir)?.open(clock)
@@ -90,8 +94,12 @@ fn create(dir: &Path, ledger: &Path) -> Result<(), StoreError> {
 }
 
 fn medium(path: &Path, create: bool) -> Result<Arc<FileMedium>, StoreError> {
+    file(path, create).map(Arc::new)
+}
+
+fn file(path: &Path, create: bool) -> Result<FileMedium, StoreError> {
     match FileMedium::open(path, create) {
-        Ok(medium) => Ok(Arc::new(medium)),
+        Ok(medium) => Ok(medium),
         Err(error) if !create && error.kind() == io::ErrorKind::NotFound => {
             Err(StoreError::Corrupt { path: path.to_owned(), detail: "the file is gone".into() })
         }

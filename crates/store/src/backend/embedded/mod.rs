@@ -4,6 +4,7 @@
 //! versions; a snapshot is a revision, not a pinned page tree, so nobody who reads keeps the file
 //! from shrinking. docs/decisions/0002-embedded-store.md says why.
 
+mod ballast;
 mod codec;
 mod directory;
 mod examine;

@@ -3,7 +3,7 @@
 //! answers. Leases end here, and history is forgotten here, between groups.
 
 use super::{
-    Shared,
+    Shared, ballast,
     codec::{self, Item},
     log::Log,
     queue::Request,
@@ -362,6 +362,9 @@ impl Writer {
         let available = available.map_err(|error| {
             self.shared.error("look for free space", redb::StorageError::Io(error))
         })?;
+        if available >= RESERVE + ballast::BYTES {
+            self.shared.pages.medium().lay_by();
+        }
         Ok(Room(available))
     }
 

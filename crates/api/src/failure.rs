@@ -167,7 +167,11 @@ impl Details {
         text("uid", &self.uid);
         if !self.causes.is_empty() {
             let causes = self.causes.iter().map(|it| {
-                serde_json::json!({"reason": it.reason, "message": it.message, "field": it.field})
+                let mut cause = serde_json::json!({"reason": it.reason, "message": it.message});
+                if !it.field.is_empty() {
+                    cause["field"] = it.field.as_str().into();
+                }
+                cause
             });
             json.insert("causes".to_owned(), causes.collect());
         }

@@ -225,6 +225,9 @@ pub struct Column<T: 'static> {
 pub enum Format {
     String,
     Integer,
+    Boolean,
+    /// A moment, as RFC 3339 writes it.
+    Date,
     /// The cell is the object's name; kubectl leaves the column out with `--no-headers -o name`.
     Name,
 }
@@ -239,6 +242,7 @@ pub struct Printing {
 pub enum Cell {
     Text(String),
     Number(i64),
+    Truth(bool),
 }
 
 impl<T: Into<String>> From<T> for Cell {

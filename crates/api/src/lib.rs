@@ -18,6 +18,9 @@ pub mod failure;
 pub mod field;
 pub mod kind;
 pub mod meta;
+pub mod node;
+pub mod policy;
+pub mod scheduling;
 pub mod schema;
 pub mod storage;
 
@@ -36,11 +39,13 @@ pub fn kinds() -> &'static [KindRef] {
             AnyKind::of::<core::v1::ConfigMap>().into(),
             AnyKind::of::<core::v1::Endpoints>().into(),
             AnyKind::of::<core::v1::Event>().into(),
+            AnyKind::of::<core::v1::LimitRange>().into(),
             AnyKind::of::<core::v1::Namespace>().into(),
             AnyKind::of::<core::v1::Node>().into(),
             AnyKind::of::<core::v1::PersistentVolume>().into(),
             AnyKind::of::<core::v1::PersistentVolumeClaim>().into(),
             AnyKind::of::<core::v1::Pod>().into(),
+            AnyKind::of::<core::v1::ResourceQuota>().into(),
             AnyKind::of::<core::v1::Secret>().into(),
             AnyKind::of::<core::v1::Service>().into(),
             AnyKind::of::<core::v1::ServiceAccount>().into(),
@@ -52,6 +57,9 @@ pub fn kinds() -> &'static [KindRef] {
             AnyKind::of::<batch::v1::Job>().into(),
             AnyKind::of::<coordination::v1::Lease>().into(),
             AnyKind::of::<discovery::v1::EndpointSlice>().into(),
+            AnyKind::of::<node::v1::RuntimeClass>().into(),
+            AnyKind::of::<policy::v1::PodDisruptionBudget>().into(),
+            AnyKind::of::<scheduling::v1::PriorityClass>().into(),
             AnyKind::of::<storage::v1::CSIDriver>().into(),
             AnyKind::of::<storage::v1::CSINode>().into(),
             AnyKind::of::<storage::v1::StorageClass>().also("v1beta1").into(),

@@ -252,6 +252,7 @@ fn annotate(property: &mut Map<String, Value>, treatment: facts::Treatment) {
         Treatment::AtomicMap => set("map-type", "atomic".into()),
         Treatment::GranularMap => set("map-type", "granular".into()),
         Treatment::RetainedMap => {}
+        Treatment::Replaced => {}
     }
     if let Some(strategy) = treatment.patch_strategy() {
         set("patch-strategy", strategy.into());

@@ -3,16 +3,23 @@
 //! Upstream: `pkg/kubeapiserver/options/plugins.go` for names, order and defaults.
 
 mod default_storage_class;
+mod default_toleration_seconds;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod persistent_volume_claim_resize;
+mod priority;
+pub(crate) mod resource_quota;
+mod runtime_class;
 mod service_account;
 pub(crate) mod service_address;
 mod storage_object_in_use_protection;
+mod taint_nodes_by_condition;
 
 use crate::{error::Error, user::User, view::View};
 use api::{AnyObject, Erased, Failure, KindRef};
 use std::collections::BTreeSet;
-use store::Check;
+use stdx::Timestamp;
+use store::{Check, Write};
 use world::ObjectKey;
 
 /// One admission check. It may change the object, refuse the request, or ask that what it looked at
@@ -24,11 +31,19 @@ pub(crate) struct Plugin {
 
 const CHAIN: &[Plugin] = &[
     namespace_lifecycle::PLUGIN,
+    limit_ranger::PLUGIN,
     service_account::PLUGIN,
+    taint_nodes_by_condition::PLUGIN,
+    priority::PLUGIN,
+    default_toleration_seconds::PLUGIN,
     default_storage_class::PLUGIN,
     storage_object_in_use_protection::PLUGIN,
     persistent_volume_claim_resize::PLUGIN,
+    runtime_class::PLUGIN,
 ];
+
+/// What is checked once the object is valid, and changes nothing.
+const CHECKS: &[Plugin] = &[limit_ranger::CHECK, resource_quota::CHECK];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
@@ -44,10 +59,15 @@ pub(crate) struct Attempt<'a> {
     pub(crate) kind: &'a KindRef,
     pub(crate) key: &'a ObjectKey,
     pub(crate) act: Act,
-    #[allow(dead_code, reason = "quota and node restriction ask who it is")]
+    #[allow(dead_code, reason = "node restriction asks who it is")]
     pub(crate) user: &'a User,
     pub(crate) old: Option<&'a dyn Erased>,
+    pub(crate) now: Timestamp,
     pub(crate) checks: Vec<Check>,
+    /// Other keys that the commit writes.
+    pub(crate) writes: Vec<Write>,
+    /// Whether the object uses more of a quota: such commits of a namespace come one after another.
+    pub(crate) charges: bool,
 }
 
 impl<'a> Attempt<'a> {
@@ -58,32 +78,49 @@ impl<'a> Attempt<'a> {
         act: Act,
         user: &'a User,
         old: Option<&'a dyn Erased>,
+        now: Timestamp,
     ) -> Attempt<'a> {
-        Attempt { view, kind, key, act, user, old, checks: Vec::new() }
+        let (checks, writes) = (Vec::new(), Vec::new());
+        Attempt { view, kind, key, act, user, old, now, checks, writes, charges: false }
     }
 }
 
 /// The checks that are switched on.
-pub(crate) struct Chain(Vec<&'static Plugin>);
+pub(crate) struct Chain {
+    mutating: Vec<&'static Plugin>,
+    checking: Vec<&'static Plugin>,
+}
 
 impl Chain {
     pub(crate) fn new(
         enabled: &BTreeSet<String>,
         disabled: &BTreeSet<String>,
     ) -> Result<Chain, Error> {
-        let known = |name: &&String| CHAIN.iter().any(|it| it.name == name.as_str());
+        let all = || CHAIN.iter().chain(CHECKS);
+        let known = |name: &&String| all().any(|it| it.name == name.as_str());
         if let Some(name) = enabled.iter().chain(disabled).find(|it| !known(it)) {
             return Err(Error::UnknownAdmission(name.clone()));
         }
         let on = |it: &&Plugin| enabled.contains(it.name) || !disabled.contains(it.name);
-        Ok(Chain(CHAIN.iter().filter(on).collect()))
+        let of = |list: &'static [Plugin]| list.iter().filter(on).collect();
+        Ok(Chain { mutating: of(CHAIN), checking: of(CHECKS) })
     }
 
+    /// Before the object is prepared and validated.
     pub(crate) fn admit(
         &self,
         attempt: &mut Attempt<'_>,
         mut object: Option<&mut AnyObject>,
     ) -> Result<(), Failure> {
-        self.0.iter().try_for_each(|it| (it.admit)(attempt, object.as_deref_mut()))
+        self.mutating.iter().try_for_each(|it| (it.admit)(attempt, object.as_deref_mut()))
+    }
+
+    /// Once it is valid.
+    pub(crate) fn check(
+        &self,
+        attempt: &mut Attempt<'_>,
+        object: &mut AnyObject,
+    ) -> Result<(), Failure> {
+        self.checking.iter().try_for_each(|it| (it.admit)(attempt, Some(object)))
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     view::View,
 };
 use api::{
-    AnyKind, AnyObject, Erased, Errors, Failure, KindRef,
+    AnyKind, AnyObject, Erased, Errors, Failure, KindRef, Object,
     core::v1::Namespace,
     deletion::{self, Deletion, Propagation},
     meta,
@@ -76,9 +76,8 @@ impl Server {
             return Err(Failure::already_exists(kind, &key.name));
         }
         rules.default(&mut object);
-        let mut attempt = Attempt::new(view, kind, &key, Act::Create, user, None);
+        let mut attempt = Attempt::new(view, kind, &key, Act::Create, user, None, self.now());
         self.chain.admit(&mut attempt, Some(&mut object))?;
-        let checks = attempt.checks;
         rules.default(&mut object);
         let now = self.now();
         let meta = object.metadata_mut();
@@ -99,10 +98,12 @@ impl Server {
         rules.validate(&*object, &mut errors);
         metadata::validate(kind, object.metadata(), &mut errors);
         refuse(kind, &key.name, &errors)?;
-        let writes = crate::admission::service_address::assign(self, view, kind, &mut object)?;
+        self.chain.check(&mut attempt, &mut object)?;
+        let Attempt { checks, mut writes, charges, .. } = attempt;
+        writes.extend(crate::admission::service_address::assign(self, view, kind, &mut object)?);
         let warnings = if user.inside { Vec::new() } else { rules.warnings(&*object, None) };
         let effect = Effect::Put(Bytes::from(object.encode()), object);
-        Ok(Draft { writes, checks, warnings, ..Draft::new(kind, key, None, effect) })
+        Ok(Draft { writes, checks, warnings, charges, ..Draft::new(kind, key, None, effect) })
     }
 
     /// A new version of an object that is there.
@@ -130,9 +131,8 @@ impl Server {
             Part::Own | Part::Both | Part::Finalize => Act::Update,
             Part::Status => Act::Status,
         };
-        let mut attempt = Attempt::new(view, kind, key, act, user, Some(old));
+        let mut attempt = Attempt::new(view, kind, key, act, user, Some(old), self.now());
         self.chain.admit(&mut attempt, Some(&mut object))?;
-        let checks = attempt.checks;
         rules.default(&mut object);
         prepare_update(kind, part, &mut object, old);
         metadata::tidy(object.metadata_mut());
@@ -153,16 +153,19 @@ impl Server {
             Part::Finalize => {}
         }
         refuse(kind, &key.name, &errors)?;
-        let mut writes = Vec::new();
+        self.chain.check(&mut attempt, &mut object)?;
+        let Attempt { checks, mut writes, charges, .. } = attempt;
         if part != Part::Status {
-            writes = crate::admission::service_address::update(self, view, kind, &mut object, old)?;
+            let addresses =
+                crate::admission::service_address::update(self, view, kind, &mut object, old)?;
+            writes.extend(addresses);
         }
         let warnings = match part {
             Part::Own if !user.inside => rules.warnings(&*object, Some(old)),
             Part::Own | Part::Status | Part::Both | Part::Finalize => Vec::new(),
         };
         let effect = if deletion::is_over(kind, &*object) {
-            writes = crate::admission::service_address::release(kind, old);
+            writes = released(view, kind, old);
             Effect::Remove
         } else {
             object.metadata_mut().resource_version = None;
@@ -171,7 +174,8 @@ impl Server {
                 new => Effect::Put(Bytes::from(new), object),
             }
         };
-        Ok(Draft { writes, checks, warnings, ..Draft::new(kind, key.clone(), Some(row), effect) })
+        let draft = Draft::new(kind, key.clone(), Some(row), effect);
+        Ok(Draft { writes, checks, warnings, charges, ..draft })
     }
 
     /// A deletion: the object goes, or is marked and waits.
@@ -186,7 +190,7 @@ impl Server {
         let row = view.row(kind, key).ok_or_else(|| Failure::not_found(kind, &key.name))?;
         let old = row.object().map_err(Failure::internal)?;
         expect_deleted(kind, key, row, asked)?;
-        let mut attempt = Attempt::new(view, kind, key, Act::Delete, user, Some(&*old));
+        let mut attempt = Attempt::new(view, kind, key, Act::Delete, user, Some(&*old), self.now());
         self.chain.admit(&mut attempt, None)?;
         let checks = attempt.checks;
         let Deleting { grace_seconds, propagation, .. } = *asked;
@@ -196,7 +200,7 @@ impl Server {
             Deletion::Unchanged => Effect::Keep { checked: false },
         };
         let writes = match effect {
-            Effect::Remove => crate::admission::service_address::release(kind, &*old),
+            Effect::Remove => released(view, kind, &*old),
             Effect::Put(..) | Effect::Keep { .. } => Vec::new(),
         };
         Ok(Draft { writes, checks, ..Draft::new(kind, key.clone(), Some(row), effect) })
@@ -225,6 +229,15 @@ impl Server {
         let message = format!("{} {prefix:?} already exists, {why}", kind.qualified());
         Err(Failure::new(409, "AlreadyExists", message).about(kind, &prefix))
     }
+}
+
+/// Other keys that go with an object.
+fn released(view: &View, kind: &AnyKind, old: &dyn Erased) -> Vec<store::Write> {
+    let mut writes = crate::admission::service_address::release(kind, old);
+    if let Some(namespace) = old.as_any().downcast_ref::<Namespace>() {
+        writes.extend(crate::admission::resource_quota::forget(view, namespace.name()));
+    }
+    writes
 }
 
 fn prepare_update(kind: &AnyKind, part: Part, object: &mut AnyObject, old: &dyn Erased) {

@@ -6,8 +6,12 @@
 use crate::{server::Server, view::View};
 use api::{AnyObject, Failure, KindRef};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 use store::{Batch, Check, CommitError, Expect, Key, Revision, StoreError, Write};
+use tokio::sync::{Mutex, MutexGuard};
 use world::{ObjectKey, Row};
 
 /// A proposal is made this often before its author hears of the conflict: each round somebody else's
@@ -25,6 +29,8 @@ pub(crate) struct Draft {
     pub(crate) writes: Vec<Write>,
     pub(crate) checks: Vec<Check>,
     pub(crate) warnings: Vec<String>,
+    /// Whether it uses more of a quota of its namespace.
+    pub(crate) charges: bool,
 }
 
 pub(crate) enum Effect {
@@ -50,6 +56,25 @@ pub(crate) struct Outcome {
     pub(crate) warnings: Vec<String>,
 }
 
+/// Locks that are held from judging a namespace's quotas until the commit. Several namespaces may
+/// share one; the ledger's own checks, not these, keep what is judged true.
+pub(crate) struct Turns([Mutex<()>; 64]);
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl Turns {
+    async fn of(&self, namespace: &str) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        namespace.hash(&mut hasher);
+        let at = usize::try_from(hasher.finish() % 64).unwrap_or(0);
+        self.0[at].lock().await
+    }
+}
+
 impl Draft {
     pub(crate) fn new(
         kind: &KindRef,
@@ -65,6 +90,7 @@ impl Draft {
             writes: Vec::new(),
             checks: Vec::new(),
             warnings: Vec::new(),
+            charges: false,
         }
     }
 
@@ -82,8 +108,18 @@ impl Server {
     ) -> Result<Settled, Failure> {
         let mut view = self.ledger.view();
         let mut contested = None;
+        let mut turn = None;
         for _ in 0..ROUNDS {
             let drafts = propose(&view)?;
+            if let Some(charged) = drafts.iter().find(|it| it.charges)
+                && turn.is_none()
+                && !dry_run
+            {
+                // The next round judges what the one before this left.
+                turn = Some(self.turns.of(&charged.key.namespace).await);
+                view = self.ledger.view();
+                continue;
+            }
             contested = drafts.first().map(|it| (it.kind.clone(), it.key.name.clone()));
             if dry_run {
                 return settle_dry(&view, drafts);

@@ -6,7 +6,7 @@ use crate::{
     ask::Ask,
     authn, authz, body,
     error::Error,
-    rest,
+    not_built, rest,
     server::Server,
     subresource,
     target::{Query, Target},
@@ -209,6 +209,11 @@ impl Server {
     ) -> Result<Answer, Failure> {
         if !authz::allows(user) {
             return Err(authz::forbidden_path(user, request.method().as_str(), path));
+        }
+        if request.method() == Method::POST
+            && let Some(refusal) = not_built::refusal(path)
+        {
+            return Err(refusal);
         }
         if path == "/metrics" {
             let text = self.metrics.text(&self.store.figures());

@@ -2,7 +2,7 @@
 //! the feed of this process grow, revision by revision.
 
 use crate::{
-    admission::service_address,
+    admission::{resource_quota, service_address},
     commit::{Draft, Effect},
     history::History,
     view::View,
@@ -250,8 +250,15 @@ fn absorb(view: &mut View, places: &Places, record: &Record, handed: &Handed) ->
         };
         return None;
     }
-    let (kind, key) = places.of(&record.key)?;
     let revision = record.revision.0;
+    if record.key.as_str().starts_with(resource_quota::EPOCHS) {
+        match record.change {
+            Recorded::Put { .. } => view.epochs.insert(record.key.clone(), revision),
+            Recorded::Delete => view.epochs.remove(&record.key),
+        };
+        return None;
+    }
+    let (kind, key) = places.of(&record.key)?;
     match &record.change {
         Recorded::Put { value, .. } => {
             let row = match handed.take(value) {

@@ -25,6 +25,7 @@ mod merge;
 mod metadata;
 mod metrics;
 mod node;
+mod not_built;
 mod openapi;
 mod protobuf;
 mod rest;

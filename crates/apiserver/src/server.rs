@@ -2,6 +2,7 @@
 
 use crate::{
     admission::{Chain, service_address::ServiceRange},
+    commit::Turns,
     error::Error,
     events::Recorder,
     health::Health,
@@ -46,6 +47,7 @@ pub struct Server {
     pub(crate) service_range: ServiceRange,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
+    pub(crate) turns: Turns,
     pub(crate) openapi: OpenApi,
     follower: JoinHandle<()>,
 }
@@ -74,6 +76,7 @@ pub async fn open(store: Arc<dyn Store>, config: Config) -> Result<Arc<Server>, 
         service_range,
         health: Health::default(),
         metrics: Metrics::default(),
+        turns: Turns::default(),
         openapi: OpenApi::default(),
         follower,
     });

@@ -12,6 +12,7 @@ use api::{
     discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
     k8s::apimachinery::pkg::util::intstr::IntOrString,
     meta::ObjectMeta,
+    scheduling::priority_class,
 };
 use client::Client;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -90,6 +91,9 @@ pub(crate) async fn fill(server: &Arc<Server>) -> Result<(), Error> {
             ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..Default::default() };
         let namespace = Namespace { metadata, ..Default::default() };
         create(server, &*client, Change::create(namespace)).await?;
+    }
+    for class in priority_class::of_system() {
+        create(server, &*client, Change::create(class)).await?;
     }
     create(server, &*client, Change::create(kubernetes(server))).await
 }

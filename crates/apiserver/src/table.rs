@@ -82,6 +82,7 @@ fn cell(cell: Cell) -> Value {
     match cell {
         Cell::Text(text) => text.into(),
         Cell::Number(number) => number.into(),
+        Cell::Truth(truth) => truth.into(),
     }
 }
 
@@ -101,6 +102,8 @@ fn columns(kind: &AnyKind) -> Vec<Value> {
         let (kind, format) = match it.format {
             Format::String => ("string", ""),
             Format::Integer => ("integer", ""),
+            Format::Boolean => ("boolean", ""),
+            Format::Date => ("date", ""),
             Format::Name => ("string", "name"),
         };
         column(&it.title, kind, format, &it.description, it.wide)

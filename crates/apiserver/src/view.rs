@@ -3,7 +3,7 @@
 //! Events stay outside the world: nobody decides by them, and they would outweigh everything else.
 
 use api::{AnyKind, KindRef};
-use imbl::OrdSet;
+use imbl::{OrdMap, OrdSet};
 use std::sync::Arc;
 use store::Key;
 use world::{ObjectKey, Row, Table, Touched, World};
@@ -14,6 +14,8 @@ pub(crate) struct View {
     events: Arc<Table>,
     /// Keys that stand for addresses and ports of Services.
     pub(crate) reserved: OrdSet<Key>,
+    /// Keys that charges to the quotas of a namespace write in turn, and when they were written.
+    pub(crate) epochs: OrdMap<Key, u64>,
     /// May be ahead of the world's own revision: not every commit touches the world.
     pub(crate) revision: u64,
 }
@@ -27,7 +29,13 @@ impl View {
     pub(crate) fn new() -> View {
         let kind = api::kind_of::<api::core::v1::Event>();
         let events = Arc::new(Table::new(kind.clone()));
-        View { world: World::default(), events, reserved: OrdSet::new(), revision: 0 }
+        View {
+            world: World::default(),
+            events,
+            reserved: OrdSet::new(),
+            epochs: OrdMap::new(),
+            revision: 0,
+        }
     }
 
     /// `None` when no object of the kind was ever stored.

@@ -5,6 +5,7 @@
 
 pub mod daemon_set;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
@@ -14,6 +15,7 @@ pub mod node_lifecycle;
 mod ownership;
 mod pod_template;
 pub mod replica_set;
+pub mod resource_quota;
 pub mod service_account;
 mod service_pods;
 pub mod stateful_set;
@@ -35,6 +37,7 @@ pub fn controllers() -> Vec<Arc<dyn Controller>> {
     vec![
         Arc::new(daemon_set::DaemonSetController),
         Arc::new(deployment::DeploymentController),
+        Arc::new(disruption::Disruption),
         Arc::new(endpoint_slice::EndpointSliceController),
         Arc::new(endpoints::EndpointsController),
         Arc::new(garbage_collector::GarbageCollector),
@@ -42,6 +45,7 @@ pub fn controllers() -> Vec<Arc<dyn Controller>> {
         Arc::new(namespace::NamespaceController),
         Arc::new(node_lifecycle::NodeLifecycle),
         Arc::new(replica_set::ReplicaSetController),
+        Arc::new(resource_quota::ResourceQuotaController),
         Arc::new(service_account::ServiceAccountController),
         Arc::new(stateful_set::StatefulSetController),
         Arc::new(taint_eviction::TaintEviction),

@@ -10,6 +10,7 @@ mod call;
 mod change;
 mod controller;
 mod plan;
+pub mod quota;
 mod row;
 mod snapshot;
 mod table;

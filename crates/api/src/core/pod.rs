@@ -17,7 +17,7 @@ pub use condition::{
 pub use defaults::default_spec;
 pub use resources::{Amounts, limits, qos_class, requests};
 pub use toleration::tolerates;
-pub(crate) use validate::validate_spec;
+pub(crate) use validate::{validate_spec, validate_tolerations};
 pub(crate) use warnings::of_spec as warnings;
 
 use crate::{

@@ -37,6 +37,39 @@ pub(crate) const fn text<T: Object>(
     Column { title, format: Format::String, wide: false, description, cell }
 }
 
+pub(crate) const fn integer<T: Object>(
+    title: &'static str,
+    description: &'static str,
+    cell: fn(&T, &Printing) -> Cell,
+) -> Column<T> {
+    Column { title, format: Format::Integer, wide: false, description, cell }
+}
+
+/// A column of truth values.
+pub(crate) const fn truths<T: Object>(
+    title: &'static str,
+    description: &'static str,
+    cell: fn(&T, &Printing) -> Cell,
+) -> Column<T> {
+    Column { title, format: Format::Boolean, wide: false, description, cell }
+}
+
+/// What kinds without columns of their own show besides the name.
+pub(crate) const fn created_at<T: Object>() -> Column<T> {
+    Column {
+        title: "Created At",
+        format: Format::Date,
+        wide: false,
+        description: "When the object was created.",
+        cell: created_at_cell,
+    }
+}
+
+fn created_at_cell<T: Object>(object: &T, _: &Printing) -> Cell {
+    let created = object.metadata().creation_timestamp.as_ref();
+    created.map_or_else(String::new, |it| meta::timestamp_of(it).rfc3339()).into()
+}
+
 /// Shown with `-o wide` only.
 pub(crate) const fn wide<T: Object>(
     title: &'static str,
@@ -60,9 +93,9 @@ pub(crate) fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
     if text.is_empty() { otherwise } else { text }
 }
 
-/// A truth value, printed as upstream's `true` and `false`.
+/// A truth value; absent is false.
 pub(crate) fn truth(value: Option<bool>) -> Cell {
-    value.unwrap_or(false).to_string().into()
+    Cell::Truth(value.unwrap_or(false))
 }
 
 #[cfg(test)]
@@ -78,6 +111,7 @@ pub(crate) mod tests {
         let cells = T::COLUMNS.iter().map(|it| match (it.cell)(object, &Printing { now: NOW }) {
             Cell::Text(text) => text,
             Cell::Number(number) => number.to_string(),
+            Cell::Truth(truth) => truth.to_string(),
         });
         cells.collect::<Vec<_>>().join(" | ")
     }

@@ -161,6 +161,30 @@ impl std::ops::Sub for Exact {
     }
 }
 
+/// An amount whose form was lost on the way, in the shorter of its two forms: `1Gi`, `100M`, `500m`.
+pub fn shortest(amount: Exact) -> String {
+    let kibi = 1024 * NANO;
+    let units = Exact(amount.0).units();
+    let decimal = decimal(amount);
+    if amount.0 < kibi || amount.0 % kibi != 0 {
+        return decimal;
+    }
+    let binary = binary(units.unsigned_abs()).0;
+    if binary.len() <= decimal.len() { binary } else { decimal }
+}
+
+fn decimal(amount: Exact) -> String {
+    let suffixes = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+    let (mut number, mut steps) = (amount.0, 0);
+    while number != 0 && number % 1000 == 0 && steps + 1 < suffixes.len() {
+        (number, steps) = (number / 1000, steps + 1);
+    }
+    match number {
+        0 => "0".to_owned(),
+        number => format!("{number}{}", suffixes[steps]),
+    }
+}
+
 /// Compares two quantities by amount.
 pub fn compare(a: &Quantity, b: &Quantity) -> Ordering {
     Exact::of(a).cmp(&Exact::of(b))
@@ -209,6 +233,13 @@ mod tests {
             ("-2000m", "-2"),
         ] {
             assert_eq!(Exact::canonical(text).as_deref(), Some(canonical), "{text}");
+        }
+    }
+
+    #[test]
+    fn writes_an_amount_in_its_shorter_form() {
+        for text in ["0", "1", "500m", "1k", "100M", "1Gi", "1536Mi", "128Ki", "10"] {
+            assert_eq!(shortest(Exact::parse(text).unwrap()), text);
         }
     }
 

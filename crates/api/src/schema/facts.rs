@@ -29,6 +29,8 @@ pub enum Treatment {
     GranularMap,
     /// An object of which a patch names the fields that stay.
     RetainedMap,
+    /// An object that a patch replaces whole.
+    Replaced,
 }
 
 impl Treatment {
@@ -43,7 +45,8 @@ impl Treatment {
             | Treatment::Keyed(_)
             | Treatment::AtomicMap
             | Treatment::GranularMap
-            | Treatment::RetainedMap => None,
+            | Treatment::RetainedMap
+            | Treatment::Replaced => None,
         }
     }
 
@@ -55,6 +58,7 @@ impl Treatment {
             }
             Treatment::Retained(_) => Some("merge,retainKeys"),
             Treatment::RetainedMap => Some("retainKeys"),
+            Treatment::Replaced => Some("replace"),
             Treatment::Atomic
             | Treatment::Set
             | Treatment::Keyed(_)
@@ -96,7 +100,8 @@ pub(crate) fn count() -> usize {
 }
 
 use Treatment::{
-    AtomicMap, AtomicMerged, GranularMap, Keyed, Merged, Retained, RetainedMap, Set, SetMerged,
+    AtomicMap, AtomicMerged, GranularMap, Keyed, Merged, Replaced, Retained, RetainedMap, Set,
+    SetMerged,
 };
 
 /// Types that refer to an object of the same namespace by a name that may be missing. Sorted.
@@ -123,6 +128,7 @@ const ATOMIC_TYPES: &[&str] = &[
     "core.v1.ObjectFieldSelector",
     "core.v1.ObjectReference",
     "core.v1.ResourceFieldSelector",
+    "core.v1.ScopeSelector",
     "core.v1.SecretKeySelector",
     "core.v1.SecretReference",
     "core.v1.TopologySelectorTerm",
@@ -160,6 +166,7 @@ const ATOMIC: &[(&str, &[&str])] = &[
     ("core.v1.HostAlias", &["hostnames"]),
     ("core.v1.ISCSIPersistentVolumeSource", &["portals"]),
     ("core.v1.ISCSIVolumeSource", &["portals"]),
+    ("core.v1.LimitRangeSpec", &["limits"]),
     ("core.v1.LinuxContainerUser", &["supplementalGroups"]),
     ("core.v1.LoadBalancerIngress", &["ports"]),
     ("core.v1.LoadBalancerStatus", &["ingress"]),
@@ -207,6 +214,9 @@ const ATOMIC: &[(&str, &[&str])] = &[
     ("core.v1.ProjectedVolumeSource", &["sources"]),
     ("core.v1.RBDPersistentVolumeSource", &["monitors"]),
     ("core.v1.RBDVolumeSource", &["monitors"]),
+    ("core.v1.ResourceQuotaSpec", &["scopes"]),
+    ("core.v1.ScopeSelector", &["matchExpressions"]),
+    ("core.v1.ScopedResourceSelectorRequirement", &["values"]),
     ("core.v1.SecretProjection", &["items"]),
     ("core.v1.SecretVolumeSource", &["items"]),
     ("core.v1.ServiceAccount", &["imagePullSecrets"]),
@@ -224,6 +234,7 @@ const ATOMIC: &[(&str, &[&str])] = &[
     ("meta.v1.LabelSelectorRequirement", &["values"]),
     ("meta.v1.ObjectMeta", &["managedFields"]),
     ("meta.v1.StatusDetails", &["causes"]),
+    ("node.v1.Scheduling", &["tolerations"]),
     ("storage.v1.CSIDriverSpec", &["tokenRequests"]),
     ("storage.v1.CSINodeDriver", &["topologyKeys"]),
     ("storage.v1.StorageClass", &["allowedTopologies", "mountOptions"]),
@@ -282,6 +293,9 @@ const FIELDS: &[(&str, &str, Treatment)] = &[
     ("discovery.v1.Endpoint", "addresses", Set),
     ("meta.v1.ObjectMeta", "finalizers", SetMerged),
     ("meta.v1.ObjectMeta", "ownerReferences", Merged(&["uid"])),
+    ("node.v1.Scheduling", "nodeSelector", AtomicMap),
+    ("policy.v1.PodDisruptionBudgetSpec", "selector", Replaced),
+    ("policy.v1.PodDisruptionBudgetStatus", "conditions", Merged(&["type"])),
     ("storage.v1.CSIDriverSpec", "volumeLifecycleModes", Set),
     ("storage.v1.CSINodeSpec", "drivers", Merged(&["name"])),
 ];

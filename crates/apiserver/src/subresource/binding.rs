@@ -62,7 +62,7 @@ pub(crate) async fn create(ask: &Ask, bytes: Bytes) -> Result<Answer, Failure> {
         })
         .await?;
     let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
     });
     Ok(answer::json(StatusCode::CREATED, &status))
 }

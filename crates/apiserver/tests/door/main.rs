@@ -2,6 +2,7 @@
 
 mod house;
 mod kubectl;
+mod limits;
 mod lists;
 mod local;
 mod nodes;

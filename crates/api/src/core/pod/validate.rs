@@ -12,6 +12,7 @@ mod security;
 mod update;
 mod volume;
 
+pub(crate) use scheduling::tolerations as validate_tolerations;
 pub(super) use update::{validate_status, validate_update};
 
 use super::node_name;

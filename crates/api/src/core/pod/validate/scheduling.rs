@@ -82,7 +82,7 @@ fn weight(path: &str, weight: i32, errors: &mut Errors) {
     }
 }
 
-pub(super) fn tolerations(path: &str, tolerations: &[Toleration], errors: &mut Errors) {
+pub(crate) fn tolerations(path: &str, tolerations: &[Toleration], errors: &mut Errors) {
     for (n, it) in tolerations.iter().enumerate() {
         let path = format!("{path}[{n}]");
         let (key, operator, value) = (text(&it.key), text(&it.operator), text(&it.value));

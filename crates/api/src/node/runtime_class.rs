@@ -1,0 +1,65 @@
+//! `node.k8s.io/v1` RuntimeClass: with which handler of the runtime pods are run.
+//!
+//! Upstream: `pkg/apis/node/validation/validation.go`.
+
+use crate::{
+    core::pod,
+    field::{Errors, quoted},
+    k8s::api::node::v1::RuntimeClass,
+    kind::{Column, Kind, Names, Scope, Subresource},
+    meta::{
+        absent::list,
+        columns::{age, name, text},
+        names, quantity,
+    },
+};
+
+impl Kind for RuntimeClass {
+    const NAMES: Names =
+        Names { plural: "runtimeclasses", singular: "runtimeclass", short: &[], categories: &[] };
+    const SCOPE: Scope = Scope::Cluster;
+    const STORAGE: &'static str = "/registry/runtimeclasses";
+    const SUBRESOURCES: &'static [Subresource] = &[];
+    const COLUMNS: &'static [Column<RuntimeClass>] = &[
+        name(),
+        text("Handler", "What the runtime calls it.", |class, _| class.handler.as_str().into()),
+        age(),
+    ];
+
+    fn default(&mut self) {
+        if let Some(overhead) = &mut self.overhead {
+            quantity::canonicalize(&mut overhead.pod_fixed);
+        }
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        match self.handler.as_str() {
+            "" => errors.required("handler", ""),
+            handler => names::dns_label("handler", handler, errors),
+        }
+        for (resource, amount) in self.overhead.iter().flat_map(|it| it.pod_fixed.iter().flatten())
+        {
+            let path = format!("overhead.limits[{resource}]");
+            if quantity::read(&path, amount, errors).is_some_and(|it| it.0 < 0) {
+                let detail = "must be greater than or equal to 0";
+                errors.invalid(path, quoted(&amount.0), detail);
+            }
+        }
+        if let Some(scheduling) = &self.scheduling {
+            if let Some(labels) = &scheduling.node_selector {
+                names::labels("scheduling.nodeSelector", labels, errors);
+            }
+            pod::validate_tolerations(
+                "scheduling.tolerations",
+                list(&scheduling.tolerations),
+                errors,
+            );
+        }
+    }
+
+    fn validate_update(&self, old: &RuntimeClass, errors: &mut Errors) {
+        if self.handler != old.handler {
+            errors.invalid("handler", quoted(&self.handler), "field is immutable");
+        }
+    }
+}

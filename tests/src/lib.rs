@@ -9,6 +9,7 @@ mod cluster;
 mod kubectl;
 mod machine;
 mod program;
+pub mod registry;
 mod until;
 mod watch;
 

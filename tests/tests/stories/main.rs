@@ -13,5 +13,6 @@ mod manifest;
 mod ordered_set;
 mod probe;
 mod refusal;
+mod registry;
 mod restart;
 mod side_by_side;

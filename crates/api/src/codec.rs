@@ -4,10 +4,14 @@
 //! bytes with one splice. Decoding always notes unknown fields: one instantiation of serde per type
 //! serves strict and lenient callers, which halves the time to build this crate.
 
-use crate::{kind::Object, meta::Meta};
+use crate::{
+    kind::Object,
+    meta::{Meta, ObjectMeta},
+};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
+use std::{borrow::Cow, ops::Range};
 
 /// The bytes are not such an object.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +57,21 @@ pub struct Head {
     pub meta: Meta,
     /// Where `"resourceVersion":"…",` goes: right after the opening brace of `metadata`.
     pub splice_at: usize,
+    /// Where managedFields are; `None` when the object has none.
+    pub managed: Option<Managed>,
 }
+
+/// Where stored bytes hold `metadata.managedFields`. Typed objects do without: they are large, and
+/// nobody but the door asks for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Managed {
+    /// The list alone.
+    pub list: Range<usize>,
+    /// With its name and the comma that goes with it.
+    pub member: Range<usize>,
+}
+
+const MANAGED: &str = "\"managedFields\":";
 
 /// Reads the metadata of stored bytes and nothing else.
 pub fn head(json: &[u8]) -> Result<Head, DecodeError> {
@@ -67,7 +85,96 @@ pub fn head(json: &[u8]) -> Result<Head, DecodeError> {
     let text = outer.metadata.get();
     let meta = serde_json::from_str(text).map_err(|error| DecodeError(error.to_string()))?;
     let splice_at = text.as_ptr() as usize - json.as_ptr() as usize + 1;
-    Ok(Head { meta, splice_at })
+    let managed = managed(text).map(|it| Managed {
+        list: it.list.start + splice_at - 1..it.list.end + splice_at - 1,
+        member: it.member.start + splice_at - 1..it.member.end + splice_at - 1,
+    });
+    Ok(Head { meta, splice_at, managed })
+}
+
+/// Finds managedFields in the text of an object's metadata. Our own bytes have them right at its
+/// beginning.
+fn managed(metadata: &str) -> Option<Managed> {
+    if metadata[1..].starts_with(MANAGED) && metadata[1 + MANAGED.len()..].starts_with('[') {
+        let start = 1 + MANAGED.len();
+        let end = start + list_length(&metadata.as_bytes()[start..])?;
+        let comma = usize::from(metadata[end..].starts_with(','));
+        return Some(Managed { list: start..end, member: 1..end + comma });
+    }
+    if !metadata.contains(MANAGED.trim_end_matches(':')) {
+        return None;
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Outer<'a> {
+        #[serde(borrow)]
+        managed_fields: Option<&'a RawValue>,
+    }
+    let list = serde_json::from_str::<Outer<'_>>(metadata).ok()?.managed_fields?.get();
+    let start = list.as_ptr() as usize - metadata.as_ptr() as usize;
+    let (mut end, name) = (start + list.len(), metadata[..start].rfind('"')?);
+    let mut begin = name + 1 - MANAGED.trim_end_matches(':').len();
+    let after = metadata[end..].trim_start();
+    match after.starts_with(',') {
+        true => end = metadata.len() - after.len() + 1,
+        false => begin = metadata[..begin].trim_end().trim_end_matches(',').len(),
+    }
+    Some(Managed { list: start..start + list.len(), member: begin..end })
+}
+
+/// How long the list is with which some bytes begin.
+fn list_length(bytes: &[u8]) -> Option<usize> {
+    let (mut depth, mut at) = (0usize, 0);
+    loop {
+        match *bytes.get(at)? {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            b'"' => {
+                at += 1;
+                while *bytes.get(at)? != b'"' {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+/// Stored bytes without managedFields.
+pub fn plain<'a>(stored: &'a [u8], managed: Option<&Managed>) -> Cow<'a, [u8]> {
+    match managed {
+        None => Cow::Borrowed(stored),
+        Some(it) => Cow::Owned([&stored[..it.member.start], &stored[it.member.end..]].concat()),
+    }
+}
+
+/// Encoded bytes with a list of managedFields, where [`head`] finds it at once.
+pub fn with_managed(plain: Vec<u8>, list: Option<&str>) -> Vec<u8> {
+    const METADATA: &[u8] = b"\"metadata\":{";
+    let Some(list) = list else { return plain };
+    // Before it there are only the names of a version and a kind.
+    let at = plain.windows(METADATA.len()).position(|it| it == METADATA);
+    let at = at.expect("every object is encoded with its metadata") + METADATA.len();
+    let mut out = Vec::with_capacity(plain.len() + MANAGED.len() + list.len() + 1);
+    out.extend_from_slice(&plain[..at]);
+    out.extend_from_slice(MANAGED.as_bytes());
+    out.extend_from_slice(list.as_bytes());
+    // An object's metadata always holds a name after it.
+    out.push(b',');
+    out.extend_from_slice(&plain[at..]);
+    out
+}
+
+/// Takes managedFields out of an object as JSON: what its author says of them.
+pub fn take_managed(meta: &mut ObjectMeta) -> Option<String> {
+    let list = meta.managed_fields.take()?;
+    Some(serde_json::to_string(&list).expect("managedFields are plain data"))
 }
 
 /// Stored bytes as a client sees them: with their resourceVersion.
@@ -138,6 +245,31 @@ mod tests {
         assert_eq!(head.meta.name, "p");
         let (again, _) = decode::<Pod>(&spliced(&stored, head.splice_at, 1024)).unwrap();
         assert_eq!(again.revision(), 1024);
+    }
+
+    #[test]
+    fn finds_managed_fields_wherever_they_are() {
+        let pod =
+            br#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"containers":[]}}"#;
+        let list = r#"[{"manager":"a]\"","fieldsV1":{"f:x":{}}},{}]"#;
+        let ours = with_managed(pod.to_vec(), Some(list));
+        let theirs = [
+            r#"{"metadata":{"annotations":{"a":"\"managedFields\":[]"},"managedFields": LIST ,"name":"p"}}"#,
+            r#"{"metadata":{"name":"p","managedFields":LIST}}"#,
+            r#"{"metadata":{"name":"p" , "managedFields" :LIST }}"#,
+        ];
+        let theirs = theirs.map(|it| it.replace("LIST", list).into_bytes());
+        for bytes in std::iter::once(ours).chain(theirs) {
+            let head = head(&bytes).unwrap();
+            let managed = head.managed.unwrap();
+            assert_eq!(std::str::from_utf8(&bytes[managed.list.clone()]).unwrap(), list);
+            let plain = plain(&bytes, Some(&managed));
+            let value: Value = serde_json::from_slice(&plain).unwrap();
+            assert_eq!(value["metadata"]["name"], "p");
+            assert_eq!(value["metadata"].get("managedFields"), None);
+        }
+        assert_eq!(head(pod).unwrap().managed, None);
+        assert_eq!(with_managed(pod.to_vec(), None), pod);
     }
 
     #[test]

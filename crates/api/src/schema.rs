@@ -7,6 +7,9 @@
 //! Upstream: `apiserver/pkg/endpoints/openapi`, `api/openapi-spec/v3`.
 
 pub mod facts;
+pub mod shape;
+
+pub use shape::Shapes;
 
 use crate::{AnyKind, k8s};
 use k8s::api::{

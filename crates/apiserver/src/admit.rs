@@ -7,13 +7,15 @@
 use crate::{
     admission::{Act, Attempt},
     commit::{Draft, Effect},
+    fields::entries::same_but_time,
     metadata,
+    ownership::{self, Ownership},
     server::Server,
     user::User,
     view::View,
 };
 use api::{
-    AnyKind, AnyObject, Erased, Errors, Failure, KindRef, Object,
+    AnyKind, AnyObject, Erased, Errors, Failure, KindRef, Object, codec,
     core::v1::Namespace,
     deletion::{self, Deletion, Propagation},
     meta,
@@ -62,7 +64,21 @@ impl Server {
         kind: &KindRef,
         user: &User,
         part: Part,
+        object: AnyObject,
+    ) -> Result<Draft, Failure> {
+        let ownership = Ownership::of_user(self, kind, user, part);
+        self.draft_create_as(view, kind, user, part, object, ownership)
+    }
+
+    /// A new object whose fields belong to somebody.
+    pub(crate) fn draft_create_as(
+        &self,
+        view: &View,
+        kind: &KindRef,
+        user: &User,
+        part: Part,
         mut object: AnyObject,
+        ownership: Ownership,
     ) -> Result<Draft, Failure> {
         let rules = &kind.rules;
         let given = object.metadata().resource_version.as_deref().unwrap_or_default();
@@ -76,6 +92,9 @@ impl Server {
             return Err(Failure::already_exists(kind, &key.name));
         }
         rules.default(&mut object);
+        let given = ownership::given(&mut object);
+        // What admission adds is nobody's.
+        let managed = self.owners(kind, None, &object, &given, ownership);
         let mut attempt = Attempt::new(view, kind, &key, Act::Create, user, None, self.now());
         self.chain.admit(&mut attempt, Some(&mut object))?;
         rules.default(&mut object);
@@ -102,7 +121,7 @@ impl Server {
         let Attempt { checks, mut writes, charges, .. } = attempt;
         writes.extend(crate::admission::service_address::assign(self, view, kind, &mut object)?);
         let warnings = if user.inside { Vec::new() } else { rules.warnings(&*object, None) };
-        let effect = Effect::Put(Bytes::from(object.encode()), object);
+        let effect = put(object, managed.as_deref());
         Ok(Draft { writes, checks, warnings, charges, ..Draft::new(kind, key, None, effect) })
     }
 
@@ -114,9 +133,26 @@ impl Server {
         user: &User,
         key: &ObjectKey,
         part: Part,
+        object: AnyObject,
+    ) -> Result<Draft, Failure> {
+        let ownership = Ownership::of_user(self, kind, user, part);
+        self.draft_update_as(view, kind, user, key, part, object, ownership)
+    }
+
+    /// A new version, what changed in it belonging to somebody.
+    #[allow(clippy::too_many_arguments, reason = "each is one word of the sentence")]
+    pub(crate) fn draft_update_as(
+        &self,
+        view: &View,
+        kind: &KindRef,
+        user: &User,
+        key: &ObjectKey,
+        part: Part,
         mut object: AnyObject,
+        ownership: Ownership,
     ) -> Result<Draft, Failure> {
         let rules = &kind.rules;
+        let given = ownership::given(&mut object);
         let row = view.row(kind, key).ok_or_else(|| Failure::not_found(kind, &key.name))?;
         let old = row.object().map_err(Failure::internal)?;
         let old = &*old;
@@ -126,6 +162,7 @@ impl Server {
         }
         metadata::keep(object.metadata_mut(), old.metadata());
         rules.default(&mut object);
+        let managed = self.owners(kind, Some(row), &object, &given, ownership);
         crate::admission::service_address::keep(&mut object, old);
         let act = match part {
             Part::Own | Part::Both | Part::Finalize => Act::Update,
@@ -169,9 +206,12 @@ impl Server {
             Effect::Remove
         } else {
             object.metadata_mut().resource_version = None;
-            match object.encode() {
-                same if same == row.bytes => Effect::Keep { checked: false },
-                new => Effect::Put(Bytes::from(new), object),
+            let same = object.encode() == *row.plain();
+            // Time alone is no change.
+            if same && is_as_before(managed.as_deref(), row.managed()) {
+                Effect::Keep { checked: false }
+            } else {
+                put(object, managed.as_deref())
             }
         };
         let draft = Draft::new(kind, key.clone(), Some(row), effect);
@@ -196,7 +236,7 @@ impl Server {
         let Deleting { grace_seconds, propagation, .. } = *asked;
         let effect = match deletion::delete(kind, &*old, grace_seconds, propagation, self.now()) {
             Deletion::Gone => Effect::Remove,
-            Deletion::Marked(object) => Effect::Put(Bytes::from(object.encode()), object),
+            Deletion::Marked(object) => put(object, row.managed()),
             Deletion::Unchanged => Effect::Keep { checked: false },
         };
         let writes = match effect {
@@ -238,6 +278,20 @@ fn released(view: &View, kind: &AnyKind, old: &dyn Erased) -> Vec<store::Write> 
         writes.extend(crate::admission::resource_quota::forget(view, namespace.name()));
     }
     writes
+}
+
+/// An object as it will be stored, with its owners.
+fn put(object: AnyObject, managed: Option<&str>) -> Effect {
+    let bytes = codec::with_managed(object.encode(), managed);
+    Effect::Put(Bytes::from(bytes), object)
+}
+
+fn is_as_before(managed: Option<&str>, before: Option<&str>) -> bool {
+    match (managed, before) {
+        (None, None) => true,
+        (Some(managed), Some(before)) => same_but_time(managed, before),
+        (None, Some(_)) | (Some(_), None) => false,
+    }
 }
 
 fn prepare_update(kind: &AnyKind, part: Part, object: &mut AnyObject, old: &dyn Erased) {

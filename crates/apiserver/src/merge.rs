@@ -16,16 +16,24 @@ pub(crate) enum Patch {
     Strategic(Value),
 }
 
-const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
+
+/// Whether the body is a configuration to be applied, which is no patch.
+pub(crate) fn is_apply(headers: &HeaderMap) -> bool {
+    media_type(headers) == "application/apply-patch+yaml"
+}
+
+fn media_type(headers: &HeaderMap) -> &str {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim()
+}
 
 impl Patch {
     pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Patch, Failure> {
-        let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
-        let content_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
         let wrong = |error: serde_json::Error| {
             Failure::bad_request(format!("error decoding patch: {error}"))
         };
-        match content_type.trim() {
+        match media_type(headers) {
             "application/json-patch+json" => json::read(body).map(Patch::Json),
             "application/merge-patch+json" => {
                 serde_json::from_slice(body).map_err(wrong).and_then(object).map(Patch::Merge)
@@ -33,11 +41,6 @@ impl Patch {
             "application/strategic-merge-patch+json" => {
                 serde_json::from_slice(body).map_err(wrong).and_then(object).map(Patch::Strategic)
             }
-            "application/apply-patch+yaml" => Err(Failure::new(
-                415,
-                "UnsupportedMediaType",
-                "server-side apply (application/apply-patch+yaml) is not supported yet: use client-side apply",
-            )),
             _ => Err(Failure::new(
                 415,
                 "UnsupportedMediaType",

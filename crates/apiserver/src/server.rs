@@ -5,6 +5,7 @@ use crate::{
     commit::Turns,
     error::Error,
     events::Recorder,
+    fields::shapes::ShapesOfKinds,
     health::Health,
     ledger::Ledger,
     local::Local,
@@ -49,6 +50,7 @@ pub struct Server {
     pub(crate) metrics: Metrics,
     pub(crate) turns: Turns,
     pub(crate) openapi: OpenApi,
+    pub(crate) shapes: ShapesOfKinds,
     follower: JoinHandle<()>,
 }
 
@@ -78,6 +80,7 @@ pub async fn open(store: Arc<dyn Store>, config: Config) -> Result<Arc<Server>, 
         metrics: Metrics::default(),
         turns: Turns::default(),
         openapi: OpenApi::default(),
+        shapes: ShapesOfKinds::default(),
         follower,
     });
     backlog.start(&server);

@@ -5,12 +5,13 @@
 
 use api::{
     AnyObject, Erased, KindRef, Object,
-    codec::{self, DecodeError},
+    codec::{self, DecodeError, Managed},
     meta::Meta,
 };
 use bytes::{Bytes, BytesMut};
 use std::{
     any::Any,
+    borrow::Cow,
     collections::VecDeque,
     fmt,
     ops::Deref,
@@ -25,6 +26,7 @@ pub struct Row {
     /// As stored: without resourceVersion.
     pub bytes: Bytes,
     splice_at: usize,
+    managed: Option<Box<Managed>>,
     object: Mutex<Option<Weak<dyn Erased>>>,
     index_keys: OnceLock<Box<[IndexKey]>>,
 }
@@ -51,13 +53,14 @@ impl Row {
             meta: head.meta,
             bytes,
             splice_at: head.splice_at,
+            managed: head.managed.map(Box::new),
             object: Mutex::default(),
             index_keys: OnceLock::new(),
         })
     }
 
     /// A row whose object is at hand already, so that nobody needs to decode it again. `object` is
-    /// what `bytes` say.
+    /// what `bytes` say, without managedFields.
     pub fn with_object(
         kind: &KindRef,
         bytes: Bytes,
@@ -87,13 +90,23 @@ impl Row {
         codec::splice_into(out, &self.bytes, self.splice_at, self.revision);
     }
 
-    /// The decoded object, its resourceVersion filled in.
+    /// The bytes without managedFields.
+    pub fn plain(&self) -> Cow<'_, [u8]> {
+        codec::plain(&self.bytes, self.managed.as_deref())
+    }
+
+    /// The list of managedFields as JSON, if the object has one.
+    pub fn managed(&self) -> Option<&str> {
+        std::str::from_utf8(&self.bytes[self.managed.as_ref()?.list.clone()]).ok()
+    }
+
+    /// The decoded object without managedFields, its resourceVersion filled in.
     pub fn object(&self) -> Result<Arc<dyn Erased>, DecodeError> {
         let mut slot = self.object.lock().expect("no panic while held");
         if let Some(object) = slot.as_ref().and_then(Weak::upgrade) {
             return Ok(object);
         }
-        let (mut object, _) = self.kind.rules.decode(&self.bytes)?;
+        let (mut object, _) = self.kind.rules.decode(&self.plain())?;
         object.metadata_mut().resource_version = Some(self.revision.to_string());
         let object: Arc<dyn Erased> = Arc::from(object);
         *slot = Some(Arc::downgrade(&object));

@@ -89,6 +89,12 @@ pub fn has_optional_name(of: &str) -> bool {
     short(of).is_some_and(|it| OPTIONAL_NAMES.binary_search(&it).is_ok())
 }
 
+/// What a field that tells items apart holds when it is left out, as JSON.
+pub fn default_of_key(of: &str, field: &str) -> Option<&'static str> {
+    let of = short(of)?;
+    KEY_DEFAULTS.iter().find(|it| (it.0, it.1) == (of, field)).map(|it| it.2)
+}
+
 fn short(name: &str) -> Option<&str> {
     name.strip_prefix("io.k8s.api.").or_else(|| name.strip_prefix("io.k8s.apimachinery.pkg.apis."))
 }
@@ -103,6 +109,12 @@ use Treatment::{
     AtomicMap, AtomicMerged, GranularMap, Keyed, Merged, Replaced, Retained, RetainedMap, Set,
     SetMerged,
 };
+
+/// Defaults of fields by which items are told apart: the tag `default` on such a field.
+const KEY_DEFAULTS: &[(&str, &str, &str)] = &[
+    ("core.v1.ContainerPort", "protocol", "\"TCP\""),
+    ("core.v1.ServicePort", "protocol", "\"TCP\""),
+];
 
 /// Types that refer to an object of the same namespace by a name that may be missing. Sorted.
 const OPTIONAL_NAMES: &[&str] = &[

@@ -5,6 +5,7 @@ use crate::{
     answer::{self, Answer},
     ask::Ask,
     body::{self, Strictness},
+    ownership::{Ownership, check_manager},
     show,
 };
 use api::{Failure, Subresource};
@@ -13,6 +14,7 @@ use http::StatusCode;
 
 pub(crate) async fn create(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
     let target = &ask.target;
+    check_manager(&ask.query, "CreateOptions", false)?;
     let strictness = Strictness::of(&ask.query, "CreateOptions")?;
     let dry_run = body::dry_run(&ask.query, "CreateOptions")?;
     let json = body::to_json(&ask.headers, body)?;
@@ -21,12 +23,13 @@ pub(crate) async fn create(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
     let settled = ask
         .server
         .write(dry_run, |view| {
-            let draft = ask.server.draft_create(
+            let draft = ask.server.draft_create_as(
                 view,
                 &target.kind,
                 &ask.user,
                 Part::Own,
                 object.clone(),
+                Ownership::of(ask),
             )?;
             Ok(vec![draft])
         })

@@ -9,7 +9,8 @@ use crate::{
     answer::Answer,
     ask::Ask,
     body::{self, Strictness},
-    merge::Patch,
+    merge::{self, Patch},
+    ownership::check_manager,
     scan, show,
     view::View,
 };
@@ -18,7 +19,11 @@ use bytes::Bytes;
 use serde_json::Value;
 
 pub(crate) async fn patch(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
+    if merge::is_apply(&ask.headers) {
+        return super::apply::apply(ask, body).await;
+    }
     let part = part(ask)?;
+    check_manager(&ask.query, "PatchOptions", false)?;
     let strictness = Strictness::of(&ask.query, "PatchOptions")?;
     let dry_run = body::dry_run(&ask.query, "PatchOptions")?;
     let patch = Patch::read(&ask.headers, &body)?;

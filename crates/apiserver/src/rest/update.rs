@@ -7,6 +7,7 @@ use crate::{
     ask::Ask,
     body::{self, Strictness},
     commit::Draft,
+    ownership::{Ownership, check_manager},
     show,
     view::View,
 };
@@ -16,6 +17,7 @@ use http::StatusCode;
 
 pub(crate) async fn update(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
     let (target, part) = (&ask.target, part(ask)?);
+    check_manager(&ask.query, "UpdateOptions", false)?;
     let strictness = Strictness::of(&ask.query, "UpdateOptions")?;
     let dry_run = body::dry_run(&ask.query, "UpdateOptions")?;
     let json = body::to_json(&ask.headers, body)?;
@@ -37,8 +39,15 @@ pub(crate) async fn write(
         .server
         .write(dry_run, |view| {
             let object = make(view)?;
-            let draft: Draft =
-                ask.server.draft_update(view, &target.kind, &ask.user, &key, part, object)?;
+            let draft: Draft = ask.server.draft_update_as(
+                view,
+                &target.kind,
+                &ask.user,
+                &key,
+                part,
+                object,
+                Ownership::of(ask),
+            )?;
             Ok(vec![draft])
         })
         .await?;

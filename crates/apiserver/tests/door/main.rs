@@ -1,5 +1,6 @@
 //! The door over a ledger in memory: what loops and clients are promised.
 
+mod apply;
 mod house;
 mod kubectl;
 mod limits;

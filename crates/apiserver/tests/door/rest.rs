@@ -135,7 +135,7 @@ async fn three_kinds_of_patch() {
     assert_eq!(data.body["data"], json!({"c": "3", "d": "4"}));
     let stale = json!({"metadata": {"resourceVersion": "1"}, "data": {"e": "5"}});
     door.patch(&path, merge, stale).await.is(409);
-    door.patch(&path, "application/apply-patch+yaml", json!({})).await.is(415);
+    door.patch(&path, "application/apply-patch+cbor", json!({})).await.is(415);
     door.patch(&path, "text/plain", json!({})).await.is(415);
     door.patch(&path, merge, json!([])).await.is(400);
     let mismatch = json!([{"op": "test", "path": "/data/c", "value": "x"}]);

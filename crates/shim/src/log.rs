@@ -1,5 +1,6 @@
 //! A container's log in the form that the Container Runtime Interface prescribes, one line per line of output:
-//! `2026-11-21T10:12:50.123456789Z stdout F text`. A line longer than the limit is cut into parts tagged P.
+//! `2026-11-21T10:12:50.123456789Z stdout F text`. A line longer than the limit is cut into parts tagged P;
+//! so is tagged what a stream ends with if that is no line.
 
 use std::{
     fs::{File, OpenOptions},
@@ -72,11 +73,11 @@ impl Lines {
         }
     }
 
-    /// The stream has ended: what has no line end is a line too.
+    /// The stream has ended: what has no line end is a part, and reads as it was written.
     pub(crate) fn finish(&mut self, log: &mut Log, now: i64) {
         if !self.unfinished.is_empty() {
             let mut out = Vec::new();
-            entry(&mut out, now, self.stream, 'F', &self.unfinished);
+            entry(&mut out, now, self.stream, 'P', &self.unfinished);
             self.unfinished.clear();
             log.append(&out);
         }
@@ -136,9 +137,9 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_are_cut_and_the_last_one_needs_no_end() {
+    fn long_lines_are_cut_and_what_has_no_end_gets_none() {
         let long = vec![b'x'; 40_000];
-        assert_eq!(written(&[b"one\ntw", b"o\n\nlast"]), [('F', 3), ('F', 3), ('F', 0), ('F', 4)]);
+        assert_eq!(written(&[b"one\ntw", b"o\n\nlast"]), [('F', 3), ('F', 3), ('F', 0), ('P', 4)]);
         assert_eq!(
             written(&[&long, b"\n", b"b\n"]),
             [('P', 16_384), ('P', 16_384), ('F', 7_232), ('F', 1)]

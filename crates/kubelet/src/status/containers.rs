@@ -63,7 +63,11 @@ fn status(
         restart_count: i32::try_from(seen.attempt).unwrap_or(i32::MAX),
         ready: false,
         started: Some(false),
-        state: Some(state(inputs, seen)),
+        // Made and not yet started, it waits for the same thing as before.
+        state: Some(match seen.state {
+            State::Created => waits(first_reason, ""),
+            State::Running | State::Exited | State::Unknown => state(inputs, seen),
+        }),
         last_state: Some(ContainerState::default()),
         allocated_resources: container.resources.as_ref().and_then(|it| it.requests.clone()),
         resources: Some(container.resources.clone().unwrap_or_default()),

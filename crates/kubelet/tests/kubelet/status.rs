@@ -112,6 +112,21 @@ app: ContainerCreating",
     );
 }
 
+/// A client that watches for "PodInitializing" took a container that was made and not yet started for a stuck one.
+#[test]
+fn a_container_that_is_made_and_not_started_says_what_it_waits_for() {
+    let pod = "{metadata: {name: p}, spec: {initContainers: [{name: init, image: a}], containers: [{name: app, image: a}]}}";
+    case(pod).seen("init", State::Created, 0).check(
+        "
+Pending
+not Initialized: ContainersNotInitialized containers with incomplete status: [init]
+not Ready: ContainersNotReady containers with unready status: [app]
+not ContainersReady: ContainersNotReady containers with unready status: [app]
+init: PodInitializing
+app: PodInitializing",
+    );
+}
+
 #[test]
 fn a_running_container_without_probes_is_ready() {
     case(ONE).seen("app", State::Running, 0).check("Running\napp: running, ready");

@@ -35,6 +35,7 @@ mod scan;
 mod selection;
 mod server;
 mod show;
+mod spdy;
 mod startup;
 mod subresource;
 mod table;

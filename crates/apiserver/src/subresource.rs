@@ -3,8 +3,13 @@
 mod binding;
 mod eviction;
 mod log;
+mod negotiate;
+mod onward;
+mod port_forward;
+mod remote_command;
 mod scale;
 mod streams;
+mod tunnel;
 
 use crate::{
     answer::Answer,
@@ -30,7 +35,10 @@ fn of(target: &Target) -> Option<Subresource> {
 
 /// Whether the answer is not an object but bytes from a container.
 pub(crate) fn is_stream(target: &Target) -> bool {
-    matches!(of(target), Some(Subresource::Exec | Subresource::Attach | Subresource::Log))
+    matches!(
+        of(target),
+        Some(Subresource::Exec | Subresource::Attach | Subresource::Log | Subresource::PortForward)
+    )
 }
 
 pub(crate) async fn stream(
@@ -42,6 +50,9 @@ pub(crate) async fn stream(
     match of(target) {
         Some(Subresource::Exec | Subresource::Attach) => {
             streams::connect(server, target, query, request).await
+        }
+        Some(Subresource::PortForward) => {
+            port_forward::connect(server, target, query, request).await
         }
         Some(Subresource::Log) => log::read(server, target, query).await,
         _ => Err(no_such_path()),

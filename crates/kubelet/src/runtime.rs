@@ -74,6 +74,7 @@ pub trait Runtime: Send + Sync {
     /// Answers where the streams of a command can be had.
     fn exec(&self, request: message::ExecRequest) -> BoxFuture<'_, Result<String>>;
     fn attach(&self, request: message::AttachRequest) -> BoxFuture<'_, Result<String>>;
+    fn port_forward(&self, request: message::PortForwardRequest) -> BoxFuture<'_, Result<String>>;
 
     fn stats(&self) -> BoxFuture<'_, Result<Vec<message::PodSandboxStats>>>;
 }

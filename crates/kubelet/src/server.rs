@@ -1,4 +1,4 @@
-//! The node's server: logs, exec, attach, health and figures, over mutual TLS.
+//! The node's server: logs, exec, attach, port-forward, health and figures, over mutual TLS.
 //!
 //! Who may ask: holders of a client certificate of the cluster's authority in the group of administrators, which is
 //! what the API server shows. Upstream: `pkg/kubelet/server/server.go` (1.36).
@@ -155,6 +155,9 @@ async fn route(context: &Context, request: Request<Incoming>) -> Answer {
         | ["exec" | "attach", namespace, pod, _, container] => {
             let order = streams::Order { attach: parts[0] == "attach", namespace, pod, container };
             streams::answer(context, &order, &query, request).await
+        }
+        ["portForward", namespace, pod] | ["portForward", namespace, pod, _] => {
+            streams::port_forward(context, namespace, pod, &query, request).await
         }
         _ => text(StatusCode::NOT_FOUND, "404 page not found"),
     }

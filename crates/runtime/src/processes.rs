@@ -14,6 +14,7 @@ use std::{
     sync::Weak,
 };
 use stdx::BoxFuture;
+use tokio::net::TcpStream;
 use tonic::Status;
 
 /// The runtime as the streaming half sees it. Weak: the runtime itself owns the streaming half.
@@ -34,6 +35,30 @@ impl Processes for Own {
 
     fn attach(&self, request: AttachRequest) -> BoxFuture<'_, Result<Process, Status>> {
         Box::pin(async move { self.runtime()?.attach_for(request).await })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        sandbox: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, Result<TcpStream, Status>> {
+        Box::pin(async move {
+            let connected = self.runtime()?.connect(sandbox, port).await;
+            connected.map_err(|error| {
+                let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), words);
+                Status::unavailable(format!(
+                    "failed to connect to localhost:{port} inside the pod: dial tcp 127.0.0.1:{port}: {why}"
+                ))
+            })
+        })
+    }
+}
+
+/// Go's words for what people look for.
+fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => "connect: connection refused".to_owned(),
+        _ => error.to_string(),
     }
 }
 

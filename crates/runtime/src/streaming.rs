@@ -1,15 +1,16 @@
-//! Exec and attach for people: a process's streams over one WebSocket, on a unix socket of the node.
+//! Exec, attach and port-forward for people: streams over one WebSocket, on a unix socket of the node.
 //!
-//! CRI's Exec and Attach answer with a URL that works once, for a minute:
-//! `unix://<absolute path of the socket>/exec/<token>` (or `/attach/<token>`). The last two segments are
+//! CRI's Exec, Attach and PortForward answer with a URL that works once, for a minute:
+//! `unix://<absolute path of the socket>/exec/<token>` (or `attach`, or `portforward`). The last two segments are
 //! the path to ask for, all before them is the socket: see [`split_url`]. Whoever has the URL connects to
 //! the socket, sends an ordinary HTTP/1.1 WebSocket upgrade for that path, and passes bytes both ways
 //! afterwards; every server on the way may do the same without looking into them.
-//! Upstream: staging/src/k8s.io/cri-streaming/pkg/streaming/server.go. Port-forwarding is refused.
+//! Upstream: staging/src/k8s.io/cri-streaming/pkg/streaming/server.go.
 
 mod channels;
 mod descriptor;
 mod outcome;
+mod ports;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,10 @@ use std::{
     sync::Arc,
 };
 use stdx::{BoxFuture, Clock, Entropy, ShutdownSignal};
-use tokio::{net::UnixListener, sync::Semaphore};
+use tokio::{
+    net::{TcpStream, UnixListener},
+    sync::Semaphore,
+};
 use tonic::Status;
 
 /// Sessions at one time; more wait to be accepted. Twice upstream's limit of unanswered URLs.
@@ -39,6 +43,13 @@ pub trait Processes: Send + Sync + 'static {
 
     /// Joins the streams of the container's own process. `exit` resolves when they have ended.
     fn attach(&self, request: AttachRequest) -> BoxFuture<'_, Result<Process, Status>>;
+
+    /// Connects to a port on the loopback interface of a pod.
+    fn connect<'a>(
+        &'a self,
+        sandbox: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, Result<TcpStream, Status>>;
 }
 
 /// A process and our ends of its streams. Dropping it closes them, and kills nothing: the process reads
@@ -80,6 +91,7 @@ struct Inner {
 enum Order {
     Exec(ExecRequest),
     Attach(AttachRequest),
+    PortForward(PortForwardRequest),
 }
 
 impl Streaming {
@@ -111,9 +123,13 @@ impl Streaming {
         self.url("attach", Order::Attach(request))
     }
 
-    /// CRI's PortForward.
-    pub fn port_forward(&self, _request: PortForwardRequest) -> Result<String, Status> {
-        Err(Status::unimplemented("port-forward is not implemented by this runtime"))
+    /// The URL for CRI's PortForward.
+    pub fn port_forward(&self, request: PortForwardRequest) -> Result<String, Status> {
+        if request.pod_sandbox_id.is_empty() {
+            return Err(Status::invalid_argument("missing required pod_sandbox_id"));
+        }
+        ports::check(&request.port)?;
+        self.url("portforward", Order::PortForward(request))
     }
 
     /// Listens on the socket, which only its owner may use, in place of a former server's.

@@ -39,6 +39,7 @@ impl Kind for Pod {
         Subresource::Log,
         Subresource::Exec,
         Subresource::Attach,
+        Subresource::PortForward,
     ];
     const GENERATION: bool = true;
     const COLUMNS: &'static [Column<Pod>] = print::COLUMNS;

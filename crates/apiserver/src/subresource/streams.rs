@@ -1,8 +1,8 @@
-//! A terminal, or a pipe, into a container: the client's connection becomes the node's.
+//! A terminal, or a pipe, into a container. A client that speaks WebSocket speaks it with the node; SPDY ends here.
 //!
 //! Upstream: `pkg/registry/core/pod/{strategy.go,rest/subresources.go}`.
 
-use super::{log, placed};
+use super::{log, negotiate, onward, placed, remote_command};
 use crate::{
     answer::{Answer, Body},
     http::upgrade,
@@ -10,11 +10,11 @@ use crate::{
     server::Server,
     target::{Query, Target, encode},
 };
-use api::{Failure, core::v1::Pod};
+use api::{Failure, core::v1::Node};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Empty;
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use tokio::io::copy_bidirectional;
@@ -46,19 +46,47 @@ pub(crate) async fn connect(
         encode(&container),
         parameters(query)
     );
-    let Some(protocol) = upgrade(&request).map(str::to_owned) else {
-        return Err(Failure::bad_request("unable to upgrade: missing upgrade headers in request"));
-    };
-    if !protocol.eq_ignore_ascii_case("websocket") {
-        // Clients that were refused over WebSocket try again: tell them why they were.
-        if !runs(&pod, &container) {
-            return Err(Failure::internal(format!("container not found ({container:?})")));
-        }
-        return Err(Failure::bad_request(format!(
-            "unable to upgrade: {protocol:?} is not supported, only \"websocket\" is"
-        )));
+    let wanted = upgrade(&request).unwrap_or_default();
+    if wanted.eq_ignore_ascii_case("websocket") {
+        return pass_on(server, &node, &path, request).await;
     }
-    let mut onward = Request::get(&path)
+    if !wanted.eq_ignore_ascii_case(negotiate::SPDY) {
+        return Err(no_upgrade());
+    }
+    let protocol = match negotiate::spdy_protocol(request.headers(), &remote_command::PROTOCOLS) {
+        Ok(protocol) => protocol,
+        Err(refusal) => return Ok(*refusal),
+    };
+    let far = onward::open(server, &node, &path).await?;
+    let wants = remote_command::Wants {
+        protocol,
+        stdin: query.is("stdin"),
+        stdout: query.is("stdout"),
+        stderr: query.is("stderr"),
+        tty: query.is("tty"),
+    };
+    let client = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        match client.await {
+            Ok(client) => remote_command::join(TokioIo::new(client), far, wants).await,
+            Err(error) => tracing::debug!("upgrading a stream: {error}"),
+        }
+    });
+    Ok(negotiate::switch_to_spdy(protocol))
+}
+
+pub(super) fn no_upgrade() -> Failure {
+    Failure::bad_request("unable to upgrade: missing upgrade headers in request")
+}
+
+/// Lets the client speak WebSocket with the node itself.
+pub(super) async fn pass_on(
+    server: &Server,
+    node: &Node,
+    path: &str,
+    mut request: Request<Incoming>,
+) -> Result<Answer, Failure> {
+    let mut onward = Request::get(path)
         .header(header::HOST, "node")
         .header(header::CONNECTION, "Upgrade")
         .header(header::UPGRADE, "websocket");
@@ -68,11 +96,20 @@ pub(crate) async fn connect(
         }
     }
     let onward = onward.body(Empty::<Bytes>::new()).map_err(Failure::internal)?;
-    let mut answer = node::send(server.node_proxy()?, &node, onward).await?;
+    let mut answer = node::send(server.node_proxy()?, node, onward).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(log::refusal(answer).await);
     }
     let (client, far) = (hyper::upgrade::on(&mut request), hyper::upgrade::on(&mut answer));
+    splice(client, far);
+    let mut switching = Response::new(Body::Whole(None));
+    *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *switching.headers_mut() = answer.headers().clone();
+    Ok(switching)
+}
+
+/// Once both have agreed, copies bytes both ways until one of them ends.
+pub(super) fn splice(client: OnUpgrade, far: OnUpgrade) {
     tokio::spawn(async move {
         let (client, far) = match tokio::try_join!(client, far) {
             Ok(both) => both,
@@ -83,21 +120,6 @@ pub(crate) async fn connect(
             tracing::debug!("a stream broke: {error}");
         }
     });
-    let mut switching = Response::new(Body::Whole(None));
-    *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *switching.headers_mut() = answer.headers().clone();
-    Ok(switching)
-}
-
-fn runs(pod: &Pod, container: &str) -> bool {
-    let Some(status) = &pod.status else { return false };
-    let all = [
-        &status.container_statuses,
-        &status.init_container_statuses,
-        &status.ephemeral_container_statuses,
-    ];
-    let mut all = all.into_iter().flatten().flatten();
-    all.any(|it| it.name == container && it.state.as_ref().is_some_and(|it| it.running.is_some()))
 }
 
 /// The node's names for what the client asked for.

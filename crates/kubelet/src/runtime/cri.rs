@@ -306,6 +306,13 @@ where
         })
     }
 
+    fn port_forward(&self, request: message::PortForwardRequest) -> BoxFuture<'_, Result<String>> {
+        Box::pin(async {
+            let answer = self.runtime.clone().port_forward(request).await;
+            Ok(answer.map_err(|it| error("PortForward", it))?.into_inner().url)
+        })
+    }
+
     fn stats(&self) -> BoxFuture<'_, Result<Vec<message::PodSandboxStats>>> {
         Box::pin(async {
             let request = message::ListPodSandboxStatsRequest { filter: None };

@@ -1,4 +1,4 @@
-//! Exec and attach: the runtime says where the streams are; the connection is handed on to there, byte for byte.
+//! Exec, attach and port-forward: the runtime says where the streams are; the connection is handed on to there, byte for byte.
 
 use super::{
     Context, Query,
@@ -76,6 +76,49 @@ pub(super) async fn answer(
     hand_on(&url, request).await.unwrap_or_else(broken)
 }
 
+pub(super) async fn port_forward(
+    context: &Context,
+    namespace: &str,
+    pod: &str,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Answer {
+    let Some(pod) = context.pod(namespace, pod) else {
+        return text(StatusCode::NOT_FOUND, "pod does not exist");
+    };
+    let port = match ports(&query.all("port")) {
+        Ok(ports) => ports,
+        Err(why) => return text(StatusCode::BAD_REQUEST, why),
+    };
+    let runtime = &context.shared.runtime;
+    let broken = |why: String| text(StatusCode::INTERNAL_SERVER_ERROR, why);
+    let observed = match runtime.observe(pod.uid()).await {
+        Ok(observed) => observed,
+        Err(error) => return broken(error.to_string()),
+    };
+    let Some(sandbox) = observed.sandbox().filter(|it| it.ready) else {
+        return broken(format!("not able to find the sandbox of pod {:?}", pod.name()));
+    };
+    let asked = message::PortForwardRequest { pod_sandbox_id: sandbox.id.clone(), port };
+    match runtime.port_forward(asked).await {
+        Ok(url) => hand_on(&url, request).await.unwrap_or_else(broken),
+        Err(error) => broken(error.to_string()),
+    }
+}
+
+/// `port=80&port=443,8443`
+fn ports(asked: &[String]) -> Result<Vec<i32>, String> {
+    if asked.is_empty() {
+        return Err("query parameter \"port\" is required".to_owned());
+    }
+    let parse = |text: &str| match text.parse::<u16>() {
+        Ok(0) => Err(format!("port {text:?} must be > 0")),
+        Ok(port) => Ok(i32::from(port)),
+        Err(error) => Err(format!("unable to parse {text:?} as a port: {error}")),
+    };
+    asked.iter().flat_map(|it| it.split(',')).map(parse).collect()
+}
+
 /// Sends the same request to the runtime's socket and, once both have agreed, copies bytes both ways.
 async fn hand_on(url: &str, mut request: Request<Incoming>) -> Result<Answer, String> {
     let (socket, path) = split(url).ok_or_else(|| format!("streams at {url} cannot be reached"))?;
@@ -133,6 +176,17 @@ fn split(url: &str) -> Option<(&Path, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_are_numbers_with_commas_or_without() {
+        let ports =
+            |asked: &[&str]| ports(&asked.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
+        assert_eq!(ports(&["80", "443,8443"]), Ok(vec![80, 443, 8443]));
+        assert_eq!(ports(&[]), Err("query parameter \"port\" is required".to_owned()));
+        for wrong in ["0", "65536", "x", "", "80,"] {
+            assert!(ports(&[wrong]).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_url_is_a_socket_and_a_path() {

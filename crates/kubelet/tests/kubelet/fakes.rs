@@ -495,6 +495,10 @@ impl Runtime for FakeRuntime {
         Box::pin(async { Err(refused("no streams here")) })
     }
 
+    fn port_forward(&self, _: message::PortForwardRequest) -> BoxFuture<'_, Result<String>> {
+        Box::pin(async { Err(refused("no streams here")) })
+    }
+
     fn stats(&self) -> BoxFuture<'_, Result<Vec<message::PodSandboxStats>>> {
         Box::pin(async { Ok(Vec::new()) })
     }

@@ -57,27 +57,26 @@ impl Protocol {
                 Message::binary(message)
             }
             Protocol::V4Base64 => {
-                let mut message = char::from(b'0' + channel).to_string();
+                let mut message = char::from(b'0'.saturating_add(channel)).to_string();
                 STANDARD.encode_string(data, &mut message);
                 Message::text(message)
             }
         }
     }
 
-    pub(super) fn incoming(self, message: Bytes) -> Incoming {
+    /// `last` is the highest channel that the session has.
+    pub(super) fn incoming(self, message: Bytes, last: u8) -> Incoming {
         let Some(first) = message.first().copied() else { return Incoming::Nothing };
         let data = message.slice(1..);
         match self {
             Protocol::V5 if first == CLOSE => match data[..] {
-                [channel @ ..=RESIZE] => Incoming::Close(channel),
+                [channel] if channel <= last => Incoming::Close(channel),
                 _ => Incoming::Violation,
             },
-            Protocol::V5 | Protocol::V4 => match first {
-                ..=RESIZE => Incoming::Data(first, data),
-                _ => Incoming::Nothing,
-            },
+            Protocol::V5 | Protocol::V4 if first <= last => Incoming::Data(first, data),
+            Protocol::V5 | Protocol::V4 => Incoming::Nothing,
             Protocol::V4Base64 => match (first.wrapping_sub(b'0'), STANDARD.decode(data)) {
-                (channel @ ..=RESIZE, Ok(data)) => Incoming::Data(channel, data.into()),
+                (channel, Ok(data)) if channel <= last => Incoming::Data(channel, data.into()),
                 _ => Incoming::Nothing,
             },
         }
@@ -100,14 +99,17 @@ mod tests {
     fn messages_come_back_as_they_were_sent() {
         for (_, protocol) in Protocol::ALL {
             let message = protocol.outgoing(STDERR, b"\0hello").into_data();
-            assert_eq!(protocol.incoming(message), Incoming::Data(STDERR, Bytes::from("\0hello")));
+            assert_eq!(
+                protocol.incoming(message, RESIZE),
+                Incoming::Data(STDERR, Bytes::from("\0hello"))
+            );
         }
     }
 
     #[test]
     fn only_version_5_closes_channels() {
         let check = |protocol: Protocol, message: &'static [u8], expected| {
-            assert_eq!(protocol.incoming(Bytes::from_static(message)), expected);
+            assert_eq!(protocol.incoming(Bytes::from_static(message), RESIZE), expected);
         };
         check(Protocol::V5, &[255, 0], Incoming::Close(STDIN));
         check(Protocol::V5, &[255, 9], Incoming::Violation);

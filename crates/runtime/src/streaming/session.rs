@@ -30,16 +30,16 @@ use tokio_tungstenite::{
 use tonic::Status;
 
 /// Output travels in pieces of this size; the client's buffer is as large.
-const PIECE: usize = 32 * 1024;
+pub(super) const PIECE: usize = 32 * 1024;
 
 /// Messages of input that wait for the process to read.
-const INPUT_WAITING_MAX: usize = 16;
+pub(super) const INPUT_WAITING_MAX: usize = 16;
 
 /// A connection without any traffic in either direction ends after this. Upstream's default.
-const IDLE_MAX: Duration = Duration::from_secs(4 * 60 * 60);
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// How long a client may take for the last words: the outcome, and its half of the closing.
-const FAREWELL_MAX: Duration = Duration::from_secs(10);
+pub(super) const FAREWELL_MAX: Duration = Duration::from_secs(10);
 
 /// What the client asked for.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,7 @@ pub(super) struct Wants {
 }
 
 /// The way to the client, shared by all who have something to say.
-struct Outlet<S> {
+pub(super) struct Outlet<S> {
     sink: Mutex<SplitSink<WebSocketStream<S>, Message>>,
     protocol: Protocol,
     /// Something was sent since this was last looked at.
@@ -62,14 +62,30 @@ struct Outlet<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Outlet<S> {
-    async fn send(&self, channel: u8, data: &[u8]) -> io::Result<()> {
+    pub(super) fn new(
+        sink: SplitSink<WebSocketStream<S>, Message>,
+        protocol: Protocol,
+    ) -> Outlet<S> {
+        Outlet { sink: Mutex::new(sink), protocol, active: AtomicBool::new(false) }
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Whether something was sent since this was last asked.
+    pub(super) fn was_active(&self) -> bool {
+        self.active.swap(false, Ordering::Relaxed)
+    }
+
+    pub(super) async fn send(&self, channel: u8, data: &[u8]) -> io::Result<()> {
         let message = self.protocol.outgoing(channel, data);
         self.sink.lock().await.send(message).await.map_err(io::Error::other)?;
         self.active.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    async fn close(&self) -> io::Result<()> {
+    pub(super) async fn close(&self) -> io::Result<()> {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         self.sink.lock().await.send(Message::Close(Some(frame))).await.map_err(io::Error::other)
     }
@@ -126,7 +142,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     start: impl Future<Output = Result<Process, Status>>,
 ) {
     let (sink, mut source) = socket.split();
-    let outlet = Outlet { sink: Mutex::new(sink), protocol, active: AtomicBool::new(false) };
+    let outlet = Outlet::new(sink, protocol);
     // Clients wait for a first message on the first channel that they read.
     let first = match (wants.stdout, wants.stderr) {
         (true, _) => STDOUT,
@@ -216,7 +232,7 @@ async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     loop {
         let Some(message) = stdx::timeout(IDLE_MAX, source.next()).await else {
-            if outlet.active.swap(false, Ordering::Relaxed) {
+            if outlet.was_active() {
                 continue;
             }
             return;
@@ -226,7 +242,7 @@ async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
             Some(Ok(Message::Close(_)) | Err(_)) | None => return,
         };
-        match outlet.protocol.incoming(message) {
+        match outlet.protocol.incoming(message, RESIZE) {
             Incoming::Data(STDIN, data) => {
                 if let Some(queue) = &input
                     && queue.send(data).await.is_err()

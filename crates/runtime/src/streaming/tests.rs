@@ -60,6 +60,13 @@ impl Processes for Local {
         let AttachRequest { container_id, stdin, tty, stdout, stderr } = request;
         self.exec(ExecRequest { container_id, cmd, tty, stdin, stdout, stderr })
     }
+
+    fn connect<'a>(&'a self, _: &'a str, port: u16) -> BoxFuture<'a, Result<TcpStream, Status>> {
+        Box::pin(async move {
+            let connected = TcpStream::connect(("127.0.0.1", port)).await;
+            connected.map_err(|error| Status::unavailable(error.kind().to_string()))
+        })
+    }
 }
 
 fn terminal_pair() -> (OwnedFd, OwnedFd) {
@@ -347,8 +354,56 @@ async fn a_url_works_once_and_only_as_what_it_is() {
 
     let no_streams = ExecRequest { container_id: "c".into(), ..ExecRequest::default() };
     assert_eq!(server.streaming.exec(no_streams).unwrap_err().code(), tonic::Code::InvalidArgument);
-    let port_forward = server.streaming.port_forward(PortForwardRequest::default());
-    assert_eq!(port_forward.unwrap_err().code(), tonic::Code::Unimplemented);
+    for port in [vec![], vec![0], vec![65536], vec![80; 65]] {
+        let request = PortForwardRequest { pod_sandbox_id: "s".into(), port };
+        let refused = server.streaming.port_forward(request).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    }
+}
+
+/// Collects what comes by each channel until the session ends.
+async fn channels(mut client: Client) -> std::collections::BTreeMap<u8, Vec<u8>> {
+    let mut all = std::collections::BTreeMap::<u8, Vec<u8>>::new();
+    while let Some(Ok(message)) = client.0.next().await {
+        let data = message.into_data();
+        if let [channel, data @ ..] = &data[..] {
+            all.entry(*channel).or_default().extend_from_slice(data);
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_port_that_answers_and_one_that_does_not_leave_each_other_alone() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = Server::start();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let open = listener.local_addr().unwrap().port();
+    let closed = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let port = vec![i32::from(closed), i32::from(open)];
+    let request = PortForwardRequest { pod_sandbox_id: "s1".to_owned(), port };
+    let url = server.streaming.port_forward(request).unwrap();
+    let mut client = Client::open(&url, V5).await.unwrap();
+    client.send(b"\x02question").await;
+    client.send(&[255, 2]).await;
+    let pod = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut asked = String::new();
+        // Ends because the client closed its half.
+        stream.read_to_string(&mut asked).await.unwrap();
+        stream.write_all(b"answer to ").await.unwrap();
+        stream.write_all(asked.as_bytes()).await.unwrap();
+    };
+    let (all, ()) = tokio::join!(channels(client), pod);
+    let port = |port: u16| port.to_le_bytes().to_vec();
+    let why = format!("error forwarding port {closed} to pod s1, uid : connection refused");
+    assert_eq!(all[&0], port(closed));
+    assert_eq!(all[&1], [port(closed), why.into_bytes()].concat());
+    assert_eq!(all[&2], [port(open), b"answer to question".to_vec()].concat());
+    assert_eq!(all[&3], port(open));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::{
     Order, Streaming,
     channels::Protocol,
+    ports,
     session::{self, Wants},
 };
 use bytes::Bytes;
@@ -91,6 +92,9 @@ impl Streaming {
                 };
                 session::run(socket, protocol, wants, processes.attach(request)).await;
             }
+            Order::PortForward(request) => {
+                ports::run(socket, protocol, &request, &**processes).await;
+            }
         }
     }
 
@@ -131,13 +135,14 @@ impl Streaming {
         Ok((Agreed { upgrade, protocol, order }, answer))
     }
 
-    /// The order of `/exec/<token>` or `/attach/<token>`; it is used up whatever comes of it.
+    /// The order of `/exec/<token>`, `/attach/<token>` or `/portforward/<token>`; it is used up whatever comes of it.
     fn order(&self, path: &str) -> Option<Order> {
         let (kind, token) = path.strip_prefix('/')?.split_once('/')?;
         let order = self.0.tokens.take(token)?;
         let fits = match &order {
             Order::Exec(_) => kind == "exec",
             Order::Attach(_) => kind == "attach",
+            Order::PortForward(_) => kind == "portforward",
         };
         fits.then_some(order)
     }

@@ -110,6 +110,15 @@ pub trait Rules: Send + Sync {
     fn prepare_create(&self, object: &mut AnyObject);
     fn prepare_update(&self, object: &mut AnyObject, old: &dyn Erased);
     fn prepare_status(&self, object: &mut AnyObject, old: &dyn Erased);
+    fn prepare_part(&self, part: Subresource, object: &mut AnyObject, old: &dyn Erased);
+    fn validate_create(&self, object: &dyn Erased, errors: &mut Errors);
+    fn validate_part(
+        &self,
+        part: Subresource,
+        object: &dyn Erased,
+        old: &dyn Erased,
+        errors: &mut Errors,
+    );
     fn validate(&self, object: &dyn Erased, errors: &mut Errors);
     fn validate_update(&self, object: &dyn Erased, old: &dyn Erased, errors: &mut Errors);
     fn validate_both(&self, object: &dyn Erased, old: &dyn Erased, errors: &mut Errors);
@@ -256,6 +265,21 @@ impl<T: Kind> Rules for Typed<T> {
     }
     fn prepare_status(&self, object: &mut AnyObject, old: &dyn Erased) {
         typed_mut::<T>(object).prepare_status(typed(old));
+    }
+    fn prepare_part(&self, part: Subresource, object: &mut AnyObject, old: &dyn Erased) {
+        typed_mut::<T>(object).prepare_part(part, typed(old));
+    }
+    fn validate_create(&self, object: &dyn Erased, errors: &mut Errors) {
+        typed::<T>(object).validate_create(errors);
+    }
+    fn validate_part(
+        &self,
+        part: Subresource,
+        object: &dyn Erased,
+        old: &dyn Erased,
+        errors: &mut Errors,
+    ) {
+        typed::<T>(object).validate_part(part, typed(old), errors);
     }
     fn validate(&self, object: &dyn Erased, errors: &mut Errors) {
         typed::<T>(object).validate(errors);

@@ -95,6 +95,16 @@ pub trait Kind: Object + schemars::JsonSchema {
     /// lets through stays as written).
     fn prepare_status(&mut self, _old: &Self) {}
 
+    /// A write through a subresource that holds a part of the spec: keeps everything of `old` else.
+    fn prepare_part(&mut self, _part: Subresource, _old: &Self) {}
+
+    /// Says what is wrong with a new object and would not be with an old one. Called besides `validate`.
+    fn validate_create(&self, _errors: &mut Errors) {}
+
+    /// Says which changes from `old` are not allowed through a subresource that holds a part of the spec. Called
+    /// besides `validate`.
+    fn validate_part(&self, _part: Subresource, _old: &Self, _errors: &mut Errors) {}
+
     /// Says what is wrong with an object in itself, all of it, by field.
     fn validate(&self, _errors: &mut Errors) {}
 

@@ -15,7 +15,7 @@ use crate::{
     view::View,
 };
 use api::{
-    AnyKind, AnyObject, Erased, Errors, Failure, KindRef, Object, codec,
+    AnyKind, AnyObject, Erased, Errors, Failure, KindRef, Object, Subresource, codec,
     core::v1::Namespace,
     deletion::{self, Deletion, Propagation},
     meta,
@@ -44,6 +44,8 @@ pub(crate) enum Part {
     Both,
     /// A namespace's `spec.finalizers`.
     Finalize,
+    /// The part of the spec that a subresource holds.
+    Of(Subresource),
 }
 
 /// How a deletion was asked for.
@@ -115,6 +117,7 @@ impl Server {
         object.metadata_mut().generation = rules.generation().then_some(1);
         let mut errors = Errors::default();
         rules.validate(&*object, &mut errors);
+        rules.validate_create(&*object, &mut errors);
         metadata::validate(kind, object.metadata(), &mut errors);
         refuse(kind, &key.name, &errors)?;
         self.chain.check(&mut attempt, &mut object)?;
@@ -165,7 +168,7 @@ impl Server {
         let managed = self.owners(kind, Some(row), &object, &given, ownership);
         crate::admission::service_address::keep(&mut object, old);
         let act = match part {
-            Part::Own | Part::Both | Part::Finalize => Act::Update,
+            Part::Own | Part::Both | Part::Finalize | Part::Of(_) => Act::Update,
             Part::Status => Act::Status,
         };
         let mut attempt = Attempt::new(view, kind, key, act, user, Some(old), self.now());
@@ -187,6 +190,10 @@ impl Server {
                 rules.validate_both(&*object, old, &mut errors);
                 rules.validate_status(&*object, old, &mut errors);
             }
+            Part::Of(part) => {
+                rules.validate(&*object, &mut errors);
+                rules.validate_part(part, &*object, old, &mut errors);
+            }
             Part::Finalize => {}
         }
         refuse(kind, &key.name, &errors)?;
@@ -199,7 +206,7 @@ impl Server {
         }
         let warnings = match part {
             Part::Own if !user.inside => rules.warnings(&*object, Some(old)),
-            Part::Own | Part::Status | Part::Both | Part::Finalize => Vec::new(),
+            Part::Own | Part::Status | Part::Both | Part::Finalize | Part::Of(_) => Vec::new(),
         };
         let effect = if deletion::is_over(kind, &*object) {
             writes = released(view, kind, old);
@@ -299,6 +306,7 @@ fn prepare_update(kind: &AnyKind, part: Part, object: &mut AnyObject, old: &dyn 
     match part {
         Part::Own => rules.prepare_update(object, old),
         Part::Status => rules.prepare_status(object, old),
+        Part::Of(part) => rules.prepare_part(part, object, old),
         Part::Both => {
             // Both halves stay as written; whether the spec changed is the kind's to say.
             let mut own = object.clone();

@@ -4,6 +4,7 @@
 
 mod condition;
 mod defaults;
+mod ephemeral;
 mod print;
 mod resources;
 mod sources;
@@ -15,6 +16,7 @@ pub use condition::{
     condition, is_available, is_ready, is_scheduled, is_terminal, node_name, phase, set_condition,
 };
 pub use defaults::default_spec;
+pub use ephemeral::as_container;
 pub use resources::{Amounts, limits, qos_class, requests};
 pub use toleration::tolerates;
 pub(crate) use validate::{validate_spec, validate_tolerations};
@@ -40,6 +42,8 @@ impl Kind for Pod {
         Subresource::Exec,
         Subresource::Attach,
         Subresource::PortForward,
+        Subresource::EphemeralContainers,
+        Subresource::Resize,
     ];
     const GENERATION: bool = true;
     const COLUMNS: &'static [Column<Pod>] = print::COLUMNS;
@@ -86,6 +90,21 @@ impl Kind for Pod {
         if text(&status.qos_class).is_empty() {
             status.qos_class = of_old;
         }
+    }
+
+    fn prepare_part(&mut self, part: Subresource, old: &Pod) {
+        self.status.clone_from(&old.status);
+        validate::keep_all_but(part, self, old);
+        let grown = i64::from(!same(&self.spec, &old.spec));
+        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+    }
+
+    fn validate_create(&self, errors: &mut Errors) {
+        validate::validate_create(self, errors);
+    }
+
+    fn validate_part(&self, part: Subresource, old: &Pod, errors: &mut Errors) {
+        validate::validate_part(part, self, old, errors);
     }
 
     fn validate(&self, errors: &mut Errors) {

@@ -50,6 +50,10 @@ pub(crate) fn part(ask: &Ask) -> Result<Part, Failure> {
         "" => Ok(Part::Own),
         "status" if kind.has(Subresource::Status) => Ok(Part::Status),
         "finalize" if kind.has(Subresource::Finalize) => Ok(Part::Finalize),
+        "ephemeralcontainers" if kind.has(Subresource::EphemeralContainers) => {
+            Ok(Part::Of(Subresource::EphemeralContainers))
+        }
+        "resize" if kind.has(Subresource::Resize) => Ok(Part::Of(Subresource::Resize)),
         _ => Err(Failure::new(404, "NotFound", "the server could not find the requested resource")),
     }
 }

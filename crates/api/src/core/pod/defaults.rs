@@ -30,6 +30,9 @@ pub fn default_spec(spec: &mut PodSpec) {
     spec.volumes.iter_mut().flatten().for_each(default_volume);
     spec.init_containers.iter_mut().flatten().for_each(default_container);
     spec.containers.iter_mut().for_each(default_container);
+    for it in spec.ephemeral_containers.iter_mut().flatten() {
+        super::ephemeral::with_container(it, default_container);
+    }
     quantity::canonicalize(&mut spec.overhead);
     spec.resources.iter_mut().for_each(canonicalize);
 }

@@ -1,11 +1,13 @@
 //! What a pod must be, and what may change in it.
 //!
 //! Upstream: `pkg/apis/core/validation/validation.go`, ValidatePodSpec, ValidatePodUpdate and
-//! ValidatePodStatusUpdate. Ephemeral containers are always refused: there is no door for them.
+//! ValidatePodStatusUpdate.
 
 mod container;
 mod environment;
+mod ephemeral;
 mod probe;
+mod resize;
 mod resource;
 mod scheduling;
 mod security;
@@ -14,6 +16,8 @@ mod volume;
 
 pub(crate) use scheduling::tolerations as validate_tolerations;
 pub(super) use update::{validate_status, validate_update};
+
+use crate::kind::Subresource;
 
 use super::node_name;
 use crate::{
@@ -42,12 +46,36 @@ pub(super) fn validate(pod: &Pod, errors: &mut Errors) {
             trimmed(format!("spec.{field}[{n}].image"), text(&it.image), errors);
         }
     }
-    if !list(&spec.ephemeral_containers).is_empty() {
-        errors.forbidden("spec.ephemeralContainers", "cannot be set on create");
-    }
+    ephemeral::validate("spec", spec, errors);
     if !node_name(pod).is_empty() && !list(&spec.scheduling_gates).is_empty() {
         let detail = "cannot be set until all schedulingGates have been cleared";
         errors.forbidden("spec.nodeName", detail);
+    }
+}
+
+/// Says what a new pod may not have.
+pub(super) fn validate_create(pod: &Pod, errors: &mut Errors) {
+    let spec = pod.spec.as_ref();
+    if spec.is_some_and(|it| !list(&it.ephemeral_containers).is_empty()) {
+        errors.forbidden("spec.ephemeralContainers", "cannot be set on create");
+    }
+}
+
+/// Takes back what was changed besides that part of the spec.
+pub(super) fn keep_all_but(part: Subresource, pod: &mut Pod, old: &Pod) {
+    match part {
+        Subresource::EphemeralContainers => ephemeral::keep_others(pod, old),
+        Subresource::Resize => resize::keep_others(pod, old),
+        _ => pod.spec.clone_from(&old.spec),
+    }
+}
+
+/// Says which changes of that part are not allowed.
+pub(super) fn validate_part(part: Subresource, pod: &Pod, old: &Pod, errors: &mut Errors) {
+    match part {
+        Subresource::EphemeralContainers => ephemeral::validate_update(pod, old, errors),
+        Subresource::Resize => resize::validate_update(pod, old, errors),
+        _ => {}
     }
 }
 

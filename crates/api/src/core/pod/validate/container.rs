@@ -17,7 +17,7 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-type Volumes<'a> = BTreeMap<&'a str, &'a Volume>;
+pub(super) type Volumes<'a> = BTreeMap<&'a str, &'a Volume>;
 
 /// Says what is wrong with the containers of a spec, started first or not.
 pub(super) fn validate(path: &str, spec: &PodSpec, volumes: &Volumes<'_>, errors: &mut Errors) {
@@ -63,7 +63,13 @@ pub(super) fn validate(path: &str, spec: &PodSpec, volumes: &Volumes<'_>, errors
     }
 }
 
-fn common(path: &str, it: &Container, spec: &PodSpec, volumes: &Volumes<'_>, errors: &mut Errors) {
+pub(super) fn common(
+    path: &str,
+    it: &Container,
+    spec: &PodSpec,
+    volumes: &Volumes<'_>,
+    errors: &mut Errors,
+) {
     match it.name.as_str() {
         "" => errors.required(format!("{path}.name"), ""),
         name => names::dns_label(format!("{path}.name"), name, errors),

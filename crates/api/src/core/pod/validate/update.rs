@@ -12,6 +12,9 @@ use crate::{
     },
 };
 
+/// The annotation of an object that mirrors a static pod.
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// Fields that may change while a pod lives, as upstream lists them.
 const MUTABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 

@@ -10,8 +10,8 @@ pub(crate) use image::{PULLS_AT_ONCE, ensure as ensure_image};
 use crate::{
     events::about_container,
     kubelet::Shared,
-    plan::{Why, containers, pod::GRACE_SECONDS_MIN},
-    runtime::{Image, RuntimeError, message},
+    plan::{Why, containers, pod::GRACE_SECONDS_MIN, resize},
+    runtime::{Container as Seen, Image, RuntimeError, message},
     spec::{self, container::Prepared, environment, host_name, hosts},
 };
 use ::volumes::subpath;
@@ -205,6 +205,33 @@ pub(crate) async fn stop(
     shared.runtime.stop_container(stop.id, seconds).await
 }
 
+/// Gives every running container of the pod, and the pod as a whole, what its spec asks for now.
+///
+/// The pod's own limits go first and come last: a part may never be larger than the whole.
+pub(crate) async fn resize(
+    shared: &Shared,
+    pod: &Pod,
+    sandbox: &str,
+    running: &[Seen],
+) -> Result<(), RuntimeError> {
+    const UNLIMITED: i64 = -1;
+    let whole = spec::resources::of_pod(pod);
+    let open = message::LinuxContainerResources {
+        cpu_quota: UNLIMITED,
+        memory_limit_in_bytes: UNLIMITED,
+        ..whole.clone()
+    };
+    shared.runtime.limit_sandbox(sandbox, open).await?;
+    for seen in running {
+        let Some(container) = containers::named(pod, &seen.name) else { continue };
+        if resize::is_outdated(pod, &container, seen) {
+            let wanted = spec::resources::of_container(pod, &container, &shared.facts);
+            shared.runtime.limit_container(&seen.id, wanted).await?;
+        }
+    }
+    shared.runtime.limit_sandbox(sandbox, whole).await
+}
+
 /// Says that a container is to end, and runs its hook.
 pub(crate) async fn tell(shared: &Shared, pod: Option<&Pod>, stop: &Stop<'_>, address: &str) {
     let Some(pod) = pod else { return };
@@ -237,6 +264,8 @@ fn killing(pod: &Pod, container: &Container, why: Why) -> String {
         Why::Ending => format!("Stopping container {name}"),
         Why::Liveness => format!("Container {name} failed liveness probe{again}"),
         Why::Startup => format!("Container {name} failed startup probe{again}"),
+        Why::Changed => format!("Container {name} definition changed, will be restarted"),
+        Why::Resize => format!("Container {name} resize requires restart, will be restarted"),
         Why::Unknown => {
             "Container is in \"Unknown\" state, try killing it before restart".to_owned()
         }

@@ -9,6 +9,7 @@ mod down;
 mod fate;
 pub mod memory;
 pub mod pod;
+pub mod resize;
 mod verdict;
 pub mod volumes;
 mod words;

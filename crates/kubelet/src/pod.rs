@@ -181,6 +181,7 @@ impl Worker {
         }
         if let Some(pod) = &alive {
             self.judge(&world, pod);
+            self.judge_resize(&world, pod);
         }
         let ending = alive.as_ref().is_none_or(|it| it.is_deleting());
         if ending && self.ending_since.is_none() {
@@ -238,6 +239,25 @@ impl Worker {
         if let Err(verdict) = self.shared.admitted.ask(&self.shared, world, pod) {
             self.pronounce(pod, verdict);
         }
+    }
+
+    /// Whether the node has room for what the spec asks for now, if that is another amount than before.
+    fn judge_resize(&mut self, world: &world::World, pod: &Pod) {
+        let refused = match plan::resize::is_unallocated(pod) {
+            true => self.shared.admitted.ask_resize(&self.shared, world, pod).err(),
+            false => None,
+        };
+        if let Some(refusal) = &refused
+            && self.memory.resize_refused.as_ref() != Some(refusal)
+        {
+            let text = format!("Pod resize {}: {}", refusal.reason, refusal.message);
+            let reason = match refusal.reason {
+                "Infeasible" => "ResizeInfeasible",
+                _ => "ResizeDeferred",
+            };
+            self.shared.client.record(Event::warning(pod, reason, text));
+        }
+        self.memory.resize_refused = refused;
     }
 
     fn pronounce(&mut self, pod: &Pod, verdict: Verdict) {

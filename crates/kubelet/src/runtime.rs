@@ -64,6 +64,19 @@ pub trait Runtime: Send + Sync {
     fn stop_container<'a>(&'a self, id: &'a str, grace_seconds: i64) -> BoxFuture<'a, Result<()>>;
     fn remove_container<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>>;
 
+    /// What one container may use from now on; zero: as before.
+    fn limit_container<'a>(
+        &'a self,
+        id: &'a str,
+        resources: message::LinuxContainerResources,
+    ) -> BoxFuture<'a, Result<()>>;
+    /// What the pod as a whole may use from now on.
+    fn limit_sandbox<'a>(
+        &'a self,
+        id: &'a str,
+        resources: message::LinuxContainerResources,
+    ) -> BoxFuture<'a, Result<()>>;
+
     /// Runs a command to its end: exit code and output.
     fn execute<'a>(
         &'a self,
@@ -124,6 +137,8 @@ pub struct Container {
     pub state: State,
     /// As the pod names it.
     pub image: String,
+    /// As the pod named it when it was made; empty if the runtime has not kept it.
+    pub spec_image: String,
     /// What it is, by digest.
     pub image_ref: String,
     pub created: Timestamp,
@@ -136,6 +151,18 @@ pub struct Container {
     pub log_path: String,
     /// uid, gid and supplemental groups of the first process.
     pub user: Option<(i64, i64, Vec<i64>)>,
+    /// What it may use, if the runtime tells.
+    pub limits: Option<Limits>,
+}
+
+/// What the kernel lets a container use: those figures that can change while it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub cpu_shares: i64,
+    /// Microseconds of each 100 ms; zero: as much as there is.
+    pub cpu_quota: i64,
+    /// Bytes; zero: as much as there is.
+    pub memory: i64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -32,6 +32,8 @@ pub struct Inputs<'a> {
     pub node_address: &'a str,
     /// Why this node ends the pod.
     pub verdict: Option<&'a Verdict>,
+    /// Containers run with other limits than the spec asks for.
+    pub resizing: bool,
     /// Every process of the pod has ended, and none will come.
     pub ended: bool,
     pub now: Timestamp,
@@ -54,8 +56,11 @@ pub fn compute(inputs: &Inputs<'_>) -> PodStatus {
         resource_claim_statuses: old.resource_claim_statuses.clone(),
         ..PodStatus::default()
     };
+    let is_end = |it: &str| matches!(it, "Succeeded" | "Failed");
     // Of what never came to this node there is nothing to say.
-    if inputs.observed.is_empty() && inputs.verdict.is_some_and(|it| it.rejected) {
+    let rejected = inputs.verdict.is_some_and(|it| it.rejected)
+        || (old.phase.as_deref().is_some_and(is_end) && old.container_statuses.is_none());
+    if inputs.observed.is_empty() && rejected {
         (status.host_ip, status.host_ips) = (None, None);
     } else {
         let some = |it: Vec<_>| Some(it).filter(|it| !it.is_empty());
@@ -68,7 +73,6 @@ pub fn compute(inputs: &Inputs<'_>) -> PodStatus {
         status.ephemeral_container_statuses = some(all);
     }
     let computed = phase::of(&spec, &status, inputs.ended);
-    let is_end = |it: &str| matches!(it, "Succeeded" | "Failed");
     status.phase = Some(match old.phase.as_deref() {
         // Nothing comes back from the end.
         Some(terminal) if is_end(terminal) => terminal.to_owned(),

@@ -274,6 +274,15 @@ impl RuntimeService for Embedded {
         answer(cri::UpdateContainerResourcesResponse {})
     }
 
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: Request<cri::UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<cri::UpdatePodSandboxResourcesResponse> {
+        let request = request.into_inner();
+        self.update_sandbox(&request.pod_sandbox_id, &request.resources.unwrap_or_default())?;
+        answer(cri::UpdatePodSandboxResourcesResponse {})
+    }
+
     async fn reopen_container_log(
         &self,
         request: Request<cri::ReopenContainerLogRequest>,

@@ -76,7 +76,12 @@ impl Kind for Pod {
 
     fn prepare_update(&mut self, old: &Pod) {
         self.status.clone_from(&old.status);
-        let grown = i64::from(!same(&self.spec, &old.spec));
+        // To be given a node is no change that anybody asked for.
+        let mut before = old.spec.clone();
+        if let (Some(before), false) = (&mut before, is_scheduled(old)) {
+            before.node_name = self.spec.as_ref().and_then(|it| it.node_name.clone());
+        }
+        let grown = i64::from(!same(&self.spec, &before));
         self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
     }
 

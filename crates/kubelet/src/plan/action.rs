@@ -11,6 +11,7 @@ pub enum Slot {
     Container(String),
     Stop(String),
     Hook(String),
+    Resize,
     Volume(String),
     Image(String),
     Object,
@@ -55,6 +56,10 @@ pub enum Action {
         id: String,
         by: Timestamp,
     },
+    /// Gives running containers, and the pod as a whole, what the spec asks for now.
+    Resize {
+        sandbox: String,
+    },
     RemoveContainer {
         container: String,
         id: String,
@@ -71,6 +76,10 @@ pub enum Why {
     Liveness,
     Startup,
     Unknown,
+    /// Its image is another one now.
+    Changed,
+    /// It gets other resources, and wants to begin anew with them.
+    Resize,
 }
 
 /// Where the pod is heading.
@@ -97,6 +106,8 @@ pub struct Next {
     pub ended: bool,
     /// Why this node ends the pod, if it is this node that does.
     pub verdict: Option<Verdict>,
+    /// Containers run with other limits than the spec asks for.
+    pub resizing: bool,
     pub actions: Vec<Action>,
     /// Why containers wait, where there is more to say than that they are being created.
     pub waiting: BTreeMap<String, Waiting>,
@@ -142,6 +153,7 @@ impl fmt::Display for Action {
             Action::Hook { container, id, by } => {
                 write!(f, "tell {container} {id} of its end by {}", by.seconds())
             }
+            Action::Resize { sandbox } => write!(f, "resize what runs in {sandbox}"),
             Action::RemoveContainer { container, id } => write!(f, "remove {container} {id}"),
             Action::Delete => write!(f, "delete the object"),
             Action::Forget => write!(f, "forget"),
@@ -162,6 +174,7 @@ impl Action {
             Action::Start { container, .. } => Slot::Container(container.clone()),
             Action::Stop { id, .. } => Slot::Stop(id.clone()),
             Action::Hook { id, .. } => Slot::Hook(id.clone()),
+            Action::Resize { .. } => Slot::Resize,
             Action::RemoveContainer { id, .. } => Slot::Stop(id.clone()),
             Action::Delete | Action::Forget => Slot::Object,
         }

@@ -16,7 +16,7 @@ impl Plan<'_, '_> {
         let look = self.look;
         // What was begun is waited for, except images: those who fetch them are told to stop.
         let begun = |it: &Slot| match it {
-            Slot::Container(_) | Slot::Sandbox | Slot::Hook(_) => true,
+            Slot::Container(_) | Slot::Sandbox | Slot::Hook(_) | Slot::Resize => true,
             Slot::Stop(_) | Slot::Volume(_) | Slot::Image(_) | Slot::Object => false,
         };
         let by = self.ends_by();

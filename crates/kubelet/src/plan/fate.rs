@@ -103,7 +103,7 @@ pub(super) fn ephemeral_fate<'a>(pod: &Pod, name: &str, observed: &'a Observed) 
 }
 
 /// Upstream: `ContainerStatusUnknown` has the code of a killed process.
-const UNSEEN: i32 = 137;
+pub(super) const UNSEEN: i32 = 137;
 
 /// Whether a container that ended with this code is started again.
 /// Upstream: `pkg/api/v1/pod/util.go` (ContainerShouldRestart).

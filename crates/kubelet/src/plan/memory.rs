@@ -2,7 +2,7 @@
 //!
 //! Losing all of it is harmless: failures are met again, back-off starts over, probes are asked again.
 
-use super::Verdict;
+use super::{Verdict, resize::Refusal};
 use crate::runtime::Image;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,6 +36,10 @@ pub struct Memory {
     pub hooked: BTreeSet<String>,
     /// Why this node ends the pod: what was decided stays.
     pub verdict: Option<Verdict>,
+    /// Why other resources have to wait.
+    pub resize_refused: Option<Refusal>,
+    /// Why they could not be given, and when to try again.
+    pub resize_failed: Option<Failure>,
     /// Container id → when it is killed if it has not ended by itself.
     pub stopping: BTreeMap<String, Timestamp>,
 }

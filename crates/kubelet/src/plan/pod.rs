@@ -9,8 +9,8 @@ use super::{
     Action, Course, Memory, Next, Slot, Verdict, Waiting, Why, active_until,
     containers::as_container,
     down::{deadline, spec_grace},
-    fate::{Fate, ephemeral_fate, fate, is_finished},
-    has_started, human, is_sidecar,
+    fate::{Fate, UNSEEN, ephemeral_fate, fate, is_finished},
+    has_started, human, is_sidecar, resize,
     words::describe,
 };
 use crate::runtime::{Container as Seen, Observed, Sandbox, State};
@@ -78,6 +78,7 @@ pub fn next(look: &Look<'_>) -> Next {
         course,
         ended: false,
         verdict,
+        resizing: false,
         actions: Vec::new(),
         waiting: BTreeMap::new(),
         wake_at: None,
@@ -142,6 +143,7 @@ impl<'a> Plan<'a, '_> {
             self.container(container, &fate, sandbox, mounted);
         }
         self.watch_running(pod, spec);
+        self.resize(pod, spec, sandbox);
         self.prune(spec);
     }
 
@@ -321,6 +323,43 @@ impl<'a> Plan<'a, '_> {
             if seen.state == State::Running {
                 self.stop(seen, by, why);
             }
+        }
+    }
+
+    /// Stops running containers whose image is another one now, and gives the others the resources of their spec.
+    fn resize(&mut self, pod: &Pod, spec: &PodSpec, sandbox: Option<&Sandbox>) {
+        let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+        let mut in_place = false;
+        for container in all {
+            let Some(seen) = self.look.observed.latest(&container.name) else { continue };
+            if seen.state != State::Running || self.look.memory.stopping.contains_key(&seen.id) {
+                continue;
+            }
+            let by = deadline(self.look.now, spec_grace(pod));
+            let image = container.image.as_deref().unwrap_or_default();
+            let comes_again = super::restarts(Some(spec), container, UNSEEN);
+            if !seen.spec_image.is_empty() && seen.spec_image != image && comes_again {
+                self.stop(seen, by, Why::Changed);
+                continue;
+            }
+            if !resize::is_outdated(pod, container, seen) {
+                continue;
+            }
+            self.next.resizing = true;
+            if self.look.memory.resize_refused.is_some() {
+                continue;
+            }
+            match seen.limits {
+                Some(now) if resize::restarts(pod, container, now) && comes_again => {
+                    self.stop(seen, by, Why::Resize);
+                }
+                Some(_) | None => in_place = true,
+            }
+        }
+        let Some(sandbox) = sandbox.filter(|_| in_place) else { return };
+        match &self.look.memory.resize_failed {
+            Some(failure) if failure.retry_at > self.look.now => self.wake_at(failure.retry_at),
+            Some(_) | None => self.act(Action::Resize { sandbox: sandbox.id.clone() }),
         }
     }
 

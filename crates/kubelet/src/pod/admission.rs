@@ -5,6 +5,7 @@ use crate::{
     plan::{
         Verdict,
         admit::{Abilities, admit},
+        resize::{self, Refusal},
     },
 };
 use api::{
@@ -46,6 +47,20 @@ impl Admitted {
         }
         taken.insert(pod.uid().to_owned());
         Ok(())
+    }
+
+    /// Whether a pod that runs here may have what its spec asks for now.
+    pub(super) fn ask_resize(
+        &self,
+        shared: &Shared,
+        world: &World,
+        pod: &Pod,
+    ) -> Result<(), Refusal> {
+        let Some(node) = world.cluster::<Node>(&shared.facts.node_name) else { return Ok(()) };
+        let here = world.indexed::<Pod>("node", node.name()).filter(|it| !is_terminal(it));
+        let others: Vec<Typed<Pod>> = here.filter(|it| was_taken(it)).collect();
+        let others: Vec<&Pod> = others.iter().map(|it| &**it).collect();
+        resize::judge(pod, &node, &others)
     }
 
     pub(super) fn forget(&self, uid: &str) {

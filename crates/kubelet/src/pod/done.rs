@@ -38,6 +38,7 @@ pub(super) enum Done {
     Stopped(String, Result<(), RuntimeError>),
     /// A container has been told of its end.
     Hooked,
+    Resized(Result<(), RuntimeError>),
     /// The object was written or deleted.
     Reported(Result<(), Refusal>),
 }
@@ -128,6 +129,13 @@ impl Worker {
                         lifecycle::Stop { container: &container, id: &id, by, why, first: true };
                     lifecycle::tell(&shared, pod, &stop, &address).await;
                     Done::Hooked
+                })
+            }
+            Action::Resize { sandbox } => {
+                let pod = pod?;
+                let running = self.observed.containers.clone();
+                Box::pin(async move {
+                    Done::Resized(lifecycle::resize(&shared, &pod, &sandbox, &running).await)
                 })
             }
             Action::Delete => {
@@ -250,6 +258,23 @@ impl Worker {
                 }
             }
             Done::Hooked => {}
+            Done::Resized(result) => {
+                self.stale = true;
+                self.memory.resize_failed = match result {
+                    Ok(()) => None,
+                    Err(error) => {
+                        tracing::warn!(pod = %self.key, %error, "resize");
+                        let before = self.memory.resize_failed.as_ref();
+                        let text = error.to_string();
+                        if let Some(pod) = self.pod.as_ref().filter(|_| before.is_none()) {
+                            let text = format!("Pod resize error: {text}");
+                            let event = Event::warning(&**pod, "ResizeError", text);
+                            self.shared.client.record(event);
+                        }
+                        Some(Failure::new("Error", text, now, before, MAKE_FIRST))
+                    }
+                };
+            }
             Done::Reported(Ok(())) => self.reporter.written(),
             Done::Reported(Err(refusal)) => {
                 self.reporter.refused(now);

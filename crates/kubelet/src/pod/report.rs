@@ -96,6 +96,7 @@ impl Reporter {
             last_words: &self.last_words,
             node_address: &shared.facts.node_address,
             verdict: next.verdict.as_ref(),
+            resizing: next.resizing,
             ended: next.ended,
             now: shared.clock.now(),
         });

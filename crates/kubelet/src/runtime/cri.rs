@@ -1,8 +1,8 @@
 //! The runtime behind CRI, over any tower service: a channel to a socket, or the server itself in this process.
 
 use super::{
-    Changes, Condition, Container, Image, Observed, PulledImage, Result, RunningPod, Runtime,
-    RuntimeError, Sandbox, State, message,
+    Changes, Condition, Container, Image, Limits, Observed, PulledImage, Result, RunningPod,
+    Runtime, RuntimeError, Sandbox, State, message,
 };
 use futures_util::{StreamExt, future::try_join_all};
 use message::{
@@ -272,6 +272,38 @@ where
         })
     }
 
+    fn limit_container<'a>(
+        &'a self,
+        id: &'a str,
+        resources: message::LinuxContainerResources,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let request = message::UpdateContainerResourcesRequest {
+                container_id: id.to_owned(),
+                linux: Some(resources),
+                ..Default::default()
+            };
+            let answer = self.runtime.clone().update_container_resources(request).await;
+            answer.map(drop).map_err(|it| error("UpdateContainerResources", it))
+        })
+    }
+
+    fn limit_sandbox<'a>(
+        &'a self,
+        id: &'a str,
+        resources: message::LinuxContainerResources,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let request = message::UpdatePodSandboxResourcesRequest {
+                pod_sandbox_id: id.to_owned(),
+                overhead: None,
+                resources: Some(resources),
+            };
+            let answer = self.runtime.clone().update_pod_sandbox_resources(request).await;
+            answer.map(drop).map_err(|it| error("UpdatePodSandboxResources", it))
+        })
+    }
+
     fn execute<'a>(
         &'a self,
         id: &'a str,
@@ -364,11 +396,17 @@ fn container(status: message::ContainerStatus, listed: message::Container) -> Co
     };
     let metadata = status.metadata.unwrap_or_default();
     let image = status.image.unwrap_or_default();
+    let spec_image = image.user_specified_image.clone();
     let image = match image.user_specified_image {
         named if !named.is_empty() => named,
         _ => image.image,
     };
     let user = status.user.and_then(|it| it.linux);
+    let limits = status.resources.and_then(|it| it.linux).map(|it| Limits {
+        cpu_shares: it.cpu_shares,
+        cpu_quota: it.cpu_quota.max(0),
+        memory: it.memory_limit_in_bytes.max(0),
+    });
     Container {
         id: status.id,
         sandbox: listed.pod_sandbox_id,
@@ -376,6 +414,7 @@ fn container(status: message::ContainerStatus, listed: message::Container) -> Co
         attempt: metadata.attempt,
         state,
         image,
+        spec_image,
         image_ref: status.image_ref,
         created: nanos(status.created_at),
         started: nanos(status.started_at),
@@ -385,6 +424,7 @@ fn container(status: message::ContainerStatus, listed: message::Container) -> Co
         message: status.message,
         log_path: status.log_path,
         user: user.map(|it| (it.uid, it.gid, it.supplemental_groups)),
+        limits,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Upstream: `pkg/kubelet/cm/helpers_linux.go`, `kuberuntime_container_linux.go`, `pkg/kubelet/qos/policy.go`.
 
 use super::Facts;
-use crate::runtime::message::LinuxContainerResources;
+use crate::runtime::{Limits, message::LinuxContainerResources};
 use api::{
     Object,
     core::{
@@ -26,6 +26,19 @@ const BEST_EFFORT_OOM: i64 = 1000;
 
 /// What one container may use.
 pub fn of_container(pod: &Pod, container: &Container, facts: &Facts) -> LinuxContainerResources {
+    let limits = limits_of(pod, container);
+    LinuxContainerResources {
+        cpu_period: PERIOD_MICROS,
+        cpu_quota: limits.cpu_quota,
+        cpu_shares: limits.cpu_shares,
+        memory_limit_in_bytes: limits.memory,
+        oom_score_adj: oom_score_adjust(pod, container, facts),
+        ..LinuxContainerResources::default()
+    }
+}
+
+/// The part of it that can change while it runs.
+pub fn limits_of(pod: &Pod, container: &Container) -> Limits {
     let whole = pod.spec.as_ref().and_then(|it| it.resources.as_ref());
     let resources = container.resources.as_ref();
     let limit = |name: &str| {
@@ -33,13 +46,10 @@ pub fn of_container(pod: &Pod, container: &Container, facts: &Facts) -> LinuxCon
     };
     let cpu_limit = limit("cpu").milli();
     let cpu_request = amount(resources, "cpu", false).map_or(cpu_limit, Exact::milli);
-    LinuxContainerResources {
-        cpu_period: PERIOD_MICROS,
+    Limits {
         cpu_quota: quota(cpu_limit),
         cpu_shares: shares(cpu_request),
-        memory_limit_in_bytes: limit("memory").units(),
-        oom_score_adj: oom_score_adjust(pod, container, facts),
-        ..LinuxContainerResources::default()
+        memory: limit("memory").units(),
     }
 }
 

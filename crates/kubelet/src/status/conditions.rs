@@ -7,8 +7,15 @@ use api::{
     meta,
 };
 
-const OWNED: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OWNED: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
 
 /// Status, reason, message.
 type Verdict = (bool, &'static str, String);
@@ -31,13 +38,21 @@ pub(super) fn of(
         (true, ..) => gates(spec, &all),
         not => not.clone(),
     };
-    let verdicts = [
+    let mut verdicts = vec![
         (OWNED[0], (sandbox, "", String::new())),
         (OWNED[1], initialized(spec, status, before)),
         (OWNED[2], ready),
         (OWNED[3], containers),
         (OWNED[4], (true, "", String::new())),
     ];
+    let memory = inputs.memory;
+    if let Some(refusal) = &memory.resize_refused {
+        verdicts.push((OWNED[5], (true, refusal.reason, refusal.message.clone())));
+    } else if inputs.resizing && !inputs.ended {
+        let failed = memory.resize_failed.as_ref();
+        let (reason, message) = failed.map_or(("", ""), |it| (it.reason, &it.message));
+        verdicts.push((OWNED[6], (true, reason, message.to_owned())));
+    }
     for (kind, (status, reason, message)) in verdicts {
         let text = |it: &str| Some(it.to_owned()).filter(|it| !it.is_empty());
         let status = if status { "True" } else { "False" };

@@ -5,6 +5,7 @@ use crate::{
     plan::{
         containers::{List, as_container},
         has_started, is_sidecar,
+        resize::is_outdated,
     },
     runtime::{Container as Seen, State},
 };
@@ -69,8 +70,15 @@ fn status(
             State::Running | State::Exited | State::Unknown => state(inputs, seen),
         }),
         last_state: Some(ContainerState::default()),
-        allocated_resources: container.resources.as_ref().and_then(|it| it.requests.clone()),
-        resources: Some(container.resources.clone().unwrap_or_default()),
+        allocated_resources: match (&inputs.memory.resize_refused, old) {
+            (Some(_), Some(old)) => old.allocated_resources.clone(),
+            _ => container.resources.as_ref().and_then(|it| it.requests.clone()),
+        },
+        resources: match old.and_then(|it| it.resources.as_ref()) {
+            // What it runs with, not what it is to have.
+            Some(old) if is_outdated(inputs.pod, container, seen) => Some(old.clone()),
+            _ => Some(container.resources.clone().unwrap_or_default()),
+        },
         volume_mounts: volume_mounts(container),
         user: seen.user.clone().map(|(uid, gid, groups)| ContainerUser {
             linux: Some(LinuxContainerUser { uid, gid, supplemental_groups: Some(groups) }),
@@ -104,6 +112,10 @@ fn status(
     } else if init && !is_sidecar(container) {
         // An init container is ready once it has done its work.
         status.ready = seen.state == State::Exited && seen.exit_code == 0;
+    }
+    if list == List::Ephemeral {
+        // Nobody waits for it to be ready.
+        (status.ready, status.started) = (false, None);
     }
     if let Some(waiting) = inputs.waiting.get(&container.name).filter(|_| !inputs.ended) {
         let now = status.state.take().unwrap_or_default();

@@ -6,8 +6,8 @@ use futures_util::StreamExt;
 use kubelet::{
     Config, Kubelet,
     runtime::{
-        Changes, Condition, Container, Image, Observed, PulledImage, Result, RunningPod, Runtime,
-        RuntimeError, Sandbox, State, message,
+        Changes, Condition, Container, Image, Limits, Observed, PulledImage, Result, RunningPod,
+        Runtime, RuntimeError, Sandbox, State, message,
     },
 };
 use std::{
@@ -258,6 +258,10 @@ impl Machine {
     }
 }
 
+fn limits(it: &message::LinuxContainerResources) -> Limits {
+    Limits { cpu_shares: it.cpu_shares, cpu_quota: it.cpu_quota, memory: it.memory_limit_in_bytes }
+}
+
 fn missing(what: &'static str) -> RuntimeError {
     RuntimeError {
         operation: what,
@@ -425,6 +429,7 @@ impl Runtime for FakeRuntime {
                     image_ref: "sha256:1".to_owned(),
                     log_path: log.display().to_string(),
                     created: SystemClock.now(),
+                    limits: config.linux.and_then(|it| it.resources).map(|it| limits(&it)),
                     ..Container::default()
                 });
                 Ok(id)
@@ -474,6 +479,34 @@ impl Runtime for FakeRuntime {
                 Ok(())
             })
             .await
+        })
+    }
+
+    fn limit_container<'a>(
+        &'a self,
+        id: &'a str,
+        resources: message::LinuxContainerResources,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let line = format!("limit container {id}");
+            let uid = self.call(line, |machine| {
+                let (uid, container) = machine.of_container(id)?;
+                container.limits = Some(limits(&resources));
+                Ok(uid)
+            });
+            self.changed(&uid.await?);
+            Ok(())
+        })
+    }
+
+    fn limit_sandbox<'a>(
+        &'a self,
+        id: &'a str,
+        resources: message::LinuxContainerResources,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let memory = resources.memory_limit_in_bytes;
+            self.call(format!("limit sandbox {id} to {memory}"), |_| Ok(())).await
         })
     }
 

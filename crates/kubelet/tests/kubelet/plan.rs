@@ -4,8 +4,8 @@ use crate::fakes::yaml;
 use api::core::v1::Pod;
 use expect_test::{Expect, expect};
 use kubelet::{
-    plan::{Look, Memory, Slot, VolumeState, next},
-    runtime::{Container, Image, Observed, Sandbox, State},
+    plan::{Look, Memory, Slot, VolumeState, next, resize::Refusal},
+    runtime::{Container, Image, Limits, Observed, Sandbox, State},
 };
 use std::collections::{BTreeMap, BTreeSet};
 use stdx::Timestamp;
@@ -416,5 +416,49 @@ fn a_rule_for_an_exit_code_goes_before_the_policy() {
     ended(1).check(expect![[r#"
         Finished
           stop sandbox s
+    "#]]);
+}
+
+#[test]
+fn other_resources_are_given_to_what_runs_or_to_a_new_run() {
+    let spec = |policy: &str| {
+        format!(
+            "containers: [{{name: app, image: a, {policy} resources: {{limits: {{memory: 64Mi}}}}}}]"
+        )
+    };
+    let runs = |policy: &str, memory: i64| {
+        let mut it =
+            case(&spec(policy)).sandbox("s", 0, true).container("c", "app", 0, State::Running, 0);
+        let limits = Limits { cpu_shares: 2, cpu_quota: 0, memory };
+        it.observed.containers[0].limits = Some(limits);
+        it
+    };
+    runs("", 64 << 20).check(expect![[r#"
+        Up
+    "#]]);
+    runs("", 32 << 20).check(expect![[r#"
+        Up
+          resize what runs in s
+    "#]]);
+    runs("resizePolicy: [{resourceName: memory, restartPolicy: RestartContainer}],", 32 << 20)
+        .check(expect![[r#"
+            Up
+              stop app c by 1030 (Resize)
+        "#]]);
+    let mut refused = runs("", 32 << 20);
+    refused.memory.resize_refused =
+        Some(Refusal { reason: "Infeasible", message: "no room".to_owned() });
+    refused.check(expect![[r#"
+        Up
+    "#]]);
+}
+
+#[test]
+fn another_image_is_run_in_place_of_the_one_that_runs() {
+    let mut it = case(ONE).sandbox("s", 0, true).container("c", "app", 0, State::Running, 0);
+    it.observed.containers[0].spec_image = "b".to_owned();
+    it.check(expect![[r#"
+        Up
+          stop app c by 1030 (Changed)
     "#]]);
 }

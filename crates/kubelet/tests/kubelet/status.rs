@@ -64,6 +64,7 @@ impl Case {
             last_words: &BTreeMap::new(),
             node_address: "192.0.2.1",
             verdict: None,
+            resizing: false,
             ended: self.ended,
             now: NOW,
         })

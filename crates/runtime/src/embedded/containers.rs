@@ -125,7 +125,8 @@ impl Embedded {
                 Ok(())
             }
             _ => {
-                let attempted = format!("start container {}", container.id);
+                // No id: who reads it knows the container, and equal failures are counted together.
+                let attempted = "start the container".to_owned();
                 Err(Error::Shim { attempted, why: reply.error })
             }
         }
@@ -199,6 +200,12 @@ impl Embedded {
         self.inner.cgroups.limit(&container.group, wanted)?;
         container.set_resources(merged(container.resources(), wanted));
         Ok(())
+    }
+
+    /// What the whole pod may use from now on.
+    pub(crate) fn update_sandbox(&self, id: &str, wanted: &LinuxContainerResources) -> Result<()> {
+        let sandbox = self.sandbox(id)?;
+        self.inner.cgroups.limit(&sandbox.group, wanted)
     }
 
     pub(crate) async fn reopen_log(&self, id: &str) -> Result<()> {

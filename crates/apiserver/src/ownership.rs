@@ -62,6 +62,7 @@ impl Ownership {
             }
             Part::Own | Part::Both => vec![own()],
             Part::Finalize => vec![author("finalize", Filter::of(kind, "finalize"))],
+            Part::Of(part) => vec![author(part.name(), Filter::of(kind, part.name()))],
         })
     }
 }

@@ -15,8 +15,11 @@ mod merge;
 mod origin;
 mod remove;
 pub(crate) mod reset;
+pub(crate) mod scale;
 mod set;
 pub(crate) mod shapes;
+#[cfg(test)]
+mod tests;
 pub(crate) mod update;
 mod validate;
 

@@ -1,10 +1,9 @@
 //! Patches: what kinds there are, and how each changes a document.
 
 mod json;
-pub(crate) mod keys;
 mod strategic;
 
-use api::{AnyKind, Failure};
+use api::{Failure, schema::Shapes};
 use http::{HeaderMap, header};
 use serde_json::Value;
 
@@ -51,14 +50,15 @@ impl Patch {
         }
     }
 
-    pub(crate) fn apply(&self, kind: &AnyKind, document: &mut Value) -> Result<(), Failure> {
+    /// Changes a document of the kind with these shapes.
+    pub(crate) fn apply(&self, shapes: &Shapes, document: &mut Value) -> Result<(), Failure> {
         match self {
             Patch::Json(patch) => json::apply(document, patch),
             Patch::Merge(patch) => {
                 json_patch::merge(document, patch);
                 Ok(())
             }
-            Patch::Strategic(patch) => strategic::merge(document, patch, keys::root(&kind.kind))
+            Patch::Strategic(patch) => strategic::merge(document, patch, shapes)
                 .map_err(|error| Failure::bad_request(error.to_string())),
         }
     }

@@ -1,6 +1,6 @@
 //! The verbs, once, for all kinds.
 
-mod apply;
+pub(crate) mod apply;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod get;

@@ -277,7 +277,7 @@ fn expect_kind(kind: &AnyKind, api_version: &str, config: &Document<'_>) -> Resu
 }
 
 /// Who is in the way, and of what.
-fn refusal(conflicts: &Conflicts<'_>) -> Failure {
+pub(super) fn refusal(conflicts: &Conflicts<'_>) -> Failure {
     let each =
         || conflicts.iter().flat_map(|(who, set)| set.paths().into_iter().map(move |it| (who, it)));
     let causes: Vec<Cause> = each()

@@ -4,7 +4,7 @@
 //! `$deleteFromPrimitiveList/<list>`.
 //! Upstream: `apimachinery/pkg/util/strategicpatch/patch.go`, StrategicMergePatch.
 
-use super::keys::{self, Treatment};
+use api::schema::{Shapes, facts::Treatment, shape::Place};
 use serde_json::{Map, Value};
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,20 +30,65 @@ const RETAIN_KEYS: &str = "$retainKeys";
 const ELEMENT_ORDER: &str = "$setElementOrder/";
 const DELETE_FROM_LIST: &str = "$deleteFromPrimitiveList/";
 
-/// Merges `patch` into `document`, an object of the type `of`.
-pub(super) fn merge(document: &mut Value, patch: &Value, of: &str) -> Result<(), MergeError> {
+/// Where in an object a value lies; without a place, lists are replaced and objects merged.
+#[derive(Clone, Copy)]
+struct At<'s> {
+    shapes: &'s Shapes,
+    place: Option<&'s Place>,
+}
+
+/// How a list or an object is patched.
+#[derive(Clone, Copy)]
+enum How {
+    /// Objects are merged, lists replaced.
+    Plain,
+    /// Items are merged by the value of this field of theirs.
+    ByKey(&'static str),
+    /// What is new is added.
+    Set,
+    /// Replaced whole, also if it is an object.
+    Replaced,
+}
+
+impl<'s> At<'s> {
+    /// How a field is patched, and where the content of its items or fields lies.
+    fn field(self, name: &str) -> (How, At<'s>) {
+        let inside = |place: Option<&'s Place>| At { shapes: self.shapes, place };
+        let Some(Place::Object { of, .. }) = self.place else { return (How::Plain, inside(None)) };
+        let Some(field) = self.shapes.type_of(*of).field(name) else {
+            return (How::Plain, inside(None));
+        };
+        let how = match field.treatment {
+            Some(Treatment::SetMerged) => How::Set,
+            Some(Treatment::Replaced) => How::Replaced,
+            other => other.and_then(Treatment::merge_key).map_or(How::Plain, How::ByKey),
+        };
+        match &field.place {
+            Place::List { items, .. } => (how, inside(Some(items))),
+            place => (how, inside(Some(place))),
+        }
+    }
+}
+
+/// Merges `patch` into `document`, an object of the kind with these shapes.
+pub(super) fn merge(
+    document: &mut Value,
+    patch: &Value,
+    shapes: &Shapes,
+) -> Result<(), MergeError> {
     let Value::Object(patch) = patch else { return Ok(()) };
     if !document.is_object() {
         *document = Value::Object(Map::new());
     }
     let Value::Object(fields) = document else { return Ok(()) };
-    merge_map(fields, patch, of)
+    let root = shapes.root();
+    merge_map(fields, patch, At { shapes, place: Some(&root) })
 }
 
 fn merge_map(
     fields: &mut Map<String, Value>,
     patch: &Map<String, Value>,
-    of: &str,
+    of: At<'_>,
 ) -> Result<(), MergeError> {
     match patch.get(PATCH).map(|it| it.as_str().unwrap_or_default()) {
         None => {}
@@ -89,21 +134,19 @@ fn merge_field(
     fields: &mut Map<String, Value>,
     name: &str,
     value: &Value,
-    of: &str,
+    of: At<'_>,
 ) -> Result<(), MergeError> {
-    let (treatment, inside) = keys::field(of, name);
+    let (how, inside) = of.field(name);
     match (fields.get_mut(name), value) {
         (_, Value::Null) => drop(fields.remove(name)),
-        (Some(Value::Object(old)), Value::Object(new)) => match treatment {
-            Treatment::Replaced => *old = new.clone(),
-            _ => merge_map(old, new, inside)?,
+        (Some(Value::Object(old)), Value::Object(new)) => match how {
+            How::Replaced => *old = new.clone(),
+            How::Plain | How::ByKey(_) | How::Set => merge_map(old, new, inside)?,
         },
-        (Some(Value::Array(old)), Value::Array(new)) => match treatment {
-            Treatment::ByKey(key) | Treatment::ByKeyRetaining(key) => {
-                merge_list(old, new, key, inside)?;
-            }
-            Treatment::Set => merge_set(old, new)?,
-            Treatment::Plain | Treatment::Retaining | Treatment::Replaced => *old = new.clone(),
+        (Some(Value::Array(old)), Value::Array(new)) => match how {
+            How::ByKey(key) => merge_list(old, new, key, inside)?,
+            How::Set => merge_set(old, new)?,
+            How::Plain | How::Replaced => *old = new.clone(),
         },
         // There is nothing to merge with.
         (_, value) => match plain(value) {
@@ -138,7 +181,7 @@ fn merge_list(
     old: &mut Vec<Value>,
     patch: &[Value],
     key: &'static str,
-    inside: &str,
+    inside: At<'_>,
 ) -> Result<(), MergeError> {
     let order = old.clone();
     let mut new: Vec<&Map<String, Value>> = Vec::with_capacity(patch.len());
@@ -195,11 +238,11 @@ fn reorder(
     patch: &Map<String, Value>,
     list: &str,
     order: &[Value],
-    of: &str,
+    of: At<'_>,
 ) -> Result<(), MergeError> {
-    let key = match keys::field(of, list).0 {
-        Treatment::ByKey(key) | Treatment::ByKeyRetaining(key) => Some(key),
-        Treatment::Set | Treatment::Plain | Treatment::Retaining | Treatment::Replaced => None,
+    let key = match of.field(list).0 {
+        How::ByKey(key) => Some(key),
+        How::Set | How::Plain | How::Replaced => None,
     };
     let by = |it: &Value| match key {
         Some(key) => it.get(key).cloned(),
@@ -289,11 +332,15 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    fn shapes(kind: &str) -> Shapes {
+        Shapes::of(api::kinds().iter().find(|it| it.kind == kind).unwrap())
+    }
+
     fn check(kind: &str, mut document: Value, patch: Value, expected: Value) {
-        let root = keys::root(kind);
-        merge(&mut document, &patch, root).unwrap();
+        let shapes = shapes(kind);
+        merge(&mut document, &patch, &shapes).unwrap();
         assert_eq!(document, expected);
-        merge(&mut document, &patch, root).unwrap();
+        merge(&mut document, &patch, &shapes).unwrap();
         assert_eq!(document, expected, "again");
     }
 
@@ -427,7 +474,7 @@ mod tests {
         ] {
             let mut document =
                 pod(json!({"containers": [{"name": "a"}], "volumes": [{"name": "v"}]}));
-            let found = merge(&mut document, &patch, "Pod").unwrap_err().to_string();
+            let found = merge(&mut document, &patch, &shapes("Pod")).unwrap_err().to_string();
             assert_eq!(found, error);
         }
     }
@@ -462,9 +509,9 @@ mod tests {
                 let order: Vec<Value> = new.iter().map(|it| json!({"name": it})).collect();
                 patch["spec"]["$setElementOrder/containers"] = order.into();
             }
-            merge(&mut document, &patch, "Pod").unwrap();
+            merge(&mut document, &patch, &shapes("Pod")).unwrap();
             let once = document.clone();
-            merge(&mut document, &patch, "Pod").unwrap();
+            merge(&mut document, &patch, &shapes("Pod")).unwrap();
             prop_assert_eq!(document, once);
         }
     }

@@ -58,7 +58,7 @@ fn patched(
     let row = existing(view, kind, &ask.key())?;
     let json = show::versioned(kind, version, row.json());
     let mut document: Value = serde_json::from_slice(&json).map_err(Failure::internal)?;
-    patch.apply(kind, &mut document)?;
+    patch.apply(&ask.server.shapes.of(kind), &mut document)?;
     let json = Bytes::from(document.to_string());
     let (object, odd) = body::decode(kind, version, json, Strictness::Warn)
         .map_err(|failure| refused(body, &failure.message))?;

@@ -6,9 +6,10 @@ use crate::{
     admit::{Part, existing},
     answer::Answer,
     ask::Ask,
-    body,
-    merge::Patch,
-    show,
+    body, fields,
+    merge::{self, Patch},
+    ownership::{Ownership, author, check_manager},
+    rest, show,
     view::View,
 };
 use api::{AnyKind, AnyObject, Errors, Failure};
@@ -31,15 +32,29 @@ pub(crate) async fn update(ask: &Ask, bytes: Bytes) -> Result<Answer, Failure> {
             "Scale in version \"v1\" cannot be handled as a Scale: {error}"
         ))
     })?;
-    write(ask, "UpdateOptions", |_, _| Ok(scale.clone())).await
+    check_manager(&ask.query, "UpdateOptions", false)?;
+    write(ask, "UpdateOptions", false, |_, _| Ok(scale.clone())).await
 }
 
 pub(crate) async fn patch(ask: &Ask, bytes: Bytes) -> Result<Answer, Failure> {
-    let patch = Patch::read(&ask.headers, &bytes)?;
     let kind = &ask.target.kind;
-    write(ask, "PatchOptions", |_, row| {
+    if merge::is_apply(&ask.headers) {
+        check_manager(&ask.query, "PatchOptions", true)?;
+        let config: Value =
+            serde_json::from_str(&rest::apply::read(&bytes)?).map_err(Failure::internal)?;
+        expect_scale(&config)?;
+        return write(ask, "PatchOptions", true, |_, row| {
+            let mut scale = scale(kind, row)?;
+            json_patch::merge(&mut scale, &config);
+            Ok(scale)
+        })
+        .await;
+    }
+    let patch = Patch::read(&ask.headers, &bytes)?;
+    check_manager(&ask.query, "PatchOptions", false)?;
+    write(ask, "PatchOptions", false, |_, row| {
         let mut scale = scale(kind, row)?;
-        patch.apply(kind, &mut scale)?;
+        patch.apply(&ask.server.shapes.of(kind), &mut scale)?;
         Ok(scale)
     })
     .await
@@ -48,6 +63,7 @@ pub(crate) async fn patch(ask: &Ask, bytes: Bytes) -> Result<Answer, Failure> {
 async fn write(
     ask: &Ask,
     options: &str,
+    apply: bool,
     make: impl Fn(&View, &Arc<Row>) -> Result<Value, Failure>,
 ) -> Result<Answer, Failure> {
     let dry_run = body::dry_run(&ask.query, options)?;
@@ -58,11 +74,37 @@ async fn write(
             let row = existing(view, kind, &key)?;
             let scale = make(view, row)?;
             let object = scaled(ask, row, &scale)?;
-            Ok(vec![ask.server.draft_update(view, kind, &ask.user, &key, Part::Own, object)?])
+            let ownership = Ownership::Settled(owners(ask, row, &scale, apply)?);
+            let (server, user) = (&ask.server, &ask.user);
+            let draft =
+                server.draft_update_as(view, kind, user, &key, Part::Own, object, ownership)?;
+            Ok(vec![draft])
         })
         .await?;
     let row = settled.outcomes.into_iter().next().and_then(|it| it.row);
     answer(ask, &row.ok_or_else(|| Failure::internal("nothing was written"))?)
+}
+
+/// Who owns the number once it is what the scale says.
+fn owners(ask: &Ask, row: &Row, scale: &Value, apply: bool) -> Result<Option<String>, Failure> {
+    let object = row.object().map_err(Failure::internal)?;
+    let before = ask.target.kind.rules.scale(&*object).map(|it| i64::from(it.replicas));
+    let changed = before != Some(scale["spec"]["replicas"].as_i64().unwrap_or(0));
+    let author = author(ask, "scale");
+    match (apply, changed) {
+        (true, _) => fields::scale::applied(row.managed(), changed, &author, ask.query.is("force")),
+        (false, true) => Ok(fields::scale::updated(row.managed(), &author)),
+        (false, false) => Ok(row.managed().map(str::to_owned)),
+    }
+}
+
+fn expect_scale(config: &Value) -> Result<(), Failure> {
+    let text = |name: &str| config[name].as_str().unwrap_or_default();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    if (version, kind) == ("autoscaling/v1", "Scale") {
+        return Ok(());
+    }
+    Err(Failure::bad_request(format!("invalid object type: {version}, Kind={kind}")))
 }
 
 /// The object with the replicas that the scale asks for.

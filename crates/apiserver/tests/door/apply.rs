@@ -314,3 +314,53 @@ async fn kubectl_turns_from_its_own_way_of_applying_without_a_conflict() {
     let refused = apply(&door, &path, "kubectl", &config).await.is(409);
     assert!(refused.message().ends_with(".data.b"), "{}", refused.text);
 }
+
+#[tokio::test]
+async fn who_scales_owns_the_number() {
+    let door = Door::open().await;
+    let path = format!("{SETS}/web");
+    apply(&door, &path, "a", &set(Some(3), "a:1")).await.is(201);
+    let scale = json!({"spec": {"replicas": 5}});
+    door.patch(&format!("{path}/scale?fieldManager=hpa"), MERGE, scale).await.is(200);
+    let object = door.get(&path).await.body;
+    assert_eq!(names(&object), ["a Apply apps/v1", "hpa Update apps/v1 scale"]);
+    assert_eq!(owners(&object)[1].1, json!({"f:spec": {"f:replicas": {}}}));
+    let refused = apply(&door, &path, "a", &set(Some(3), "a:1")).await.is(409);
+    assert_eq!(
+        refused.message(),
+        "Apply failed with 1 conflict: conflict with \"hpa\" with subresource \"scale\" using apps/v1: .spec.replicas"
+    );
+    // Who leaves the number to others applies in peace.
+    let left = apply(&door, &path, "a", &set(None, "a:1")).await.is(200);
+    assert_eq!(left.body["spec"]["replicas"], 5);
+    let config = json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"},
+        "spec": {"replicas": 2},
+    });
+    apply(&door, &format!("{path}/scale"), "b", &config).await.is(409);
+    let forced = format!("{path}/scale?fieldManager=b&force=true");
+    let forced = door.patch(&forced, APPLY, config).await.is(200);
+    assert_eq!(forced.body["spec"]["replicas"], 2);
+    assert_eq!(names(&door.get(&path).await.body), ["a Apply apps/v1", "b Apply apps/v1 scale"]);
+}
+
+#[tokio::test]
+async fn loops_own_what_they_write_as_upstreams_processes_do() {
+    let door = Door::open().await;
+    let client = door.server.client("system:serviceaccount:kube-system:statefulset-controller");
+    door.post(&format!("{SETS}?fieldManager=me"), set(Some(1), "a:1")).await.is(201);
+    let key = world::ObjectKey::new("default", "web");
+    let row = client.world().get::<api::apps::v1::StatefulSet>(&key).unwrap();
+    assert!(row.metadata.managed_fields.is_none(), "typed objects go without");
+    let mut told = row.to_owned();
+    told.status.get_or_insert_default().ready_replicas = Some(1);
+    client.write(vec![world::Change::status(told)]).await.unwrap();
+    let object = door.get(&format!("{SETS}/web")).await.body;
+    assert_eq!(
+        names(&object),
+        ["kube-controller-manager Update apps/v1 status", "me Update apps/v1"]
+    );
+    let mut watch = door.watch(&format!("{SETS}?watch=1&resourceVersion=0")).await;
+    let seen = watch.next().await.unwrap();
+    assert_eq!(seen["object"]["metadata"]["managedFields"], object["metadata"]["managedFields"]);
+}

@@ -35,7 +35,7 @@ async fn apply(door: &Door, path: &str, manager: &str, config: &Value) -> Reply 
     door.patch(&format!("{path}?fieldManager={manager}"), APPLY, config.clone()).await
 }
 
-/// `(manager, operation, subresource)` → fields.
+/// `manager operation version subresource` → fields, by name: in one second the order is theirs, too.
 fn owners(object: &Value) -> Vec<(String, Value)> {
     let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
     let name = |it: &Value| {
@@ -52,7 +52,9 @@ fn owners(object: &Value) -> Vec<(String, Value)> {
         .trim()
         .to_owned()
     };
-    entries.iter().map(|it| (name(it), it["fieldsV1"].clone())).collect()
+    let mut owners: Vec<_> = entries.iter().map(|it| (name(it), it["fieldsV1"].clone())).collect();
+    owners.sort_by(|a, b| a.0.cmp(&b.0));
+    owners
 }
 
 fn names(object: &Value) -> Vec<String> {
@@ -353,7 +355,7 @@ async fn loops_own_what_they_write_as_upstreams_processes_do() {
     let row = client.world().get::<api::apps::v1::StatefulSet>(&key).unwrap();
     assert!(row.metadata.managed_fields.is_none(), "typed objects go without");
     let mut told = row.to_owned();
-    told.status.get_or_insert_default().ready_replicas = Some(1);
+    told.status.get_or_insert_default().observed_generation = Some(1);
     client.write(vec![world::Change::status(told)]).await.unwrap();
     let object = door.get(&format!("{SETS}/web")).await.body;
     assert_eq!(

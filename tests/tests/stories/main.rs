@@ -16,3 +16,4 @@ mod refusal;
 mod registry;
 mod restart;
 mod side_by_side;
+mod workloads;

@@ -62,7 +62,10 @@ fn a_deployment_rolls_to_a_new_template_and_back() {
     cluster.apply(DEPLOYMENT);
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"]);
     let text = |cluster: &Cluster| {
-        cluster.kubectl(&["exec", "deployment/web", "--", "printenv", "TEXT"]).trim().to_owned()
+        cluster
+            .kubectl(&["exec", "deployment/web", "--", "sh", "-c", "echo $TEXT"])
+            .trim()
+            .to_owned()
     };
     assert_eq!(text(&cluster), "one");
     cluster.kubectl(&["set", "env", "deployment/web", "TEXT=two"]);
@@ -92,13 +95,10 @@ fn a_deployment_rolls_to_a_new_template_and_back() {
         has(it, "Complete").then(|| it.clone())
     });
     assert_eq!(counted["status"]["completedIndexes"], "0-2");
-    let broken = cluster.wait_for("the Job failed", &["job", "broken"], |it| {
-        has(it, "Failed").then(|| it.clone())
-    });
+    let broken = cluster
+        .wait_for("the Job failed", &["job", "broken"], |it| has(it, "Failed").then(|| it.clone()));
     assert_eq!(broken["status"]["failed"], 1);
 
     cluster.kubectl(&["delete", "deployment/web", "daemonset/agent", "job/counted", "job/broken"]);
-    cluster.wait_for("their pods are gone", &["pods"], |it| {
-        it["items"].as_array().is_some_and(Vec::is_empty).then_some(())
-    });
+    cluster.wait_gone(&["pods"]);
 }

@@ -45,6 +45,7 @@ pub fn kinds() -> &'static [KindRef] {
             AnyKind::of::<core::v1::PersistentVolume>().into(),
             AnyKind::of::<core::v1::PersistentVolumeClaim>().into(),
             AnyKind::of::<core::v1::Pod>().into(),
+            AnyKind::of::<core::v1::ReplicationController>().into(),
             AnyKind::of::<core::v1::ResourceQuota>().into(),
             AnyKind::of::<core::v1::Secret>().into(),
             AnyKind::of::<core::v1::Service>().into(),
@@ -62,8 +63,10 @@ pub fn kinds() -> &'static [KindRef] {
             AnyKind::of::<scheduling::v1::PriorityClass>().into(),
             AnyKind::of::<storage::v1::CSIDriver>().into(),
             AnyKind::of::<storage::v1::CSINode>().into(),
+            AnyKind::of::<storage::v1::CSIStorageCapacity>().into(),
             AnyKind::of::<storage::v1::StorageClass>().also("v1beta1").into(),
             AnyKind::of::<storage::v1::VolumeAttachment>().into(),
+            AnyKind::of::<storage::v1::VolumeAttributesClass>().into(),
         ]
     });
     &KINDS

@@ -15,6 +15,7 @@ pub mod node_lifecycle;
 mod ownership;
 mod pod_template;
 pub mod replica_set;
+pub mod replication_controller;
 pub mod resource_quota;
 pub mod service_account;
 mod service_pods;
@@ -45,6 +46,7 @@ pub fn controllers() -> Vec<Arc<dyn Controller>> {
         Arc::new(namespace::NamespaceController),
         Arc::new(node_lifecycle::NodeLifecycle),
         Arc::new(replica_set::ReplicaSetController),
+        Arc::new(replication_controller::ReplicationControllers),
         Arc::new(resource_quota::ResourceQuotaController),
         Arc::new(service_account::ServiceAccountController),
         Arc::new(stateful_set::StatefulSetController),

@@ -6,7 +6,7 @@ mod victims;
 
 use crate::{namespace::is_terminating, ownership, pod_template};
 use api::{
-    Failure, Object,
+    Failure, Kind, Object,
     apps::{
         replica_set::replicas,
         v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
@@ -52,7 +52,7 @@ impl Controller for ReplicaSetController {
         }
         let pods: Vec<Pod> = world.owned::<Pod>(set.uid()).map(|it| it.to_owned()).collect();
         if !set.is_deleting() {
-            manage(world, &set, &pods, now, &mut plan);
+            manage(world, &*set, &set, &pods, now, &mut plan);
         }
         let mut status = status(&set, &pods, now);
         if !plan.steps.is_empty() {
@@ -74,36 +74,50 @@ impl Controller for ReplicaSetController {
     ) -> Plan {
         let mut plan = Plan::default();
         let Some(set) = world.get::<ReplicaSet>(key) else { return plan };
-        let (reason, doing) = match changes.first().map(|it| it.verb) {
-            Some(Verb::Create) => ("FailedCreate", "creating"),
-            Some(Verb::Delete { .. }) => ("FailedDelete", "deleting"),
-            _ => return plan,
-        };
-        plan.event(Event::warning(&*set, reason, format!("Error {doing}: {failure}")));
-        let condition = ReplicaSetCondition {
-            type_: "ReplicaFailure".to_owned(),
-            status: "True".to_owned(),
-            reason: Some(reason.to_owned()),
-            message: Some(failure.to_string()),
-            last_transition_time: Some(meta::time(now)),
-        };
-        let known = set.status.as_ref().and_then(|it| it.conditions.as_ref());
-        let is_told = known.into_iter().flatten().any(|it| {
-            it.type_ == condition.type_
-                && it.reason == condition.reason
-                && it.message == condition.message
-        });
-        if !is_told {
-            let status = set.status.clone().unwrap_or_default();
-            let status = ReplicaSetStatus {
-                observed_generation: set.metadata.generation,
-                conditions: Some(vec![condition]),
-                ..status
-            };
+        if let Some(status) = write_condition(&*set, &set, changes, failure, now, &mut plan) {
             write_status(&set, status, &mut plan);
         }
         plan
     }
+}
+
+/// Tells of a refused commit; the status that says so, unless it says so already. `by` is what users
+/// see: `set` itself, or what it stands for.
+pub(crate) fn write_condition<O: Kind>(
+    by: &O,
+    set: &ReplicaSet,
+    changes: &[Change],
+    failure: &Failure,
+    now: Timestamp,
+    plan: &mut Plan,
+) -> Option<ReplicaSetStatus> {
+    let (reason, doing) = match changes.first().map(|it| it.verb) {
+        Some(Verb::Create) => ("FailedCreate", "creating"),
+        Some(Verb::Delete { .. }) => ("FailedDelete", "deleting"),
+        _ => return None,
+    };
+    plan.event(Event::warning(by, reason, format!("Error {doing}: {failure}")));
+    let condition = ReplicaSetCondition {
+        type_: "ReplicaFailure".to_owned(),
+        status: "True".to_owned(),
+        reason: Some(reason.to_owned()),
+        message: Some(failure.to_string()),
+        last_transition_time: Some(meta::time(now)),
+    };
+    let known = set.status.as_ref().and_then(|it| it.conditions.as_ref());
+    let is_told = known.into_iter().flatten().any(|it| {
+        it.type_ == condition.type_
+            && it.reason == condition.reason
+            && it.message == condition.message
+    });
+    if is_told {
+        return None;
+    }
+    Some(ReplicaSetStatus {
+        observed_generation: set.metadata.generation,
+        conditions: Some(vec![condition]),
+        ..set.status.clone().unwrap_or_default()
+    })
 }
 
 /// A pod that nobody controls wakes the sets that would have it.
@@ -123,16 +137,24 @@ fn is_active(pod: &Pod) -> bool {
     !is_terminal(pod) && !pod.is_deleting()
 }
 
-fn manage(world: &World, set: &ReplicaSet, pods: &[Pod], now: Timestamp, plan: &mut Plan) {
+/// Makes and removes pods of `by`, which is `set` itself or what it stands for.
+pub(crate) fn manage<O: Kind>(
+    world: &World,
+    by: &O,
+    set: &ReplicaSet,
+    pods: &[Pod],
+    now: Timestamp,
+    plan: &mut Plan,
+) {
     let active: Vec<&Pod> = pods.iter().filter(|it| is_active(it)).collect();
     let wanted = usize::try_from(replicas(set)).unwrap_or(0);
     if active.len() < wanted && !is_terminating(world, set.namespace()) {
         let empty = PodTemplateSpec::default();
         let template = set.spec.as_ref().and_then(|it| it.template.as_ref()).unwrap_or(&empty);
         for nth in 0..(wanted - active.len()).min(BURST) {
-            let pod = pod_template::pod(world, set, template, nth);
+            let pod = pod_template::pod(world, by, template, nth);
             let message = format!("Created pod: {}", pod.name());
-            plan.event(Event::normal(set, "SuccessfulCreate", message));
+            plan.event(Event::normal(by, "SuccessfulCreate", message));
             plan.write([Change::create(pod)]);
         }
     }
@@ -140,7 +162,7 @@ fn manage(world: &World, set: &ReplicaSet, pods: &[Pod], now: Timestamp, plan: &
         let surplus = (active.len() - wanted).min(BURST);
         for pod in victims::choose(world, set, active, surplus, now) {
             let message = format!("Deleted pod: {}", pod.name());
-            plan.event(Event::normal(set, "SuccessfulDelete", message));
+            plan.event(Event::normal(by, "SuccessfulDelete", message));
             plan.write([Change::delete(pod)]);
         }
     }
@@ -150,7 +172,7 @@ fn min_ready_seconds(set: &ReplicaSet) -> i32 {
     set.spec.as_ref().and_then(|it| it.min_ready_seconds).unwrap_or(0)
 }
 
-fn status(set: &ReplicaSet, pods: &[Pod], now: Timestamp) -> ReplicaSetStatus {
+pub(crate) fn status(set: &ReplicaSet, pods: &[Pod], now: Timestamp) -> ReplicaSetStatus {
     let template = set.spec.as_ref().and_then(|it| it.template.as_ref()?.metadata.as_ref());
     let labels = template.and_then(|it| it.labels.clone()).unwrap_or_default();
     let labels = Selector::of_map(&labels);
@@ -180,7 +202,7 @@ fn write_status(set: &ReplicaSet, status: ReplicaSetStatus, plan: &mut Plan) {
 }
 
 /// When the next ready pod will have been ready for long enough.
-fn next_available(set: &ReplicaSet, pods: &[Pod], now: Timestamp) -> Option<Duration> {
+pub(crate) fn next_available(set: &ReplicaSet, pods: &[Pod], now: Timestamp) -> Option<Duration> {
     let seconds = min_ready_seconds(set);
     let wait = Duration::from_secs(seconds.unsigned_abs().into());
     let waiting = pods.iter().filter(|it| is_ready(it) && !is_available(it, seconds, now));

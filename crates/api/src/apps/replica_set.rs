@@ -148,7 +148,7 @@ fn pods(set: &ReplicaSet) -> Option<&PodSpec> {
     set.spec.as_ref()?.template.as_ref()?.spec.as_ref()
 }
 
-pub(super) const fn number<T: Object>(
+pub(crate) const fn number<T: Object>(
     title: &'static str,
     description: &'static str,
     cell: fn(&T, &crate::kind::Printing) -> Cell,
@@ -156,7 +156,7 @@ pub(super) const fn number<T: Object>(
     Column { title, format: Format::Integer, wide: false, description, cell }
 }
 
-pub(super) fn count(number: i32) -> Cell {
+pub(crate) fn count(number: i32) -> Cell {
     Cell::Number(i64::from(number))
 }
 

@@ -12,6 +12,7 @@ use crate::{
         names,
     },
 };
+use std::collections::BTreeMap;
 
 /// The annotations that make a class the default, the current one first.
 pub const DEFAULT_ANNOTATIONS: [&str; 2] = [
@@ -57,11 +58,8 @@ impl Kind for StorageClass {
     }
 
     fn validate(&self, errors: &mut Errors) {
-        match self.provisioner.as_str() {
-            "" => errors.required("provisioner", ""),
-            name => names::qualified_name("provisioner", &name.to_lowercase(), errors),
-        }
-        validate_parameters(self, errors);
+        validate_provisioner("provisioner", &self.provisioner, errors);
+        validate_parameters(self.parameters.as_ref(), true, errors);
         let policies = ["Delete", "Retain"];
         if let Some(it) = self.reclaim_policy.as_deref().filter(|it| !policies.contains(it)) {
             errors.not_supported("reclaimPolicy", it, &policies);
@@ -99,8 +97,24 @@ impl Kind for StorageClass {
 const PARAMETERS_MOST: usize = 512;
 const PARAMETER_BYTES_MOST: usize = 256 * 1024;
 
-fn validate_parameters(class: &StorageClass, errors: &mut Errors) {
-    let Some(parameters) = &class.parameters else { return };
+pub(super) fn validate_provisioner(path: &str, name: &str, errors: &mut Errors) {
+    match name {
+        "" => errors.required(path, ""),
+        name => names::qualified_name(path, &name.to_lowercase(), errors),
+    }
+}
+
+pub(super) fn validate_parameters(
+    parameters: Option<&BTreeMap<String, String>>,
+    may_be_empty: bool,
+    errors: &mut Errors,
+) {
+    let Some(parameters) = parameters.filter(|it| !it.is_empty()) else {
+        if !may_be_empty {
+            errors.required("parameters", "must contain at least one key/value pair");
+        }
+        return;
+    };
     if parameters.len() > PARAMETERS_MOST {
         errors.too_long("parameters", PARAMETERS_MOST);
         return;

@@ -13,6 +13,8 @@ pub struct Config {
     /// `DATA/log/pods`
     pub log_dir: PathBuf,
     pub data_dir: PathBuf,
+    /// Pods that this node runs by itself, a file each; it may be missing.
+    pub manifests: PathBuf,
     pub pod_cidr: String,
     pub cluster_dns: String,
     pub cluster_domain: String,

@@ -12,6 +12,7 @@ use crate::{
     runtime::{Runtime, RuntimeError},
     server::{self, Server, ServerError},
     spec::{Facts, dns},
+    static_pods::{StaticPods, mirrored},
     volumes::Volumes,
 };
 use ::volumes::VolumePlugin;
@@ -32,6 +33,9 @@ use std::{
 use stdx::{Backoff, Clock, ShutdownSignal};
 use tokio::task::JoinHandle;
 use world::{ObjectKey, Touched, World};
+
+/// How often the directory of static pods is looked at. Upstream: `fileCheckFrequency` is 20 s, beside inotify.
+const MANIFESTS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum KubeletError {
@@ -56,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) volumes: Volumes,
     pub(crate) admitted: Admitted,
+    pub(crate) static_pods: StaticPods,
     /// Turns at fetching images.
     pub(crate) pulls: tokio::sync::Semaphore,
     pub(crate) clock: Arc<dyn Clock>,
@@ -105,6 +110,7 @@ pub async fn start(
         runtime,
         volumes: Volumes::new(plugins, ledger),
         admitted: Admitted::default(),
+        static_pods: StaticPods::new(config.manifests.clone(), &config.node_name),
         pulls: tokio::sync::Semaphore::new(PULLS_AT_ONCE),
         clock: config.clock.clone(),
     });
@@ -134,6 +140,7 @@ impl Kubelet {
         let _workers = Workers(self);
         let mut ticks = self.shared.client.follow();
         let world = self.shared.client.world();
+        self.shared.static_pods.read(self.shared.clock.now());
         self.look_at_all(&world);
         self.look_for_traces();
         let follow = async {
@@ -151,8 +158,32 @@ impl Kubelet {
             () = shutdown.wait() => {}
             () = follow => tracing::warn!("the feed of the world has ended"),
             () = self.listen() => {}
+            () = self.read_manifests() => {}
             () = node::keep(&self.config, &self.shared) => {}
             () = serve => {}
+        }
+    }
+
+    /// Follows the files of static pods, for ever.
+    async fn read_manifests(&self) {
+        loop {
+            for change in self.shared.static_pods.orphans(&self.shared.client.world()) {
+                let name = change.key.clone();
+                if let Err(error) = self.shared.client.write(vec![change]).await {
+                    tracing::warn!(pod = %name, %error, "delete the mirror of a static pod");
+                }
+            }
+            stdx::sleep(MANIFESTS).await;
+            if self.shared.static_pods.read(self.shared.clock.now()) {
+                self.look_at_static();
+                self.wake_where(|_| true);
+            }
+        }
+    }
+
+    fn look_at_static(&self) {
+        for (uid, key) in self.shared.static_pods.keys() {
+            self.ensure(&uid, &key);
         }
     }
 
@@ -178,6 +209,10 @@ impl Kubelet {
             for row in rows {
                 let known = self.wake(&row.meta.uid);
                 let pod = if known { None } else { row.typed::<Pod>() };
+                if let Some(uid) = pod.as_ref().and_then(|it| mirrored(it)) {
+                    self.wake(uid);
+                    continue;
+                }
                 if let Some(pod) = pod.filter(|_| it.new.is_some())
                     && node_name(&pod) == self.config.node_name
                 {
@@ -200,8 +235,9 @@ impl Kubelet {
 
     /// Every pod of the node gets a worker and a look.
     fn look_at_all(&self, world: &World) {
+        self.look_at_static();
         for pod in world.indexed::<Pod>("node", &self.config.node_name) {
-            if !self.wake(pod.uid()) {
+            if mirrored(&pod).is_none() && !self.wake(pod.uid()) {
                 self.ensure(pod.uid(), &ObjectKey::of(&*pod));
             }
         }

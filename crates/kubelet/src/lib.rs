@@ -16,6 +16,7 @@ mod probe;
 pub mod runtime;
 mod server;
 pub mod spec;
+mod static_pods;
 pub mod status;
 mod volumes;
 

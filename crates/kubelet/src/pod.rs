@@ -12,6 +12,7 @@ use crate::{
     kubelet::Shared,
     plan::{self, Action, Course, Look, Memory, Next, Slot, Verdict, VolumeState},
     runtime::{Observed, State},
+    static_pods::{self, mirrored},
     volumes::Standing,
 };
 pub(crate) use admission::Admitted;
@@ -30,7 +31,7 @@ use std::{
 };
 use stdx::{Backoff, BoxFuture, Timestamp};
 use tokio::sync::Notify;
-use world::{Event, ObjectKey, Typed};
+use world::{Change, Event, ObjectKey, Typed};
 
 /// How often a worker looks without being woken: a safety net for lost events.
 const NET: Duration = Duration::from_secs(30);
@@ -175,7 +176,7 @@ impl Worker {
     fn decide(&mut self) -> (Next, Option<Typed<Pod>>) {
         let world = self.shared.client.world();
         let now = self.shared.clock.now();
-        let alive = world.get::<Pod>(&self.key).filter(|it| it.uid() == self.uid);
+        let alive = self.object(&world);
         if let Some(pod) = &alive {
             self.pod = Some(pod.clone());
         }
@@ -225,6 +226,42 @@ impl Worker {
         }
         tracing::trace!(pod = %self.key, uid = self.uid, "{next}");
         (next, alive)
+    }
+
+    /// The object: of the API, or of a file with the status that its mirror shows.
+    fn object(&self, world: &world::World) -> Option<Typed<Pod>> {
+        let there = world.get::<Pod>(&self.key);
+        let Some(mut pod) = self.shared.static_pods.get(&self.uid) else {
+            return there.filter(|it| it.uid() == self.uid);
+        };
+        let mirror = there.filter(|it| mirrored(it) == Some(&self.uid));
+        pod.status = mirror.and_then(|it| it.status.clone());
+        Some(Typed::from(pod))
+    }
+
+    /// Keeps the mirror of a static pod; whether it is as it should be.
+    fn keep_mirror(&mut self, pod: &Pod) -> bool {
+        if self.shared.static_pods.get(&self.uid).is_none() {
+            return true;
+        }
+        let Some(change) = static_pods::mirror(pod, &self.shared.client.world()) else {
+            return true;
+        };
+        if self.reporter.not_before() <= self.shared.clock.now() {
+            self.write(change);
+        }
+        false
+    }
+
+    /// One write to the object is under way at a time.
+    fn write(&mut self, change: Change) {
+        self.reporter.begin();
+        self.busy.insert(Slot::Object);
+        let shared = self.shared.clone();
+        self.flights.push(Box::pin(async move {
+            let written = shared.client.write(vec![change]).await;
+            (Slot::Object, Done::Reported(written.map(drop)))
+        }));
     }
 
     /// Whether the pod may begin here, before anything of it does.
@@ -347,18 +384,23 @@ impl Worker {
         if self.busy.contains(&Slot::Object) {
             return;
         }
+        if !self.keep_mirror(pod) {
+            return;
+        }
         let change = self.reporter.change(&self.shared, pod, &self.observed, &self.memory, next);
-        let Some(change) = change else { return };
+        let Some(mut change) = change else { return };
         if self.reporter.not_before() > self.shared.clock.now() {
             return;
         }
-        self.reporter.begin();
-        self.busy.insert(Slot::Object);
-        let shared = self.shared.clone();
-        self.flights.push(Box::pin(async move {
-            let written = shared.client.write(vec![change]).await;
-            (Slot::Object, Done::Reported(written.map(drop)))
-        }));
+        if self.shared.static_pods.get(&self.uid).is_some() {
+            // It is the mirror that is written.
+            let Some(mirror) = self.shared.client.world().get::<Pod>(&self.key) else { return };
+            let status = change.object::<Pod>().and_then(|it| it.status.clone());
+            let mut mirror = mirror.to_owned();
+            mirror.status = status;
+            change = Change::status(mirror);
+        }
+        self.write(change);
     }
 
     fn act(&mut self, actions: Vec<Action>) {

@@ -93,12 +93,15 @@ pub trait Runtime: Send + Sync {
 }
 
 /// Whether containers can run now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Condition {
     /// `stanchion://0.1.0`
     pub version: String,
     /// Empty: everything answers.
     pub problems: Vec<String>,
+    /// What its handlers can do, the default one without a name.
+    pub handlers: Vec<message::RuntimeHandler>,
+    pub features: Option<message::RuntimeFeatures>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

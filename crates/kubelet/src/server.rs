@@ -167,16 +167,25 @@ impl Context {
     /// A pod of this node.
     fn pod(&self, namespace: &str, name: &str) -> Option<Typed<Pod>> {
         let pod = self.shared.client.world().get::<Pod>(&ObjectKey::new(namespace, name))?;
-        (node_name(&pod) == self.shared.facts.node_name).then_some(pod)
+        (node_name(&pod) == self.shared.facts.node_name).then(|| as_it_runs(pod))
     }
 
     /// Every pod of this node.
     fn pods(&self) -> Vec<Typed<Pod>> {
         let world = self.shared.client.world();
-        let mut pods: Vec<_> = world.indexed::<Pod>("node", &self.shared.facts.node_name).collect();
+        let here = world.indexed::<Pod>("node", &self.shared.facts.node_name);
+        let mut pods: Vec<_> = here.map(as_it_runs).collect();
         pods.sort_by(|a, b| (a.namespace(), a.name()).cmp(&(b.namespace(), b.name())));
         pods
     }
+}
+
+/// A mirror pod is asked for, and the static pod that it mirrors is meant.
+fn as_it_runs(pod: Typed<Pod>) -> Typed<Pod> {
+    let Some(uid) = crate::static_pods::mirrored(&pod).map(str::to_owned) else { return pod };
+    let mut pod = pod.to_owned();
+    pod.metadata.uid = Some(uid);
+    Typed::from(pod)
 }
 
 /// What follows the question mark.

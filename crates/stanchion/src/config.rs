@@ -74,6 +74,9 @@ pub(crate) struct Flags {
     /// Container runtime: embedded
     #[arg(long, default_value = "embedded")]
     pub(crate) runtime_endpoint: String,
+    /// Directory of static pods: this node runs what lies there, a file each, and shows it as mirror pods [default: manifests in the data dir]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pod_manifest_path: Option<PathBuf>,
     /// Apply these manifests once ready, and show progress until they are Ready (repeatable)
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) apply: Vec<PathBuf>,

@@ -339,6 +339,10 @@ impl Node {
             kubelet_dir: settings.kubelet_dir.clone(),
             log_dir: settings.data_dir.join("log/pods"),
             data_dir: settings.data_dir.clone(),
+            manifests: match &flags.pod_manifest_path {
+                Some(path) => path.clone(),
+                None => settings.data_dir.join("manifests"),
+            },
             pod_cidr: settings.pod_cidr.to_string(),
             cluster_dns: settings.cluster_dns.to_string(),
             cluster_domain: flags.cluster_domain.clone(),

@@ -1,10 +1,21 @@
 //! `stanchion down`: every process ends, everything is unmounted, and what belongs to users stays.
 
 use super::Kubelet;
-use crate::{ledger::Record, plan::volumes::EMPTY_DIR, runtime::State};
+use crate::{
+    ledger::Record,
+    lifecycle::{self, Stop},
+    plan::{self, volumes::EMPTY_DIR},
+    runtime::{Container, Observed, RuntimeError, State},
+    static_pods::runtime_uid,
+};
 use ::volumes::mount;
+use api::core::v1::Pod;
 use futures_util::future::join_all;
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use world::Typed;
 
 /// Without a word from the pod, as upstream.
 const GRACE_SECONDS: i64 = 30;
@@ -22,12 +33,23 @@ impl Kubelet {
             Err(error) => failures.push(format!("list running pods: {error}")),
         }
         uids.extend(self.shared.volumes.ledger().all().into_iter().map(|it| it.uid));
-        let drained = join_all(uids.iter().map(|it| self.drain(it))).await;
-        failures.extend(drained.into_iter().flatten());
+        let world = self.shared.client.world();
+        // What matters less goes first, and is gone before the next: others may need what matters more to end well.
+        let mut steps: BTreeMap<i32, Vec<(&String, Option<Typed<Pod>>)>> = BTreeMap::new();
+        for uid in &uids {
+            let all = world.indexed::<Pod>("node", &self.config.node_name);
+            let pod = all.into_iter().find(|it| runtime_uid(it) == uid);
+            let priority = pod.as_ref().and_then(|it| it.spec.as_ref()?.priority).unwrap_or(0);
+            steps.entry(priority).or_default().push((uid, pod));
+        }
+        for pods in steps.values() {
+            let drained = pods.iter().map(|(uid, pod)| self.drain(uid, pod.as_deref()));
+            failures.extend(join_all(drained).await.into_iter().flatten());
+        }
         if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 
-    async fn drain(&self, uid: &str) -> Vec<String> {
+    async fn drain(&self, uid: &str, pod: Option<&Pod>) -> Vec<String> {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             vec![format!("{what} of pod {uid}: {error}")]
         };
@@ -36,14 +58,7 @@ impl Kubelet {
             Ok(observed) => observed,
             Err(error) => return failed("look at the containers", &error),
         };
-        let told = observed.sandboxes.iter().find_map(|it| it.grace_seconds);
-        let grace = told.unwrap_or(GRACE_SECONDS);
-        let living = observed
-            .containers
-            .iter()
-            .filter(|it| matches!(it.state, State::Running | State::Unknown));
-        let stopped = join_all(living.map(|it| runtime.stop_container(&it.id, grace))).await;
-        if let Some(error) = stopped.into_iter().find_map(Result::err) {
+        if let Err(error) = self.end(&observed, pod).await {
             return failed("stop a container", &error);
         }
         for sandbox in &observed.sandboxes {
@@ -64,6 +79,49 @@ impl Kubelet {
             }
         }
         failures
+    }
+}
+
+impl Kubelet {
+    /// Ends what runs of one pod as a deletion would: hooks first, then sidecars after what they served.
+    async fn end(&self, observed: &Observed, pod: Option<&Pod>) -> Result<(), RuntimeError> {
+        let shared = &self.shared;
+        let told = observed.sandboxes.iter().find_map(|it| it.grace_seconds);
+        let grace = Duration::from_secs(told.unwrap_or(GRACE_SECONDS).max(0).unsigned_abs());
+        let by = shared.clock.now().plus(grace);
+        let address = match observed.sandbox() {
+            Some(it) if !it.host_network => it.ip.clone(),
+            Some(_) | None => shared.facts.node_address.clone(),
+        };
+        let init = pod.and_then(|it| it.spec.as_ref()?.init_containers.as_deref());
+        // The last sidecar ends first; what is none ends before all of them.
+        let turn = |seen: &Container| {
+            let sidecars = init.unwrap_or_default().iter().rev().filter(|it| plan::is_sidecar(it));
+            sidecars.into_iter().position(|it| it.name == seen.name).map_or(0, |it| it + 1)
+        };
+        let living = observed
+            .containers
+            .iter()
+            .filter(|it| matches!(it.state, State::Running | State::Unknown));
+        let mut turns: BTreeMap<usize, Vec<&Container>> = BTreeMap::new();
+        for seen in living {
+            turns.entry(turn(seen)).or_default().push(seen);
+        }
+        for containers in turns.values() {
+            let stops: Vec<Stop<'_>> = containers
+                .iter()
+                .map(|it| Stop {
+                    container: &it.name,
+                    id: &it.id,
+                    by,
+                    why: plan::Why::Ending,
+                    first: true,
+                })
+                .collect();
+            let stopped = stops.iter().map(|it| lifecycle::stop(shared, pod, it, &address));
+            join_all(stopped).await.into_iter().collect::<Result<(), RuntimeError>>()?;
+        }
+        Ok(())
     }
 }
 

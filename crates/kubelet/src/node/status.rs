@@ -4,12 +4,12 @@ use super::machine;
 use crate::{
     Config,
     kubelet::Shared,
-    runtime::{Condition, RuntimeError},
+    runtime::{Condition, RuntimeError, message},
 };
 use api::{
     core::v1::{
-        DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
-        NodeSystemInfo,
+        DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+        NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
     },
     k8s::apimachinery::pkg::api::resource::Quantity,
     meta,
@@ -91,8 +91,16 @@ pub(super) fn of(
         phase: old.phase.clone(),
         volumes_attached: old.volumes_attached.clone(),
         config: old.config.clone(),
-        features: old.features.clone(),
-        runtime_handlers: old.runtime_handlers.clone(),
+        features: match runtime {
+            Ok(it) => it.features.map(|it| NodeFeatures {
+                supplemental_groups_policy: Some(it.supplemental_groups_policy),
+            }),
+            Err(_) => old.features.clone(),
+        },
+        runtime_handlers: match runtime {
+            Ok(it) => Some(handlers(&it.handlers)).filter(|it| !it.is_empty()),
+            Err(_) => old.runtime_handlers.clone(),
+        },
         ..NodeStatus::default()
     };
     let problems: Vec<String> = match runtime {
@@ -139,6 +147,17 @@ pub(super) fn of(
     ];
     conditions(shared, &old, &mut status, verdicts);
     status
+}
+
+fn handlers(all: &[message::RuntimeHandler]) -> Vec<NodeRuntimeHandler> {
+    let one = |it: &message::RuntimeHandler| NodeRuntimeHandler {
+        name: Some(it.name.clone()),
+        features: it.features.map(|it| NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(it.recursive_read_only_mounts),
+            user_namespaces: Some(it.user_namespaces),
+        }),
+    };
+    all.iter().map(one).collect()
 }
 
 type Verdict = (&'static str, bool, &'static str, String);

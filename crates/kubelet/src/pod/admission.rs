@@ -7,6 +7,7 @@ use crate::{
         admit::{Abilities, admit},
         resize::{self, Refusal},
     },
+    static_pods::runtime_uid,
 };
 use api::{
     Object,
@@ -37,9 +38,9 @@ impl Admitted {
         if let Some(node) = node.filter(|_| !was_taken(pod)) {
             let here = world.indexed::<Pod>("node", node.name());
             let others = here.filter(|it| {
-                it.uid() != pod.uid()
+                runtime_uid(it) != pod.uid()
                     && !is_terminal(it)
-                    && (was_taken(it) || taken.contains(it.uid()))
+                    && (was_taken(it) || taken.contains(runtime_uid(it)))
             });
             let others: Vec<Typed<Pod>> = others.collect();
             let abilities = Abilities { app_armor: shared.facts.app_armor };
@@ -58,7 +59,8 @@ impl Admitted {
     ) -> Result<(), Refusal> {
         let Some(node) = world.cluster::<Node>(&shared.facts.node_name) else { return Ok(()) };
         let here = world.indexed::<Pod>("node", node.name()).filter(|it| !is_terminal(it));
-        let others: Vec<Typed<Pod>> = here.filter(|it| was_taken(it)).collect();
+        let other = |it: &Typed<Pod>| was_taken(it) && runtime_uid(it) != pod.uid();
+        let others: Vec<Typed<Pod>> = here.filter(other).collect();
         let others: Vec<&Pod> = others.iter().map(|it| &**it).collect();
         resize::judge(pod, &node, &others)
     }

@@ -87,8 +87,9 @@ where
             let version = version.map_err(|it| error("Version", it))?.into_inner();
             let request = message::StatusRequest { verbose: false };
             let status = self.runtime.clone().status(request).await;
-            let status = status.map_err(|it| error("Status", it))?.into_inner().status;
-            let conditions = status.unwrap_or_default().conditions;
+            let status = status.map_err(|it| error("Status", it))?.into_inner();
+            let (handlers, features) = (status.runtime_handlers, status.features);
+            let conditions = status.status.unwrap_or_default().conditions;
             let mut problems = Vec::new();
             for (kind, what) in [
                 ("RuntimeReady", "container runtime"),
@@ -104,7 +105,7 @@ where
                 }
             }
             let version = format!("{}://{}", version.runtime_name, version.runtime_version);
-            Ok(Condition { version, problems })
+            Ok(Condition { version, problems, handlers, features })
         })
     }
 

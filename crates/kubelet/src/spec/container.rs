@@ -168,6 +168,7 @@ fn mounts(
                 Some("Bidirectional") => MountPropagation::PropagationBidirectional,
                 Some(_) | None => MountPropagation::PropagationPrivate,
             } as i32,
+            recursive_read_only: is_read_only_to_the_bottom(mount),
             ..Mount::default()
         });
     }
@@ -183,6 +184,12 @@ fn mounts(
         managed(absolute(path), log);
     }
     Ok(mounts)
+}
+
+/// Whether what is mounted below a read-only volume is read-only too. Validation asks for `readOnly` beside it.
+pub fn is_read_only_to_the_bottom(mount: &VolumeMount) -> bool {
+    let wanted = matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"));
+    wanted && mount.read_only == Some(true)
 }
 
 /// Where the container may leave a last word.

@@ -1,6 +1,7 @@
 //! The sandbox of a pod as CRI wants it. Upstream: `kuberuntime_sandbox.go` (generatePodSandboxConfig).
 
 use super::{Facts, dns, host_name, resources, security};
+use crate::plan::admit::dotted;
 use crate::runtime::{
     cri::{GRACE_SECONDS, POD_NAME, POD_NAMESPACE, POD_UID},
     message,
@@ -64,7 +65,7 @@ fn linux(pod: &Pod, spec: &PodSpec, facts: &Facts) -> LinuxPodSandboxConfig {
             seccomp: Some(SecurityProfile::default()),
             ..LinuxSandboxSecurityContext::default()
         }),
-        sysctls: sysctls.map(|it| (it.name.clone(), it.value.clone())).collect(),
+        sysctls: sysctls.map(|it| (dotted(&it.name), it.value.clone())).collect(),
         overhead: None,
         resources: Some(resources::of_pod(pod)),
     }

@@ -90,6 +90,10 @@ pub fn namespaces(pod: &Pod) -> NamespaceOption {
         network: mode(spec.and_then(|it| it.host_network), NamespaceMode::Pod),
         pid: mode(spec.and_then(|it| it.host_pid), pid),
         ipc: mode(spec.and_then(|it| it.host_ipc), NamespaceMode::Pod),
+        // A runtime that cannot do it refuses the sandbox.
+        userns_options: spec.and_then(|it| it.host_users).filter(|it| !it).map(|_| {
+            message::UserNamespace { mode: NamespaceMode::Pod as i32, ..Default::default() }
+        }),
         ..NamespaceOption::default()
     }
 }

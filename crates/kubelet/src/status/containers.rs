@@ -8,6 +8,7 @@ use crate::{
         resize::is_outdated,
     },
     runtime::{Container as Seen, State},
+    spec::container::is_read_only_to_the_bottom,
 };
 use api::{
     core::v1::{
@@ -249,7 +250,10 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
         name: it.name.clone(),
         mount_path: it.mount_path.clone(),
         read_only: it.read_only.filter(|it| *it),
-        recursive_read_only: (it.read_only == Some(true)).then(|| "Disabled".to_owned()),
+        recursive_read_only: (it.read_only == Some(true)).then(|| {
+            let to_the_bottom = is_read_only_to_the_bottom(it);
+            if to_the_bottom { "Enabled" } else { "Disabled" }.to_owned()
+        }),
         ..VolumeMountStatus::default()
     };
     Some(mounts.iter().map(status).collect())

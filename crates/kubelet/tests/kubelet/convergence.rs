@@ -268,3 +268,50 @@ async fn probes_decide_readiness_and_life() {
     let killing = "Killing Container app failed liveness probe, will be restarted";
     assert!(said.contains(&killing.to_owned()), "{said:?}");
 }
+
+#[tokio::test]
+async fn a_static_pod_runs_from_its_file_and_its_mirror_comes_back() {
+    let node = Node::new();
+    let manifests = node.directory.path().join("manifests");
+    std::fs::create_dir_all(&manifests).unwrap();
+    let manifest = "{apiVersion: v1, kind: Pod, metadata: {name: s}, spec: {containers: [{name: app, image: 'app:1', imagePullPolicy: IfNotPresent}]}}";
+    std::fs::write(manifests.join("s.yaml"), manifest).unwrap();
+    let _running = node.start().await;
+    let mirror = node.until_ready("s-n1").await;
+    let hash = mirror.annotation("kubernetes.io/config.mirror").unwrap().to_owned();
+    assert_ne!(hash, mirror.uid(), "the object has a uid of its own");
+    assert_eq!(node.runtime.observed(&hash).containers.len(), 1, "it runs under the file's");
+    node.client.apply(&Change::delete_now(&mirror)).unwrap();
+    let again = node
+        .until_pod("s-n1", "comes back", |it| {
+            let is_new = it.uid() != mirror.uid() && api::core::pod::is_ready(it);
+            is_new.then(|| it.clone())
+        })
+        .await;
+    assert_eq!(again.annotation("kubernetes.io/config.mirror"), Some(&*hash));
+    assert_eq!(node.runtime.observed(&hash).containers[0].attempt, 0, "nothing was restarted");
+    std::fs::remove_file(manifests.join("s.yaml")).unwrap();
+    node.until_gone("s-n1").await;
+    node.until_clean(&hash).await;
+}
+
+#[tokio::test]
+async fn a_pod_that_does_not_fit_is_failed_and_nothing_of_it_is_made() {
+    let node = Node::new();
+    let _running = node.start().await;
+    node.client.put(simple("nodeSelector: {nowhere: 'true'}"));
+    let pod = node
+        .until_pod("p", "is failed", |it| {
+            (api::core::pod::phase(it) == "Failed").then(|| it.clone())
+        })
+        .await;
+    let status = pod.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("NodeAffinity"));
+    assert_eq!(status.container_statuses, None);
+    assert_eq!(node.runtime.log(), [""; 0]);
+    let said = "NodeAffinity Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+    assert_eq!(node.client.said(), [said]);
+    // Of its server's next life it has nothing to fear either.
+    node.delete("p");
+    node.until_gone("p").await;
+}

@@ -277,7 +277,8 @@ fn refused(message: &str) -> RuntimeError {
 
 impl Runtime for FakeRuntime {
     fn condition(&self) -> BoxFuture<'_, Result<Condition>> {
-        Box::pin(async { Ok(Condition { version: "fake://1".to_owned(), problems: Vec::new() }) })
+        let condition = Condition { version: "fake://1".to_owned(), ..Condition::default() };
+        Box::pin(async { Ok(condition) })
     }
 
     fn pods(&self) -> BoxFuture<'_, Result<Vec<RunningPod>>> {
@@ -668,6 +669,7 @@ impl Node {
             kubelet_dir: path.join("kubelet"),
             log_dir: path.join("log/pods"),
             data_dir: path.to_path_buf(),
+            manifests: path.join("manifests"),
             pod_cidr: "10.0.0.0/24".to_owned(),
             cluster_dns: "10.96.0.10".to_owned(),
             cluster_domain: "cluster.local".to_owned(),

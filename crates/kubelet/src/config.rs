@@ -30,4 +30,6 @@ pub struct Config {
     pub entropy: Arc<dyn Entropy>,
     /// `v1.36.0`, as the node's kubeletVersion.
     pub version: String,
+    /// How much of the node may be used up.
+    pub upkeep: crate::Upkeep,
 }

@@ -5,14 +5,17 @@ mod drain;
 
 use crate::{
     Config,
+    figures::Rates,
     ledger::{Ledger, LedgerError},
     lifecycle::PULLS_AT_ONCE,
     node,
+    plan::Verdict,
     pod::{Admitted, Signal, Worker},
     runtime::{Runtime, RuntimeError},
     server::{self, Server, ServerError},
     spec::{Facts, dns},
     static_pods::{StaticPods, mirrored},
+    upkeep::Pressure,
     volumes::Volumes,
 };
 use ::volumes::VolumePlugin;
@@ -27,6 +30,7 @@ use client::{Client, Tick};
 use futures_util::StreamExt;
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -63,13 +67,16 @@ pub(crate) struct Shared {
     pub(crate) static_pods: StaticPods,
     /// Turns at fetching images.
     pub(crate) pulls: tokio::sync::Semaphore,
+    pub(crate) pressure: Pressure,
+    pub(crate) rates: Rates,
+    pub(crate) data_dir: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// One node's hands.
 pub struct Kubelet {
-    config: Config,
-    shared: Arc<Shared>,
+    pub(crate) config: Config,
+    pub(crate) shared: Arc<Shared>,
     server: Option<Server>,
     /// Pod uid → its worker. Bounded by the pods of this node, and those that it still cleans up after.
     workers: Mutex<BTreeMap<String, Entry>>,
@@ -112,6 +119,9 @@ pub async fn start(
         admitted: Admitted::default(),
         static_pods: StaticPods::new(config.manifests.clone(), &config.node_name),
         pulls: tokio::sync::Semaphore::new(PULLS_AT_ONCE),
+        pressure: Pressure::default(),
+        rates: Rates::default(),
+        data_dir: config.data_dir.clone(),
         clock: config.clock.clone(),
     });
     for point in shared.volumes.unexplained(&shared.facts) {
@@ -160,6 +170,7 @@ impl Kubelet {
             () = self.listen() => {}
             () = self.read_manifests() => {}
             () = node::keep(&self.config, &self.shared) => {}
+            () = self.keep_up() => {}
             () = serve => {}
         }
     }
@@ -271,6 +282,14 @@ impl Kubelet {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let living = workers.get(uid).filter(|it| !it.task.is_finished());
         living.inspect(|it| it.signal.wake()).is_some()
+    }
+
+    /// The pod's worker ends it.
+    pub(crate) fn evict(&self, uid: &str, verdict: Verdict) {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = workers.get(uid) {
+            entry.signal.evict(verdict);
+        }
     }
 
     fn wake_where(&self, concerned: impl Fn(&ObjectKey) -> bool) {

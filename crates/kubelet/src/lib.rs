@@ -6,6 +6,7 @@
 mod config;
 pub mod credentials;
 mod events;
+mod figures;
 mod kubelet;
 mod ledger;
 mod lifecycle;
@@ -18,8 +19,10 @@ mod server;
 pub mod spec;
 mod static_pods;
 pub mod status;
+mod upkeep;
 mod volumes;
 
 pub use config::Config;
 pub use kubelet::{Kubelet, KubeletError, start};
 pub use ledger::{Ledger, LedgerError, Record};
+pub use upkeep::{ImageLimits, LogLimits, Upkeep};

@@ -32,12 +32,13 @@ const ATTEMPTS: u32 = 8;
 pub(crate) async fn register(config: &Config, shared: &Shared, port: u16) -> Result<(), Failure> {
     write(shared, || node(config, shared)).await?;
     let condition = shared.runtime.condition().await;
+    let images = shared.runtime.images().await.unwrap_or_default();
     write(shared, || {
         let name = &config.node_name;
         let node = shared.client.world().cluster::<Node>(name);
         let mut node =
             node.ok_or_else(|| Failure::not_found(api::kind_of::<Node>(), name))?.to_owned();
-        let status = status::of(config, shared, &node, port, &condition);
+        let status = status::of(config, shared, &node, port, &condition, images.clone());
         if node.status.as_ref() == Some(&status) {
             return Ok(None);
         }

@@ -6,6 +6,7 @@ mod action;
 pub mod admit;
 pub mod containers;
 mod down;
+pub mod eviction;
 mod fate;
 pub mod memory;
 pub mod pod;

@@ -24,7 +24,7 @@ use report::Reporter;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -46,11 +46,18 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub(crate) struct Signal {
     notify: Notify,
     runtime: AtomicBool,
+    verdict: Mutex<Option<Verdict>>,
 }
 
 impl Signal {
     /// The world changed.
     pub(crate) fn wake(&self) {
+        self.notify.notify_one();
+    }
+
+    /// The pod must go.
+    pub(crate) fn evict(&self, verdict: Verdict) {
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
         self.notify.notify_one();
     }
 
@@ -183,6 +190,7 @@ impl Worker {
         if let Some(pod) = &alive {
             self.judge(&world, pod);
             self.judge_resize(&world, pod);
+            self.heed(pod);
         }
         let ending = alive.as_ref().is_none_or(|it| it.is_deleting());
         if ending && self.ending_since.is_none() {
@@ -297,9 +305,20 @@ impl Worker {
         self.memory.resize_refused = refused;
     }
 
+    /// What was pronounced by the node's upkeep.
+    fn heed(&mut self, pod: &Pod) {
+        let verdict = self.signal.verdict.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(verdict) = verdict
+            && self.memory.verdict.is_none()
+            && !api::core::pod::is_terminal(pod)
+        {
+            self.pronounce(pod, verdict);
+        }
+    }
+
     fn pronounce(&mut self, pod: &Pod, verdict: Verdict) {
         let (reason, text) = (verdict.reason, verdict.event().to_owned());
-        let event = match verdict.rejected {
+        let event = match verdict.rejected || verdict.reason == "Evicted" {
             true => Event::warning(pod, reason, text),
             false => Event::normal(pod, reason, text),
         };

@@ -76,6 +76,8 @@ pub trait Runtime: Send + Sync {
         id: &'a str,
         resources: message::LinuxContainerResources,
     ) -> BoxFuture<'a, Result<()>>;
+    /// The container's log was renamed: it is written on under its own name.
+    fn reopen_log<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>>;
 
     /// Runs a command to its end: exit code and output.
     fn execute<'a>(

@@ -6,6 +6,7 @@
 mod answer;
 pub(crate) mod log;
 mod logs;
+mod metrics;
 mod streams;
 mod summary;
 mod watch;
@@ -146,7 +147,9 @@ async fn route(context: &Context, request: Request<Incoming>) -> Answer {
         _ if !read => text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"),
         ["healthz"] => text(StatusCode::OK, "ok"),
         ["pods"] => summary::pods(context),
-        ["metrics"] => summary::metrics(context),
+        ["metrics"] => metrics::kubelet(context).await,
+        ["metrics", "resource"] => metrics::resource(context).await,
+        ["metrics", "cadvisor"] => metrics::cadvisor(context).await,
         ["stats", "summary"] => summary::summary(context).await,
         ["containerLogs", namespace, pod, container] => {
             logs::answer(context, namespace, pod, container, &query).await

@@ -8,7 +8,8 @@ use crate::{
     sandbox::Sandbox,
 };
 use rpc::cri::{
-    self, ContainerConfig, ContainerState, LinuxContainerResources, LinuxContainerSecurityContext,
+    self, ContainerConfig, ContainerState, FilesystemIdentifier, FilesystemUsage,
+    LinuxContainerResources, LinuxContainerSecurityContext, UInt64Value,
 };
 use shim::protocol::{Exit, Started};
 use std::{
@@ -39,7 +40,12 @@ pub(crate) struct Container {
     pub(crate) capabilities: Capabilities,
     resources: Mutex<LinuxContainerResources>,
     state: watch::Sender<State>,
+    /// What its own layer takes, as it was counted last.
+    written: Mutex<Option<FilesystemUsage>>,
 }
+
+/// Files are counted again after so many nanoseconds: whoever asks more often gets the same answer.
+const COUNT_EVERY: i64 = 15_000_000_000;
 
 impl Container {
     pub(crate) fn new(
@@ -64,7 +70,26 @@ impl Container {
             capabilities,
             resources,
             state,
+            written: Mutex::default(),
         })
+    }
+
+    /// What the container has written outside of its volumes. Walks its layer: for a thread that may block.
+    pub(crate) fn written(&self, now: i64) -> Option<FilesystemUsage> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = written.as_ref().filter(|it| now - it.timestamp < COUNT_EVERY) {
+            return Some(known.clone());
+        }
+        let layer = self.directory.join("upper");
+        let usage = stdx::disk_usage(&layer).ok()?;
+        let mountpoint = self.directory.display().to_string();
+        *written = Some(FilesystemUsage {
+            timestamp: now,
+            fs_id: Some(FilesystemIdentifier { mountpoint }),
+            used_bytes: Some(UInt64Value { value: usage.bytes }),
+            inodes_used: Some(UInt64Value { value: usage.inodes }),
+        });
+        written.clone()
     }
 
     pub(crate) fn state(&self) -> State {

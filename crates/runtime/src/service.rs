@@ -166,7 +166,8 @@ impl RuntimeService for Embedded {
         request: Request<cri::PodSandboxStatsRequest>,
     ) -> Answer<cri::PodSandboxStatsResponse> {
         let sandbox = self.sandbox(&request.into_inner().pod_sandbox_id)?;
-        answer(cri::PodSandboxStatsResponse { stats: Some(self.sandbox_stats(&sandbox)) })
+        let stats = self.counted(move |it| it.sandbox_stats(&sandbox)).await?;
+        answer(cri::PodSandboxStatsResponse { stats: Some(stats) })
     }
 
     async fn list_pod_sandbox_stats(
@@ -181,7 +182,11 @@ impl RuntimeService for Embedded {
                 && summary.id.starts_with(&filter.id)
                 && selected(&summary.labels, &filter.label_selector)
         });
-        let stats = sandboxes.map(|sandbox| self.sandbox_stats(&sandbox)).collect();
+        let sandboxes: Vec<_> = sandboxes.collect();
+        let count = move |it: &Embedded| {
+            sandboxes.iter().map(|sandbox| it.sandbox_stats(sandbox)).collect()
+        };
+        let stats = self.counted(count).await?;
         answer(cri::ListPodSandboxStatsResponse { stats })
     }
 
@@ -296,7 +301,8 @@ impl RuntimeService for Embedded {
         request: Request<cri::ContainerStatsRequest>,
     ) -> Answer<cri::ContainerStatsResponse> {
         let container = self.container(&request.into_inner().container_id)?;
-        answer(cri::ContainerStatsResponse { stats: Some(self.container_stats(&container)) })
+        let stats = self.counted(move |it| it.container_stats(&container)).await?;
+        answer(cri::ContainerStatsResponse { stats: Some(stats) })
     }
 
     async fn list_container_stats(
@@ -312,7 +318,11 @@ impl RuntimeService for Embedded {
                 && summary.pod_sandbox_id.starts_with(&filter.pod_sandbox_id)
                 && selected(&summary.labels, &filter.label_selector)
         });
-        let stats = containers.map(|container| self.container_stats(&container)).collect();
+        let containers: Vec<_> = containers.collect();
+        let count = move |it: &Embedded| {
+            containers.iter().map(|container| it.container_stats(container)).collect()
+        };
+        let stats = self.counted(count).await?;
         answer(cri::ListContainerStatsResponse { stats })
     }
 

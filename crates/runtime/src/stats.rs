@@ -4,6 +4,16 @@ use crate::{Embedded, cgroup::Usage, container::Container, sandbox::Sandbox};
 use rpc::cri;
 
 impl Embedded {
+    /// Counting walks files: off the async threads.
+    pub(crate) async fn counted<T: Send + 'static>(
+        &self,
+        count: impl FnOnce(&Embedded) -> T + Send + 'static,
+    ) -> Result<T, tonic::Status> {
+        let embedded = self.clone();
+        let counted = tokio::task::spawn_blocking(move || count(&embedded)).await;
+        counted.map_err(|error| tonic::Status::internal(format!("count what is used: {error}")))
+    }
+
     pub(crate) fn container_stats(&self, container: &Container) -> cri::ContainerStats {
         let usage = self.inner.cgroups.usage(&container.group);
         let timestamp = self.now();
@@ -16,6 +26,7 @@ impl Embedded {
             }),
             cpu: Some(cpu(timestamp, &usage)),
             memory: Some(memory(timestamp, &usage)),
+            writable_layer: container.written(timestamp),
             ..cri::ContainerStats::default()
         }
     }

@@ -77,9 +77,57 @@ pub(crate) struct Flags {
     /// Directory of static pods: this node runs what lies there, a file each, and shows it as mirror pods [default: manifests in the data dir]
     #[arg(long, value_name = "DIR")]
     pub(crate) pod_manifest_path: Option<PathBuf>,
+    /// Free so much, or evict pods: `memory.available<100Mi,nodefs.available<10%`
+    /// [default: upstream's, for disks below 2Gi only]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) eviction_hard: Option<kubelet::plan::eviction::Thresholds>,
+    /// Percent of the disk above which images go that nobody uses
+    #[arg(long, default_value_t = 85)]
+    pub(crate) image_gc_high_threshold: u64,
+    /// Percent of the disk at which that ends
+    #[arg(long, default_value_t = 80)]
+    pub(crate) image_gc_low_threshold: u64,
+    /// A larger log of a container is rotated
+    #[arg(long, default_value = "10Mi")]
+    pub(crate) container_log_max_size: Bytes,
+    /// Files that are kept of a container's log
+    #[arg(long, default_value_t = 5)]
+    pub(crate) container_log_max_files: usize,
     /// Apply these manifests once ready, and show progress until they are Ready (repeatable)
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) apply: Vec<PathBuf>,
+}
+
+/// `10Mi`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl std::str::FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Bytes, String> {
+        let amount = api::meta::Exact::parse(text).map(api::meta::Exact::units);
+        let bytes = amount.and_then(|it| u64::try_from(it).ok()).filter(|it| *it > 0);
+        bytes.map(Bytes).ok_or_else(|| "not a size such as 10Mi".to_owned())
+    }
+}
+
+impl Flags {
+    /// How much of the node may be used up.
+    pub(crate) fn upkeep(&self) -> kubelet::Upkeep {
+        kubelet::Upkeep {
+            logs: kubelet::LogLimits {
+                bytes_max: self.container_log_max_size.0,
+                files_max: self.container_log_max_files.max(2),
+            },
+            images: kubelet::ImageLimits {
+                high_percent: self.image_gc_high_threshold.min(100),
+                low_percent: self.image_gc_low_threshold.min(100),
+                ..kubelet::ImageLimits::default()
+            },
+            eviction: self.eviction_hard.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// Flags with everything that they leave open filled in. `up` leaves them in the data dir for `down`.

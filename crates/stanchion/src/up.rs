@@ -354,6 +354,7 @@ impl Node {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::default()),
             version: VERSION.to_owned(),
+            upkeep: flags.upkeep(),
         };
         let plugins = volumes::plugins(&volumes::Config {
             data_dir: settings.data_dir.clone(),

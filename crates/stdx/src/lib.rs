@@ -1,16 +1,18 @@
-//! Missing batteries: time as a value, seams for clock and chance, back-off, shutdown.
+//! Missing batteries: time as a value, seams for clock and chance, back-off, shutdown, disk usage.
 //!
 //! Knows none of our crates. The only place (with the simulator) that may sleep.
 #![forbid(unsafe_code)]
 
 mod backoff;
 mod clock;
+mod disk_usage;
 mod entropy;
 mod shutdown;
 mod timestamp;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, SystemClock, sleep, timeout};
+pub use disk_usage::{DiskUsage, disk_usage};
 pub use entropy::{Entropy, SystemEntropy};
 pub use shutdown::{Shutdown, ShutdownSignal};
 pub use timestamp::Timestamp;

@@ -3,12 +3,12 @@
 //! Upstream: pkg/volume/emptydir/empty_dir.go (1.36). Deviation: huge pages are refused.
 
 use crate::{
-    Config, PublishVolume, Published, Result, VolumeError, VolumePlugin,
+    Config, PublishVolume, Published, Result, Stats, VolumeError, VolumePlugin,
     error::{Attempt, Attempted, OnVolume},
     mount, ownership, tree,
-    work::blocking,
+    work::{blocking, filesystem_stats},
 };
-use std::{path::Path, sync::Arc};
+use std::{os::unix::fs::MetadataExt, path::Path, sync::Arc};
 use stdx::BoxFuture;
 
 pub(crate) const NAME: &str = "kubernetes.io/empty-dir";
@@ -33,9 +33,27 @@ impl VolumePlugin for EmptyDir {
         Box::pin(async move { blocking("publish", &handle, move || publish(&request)).await })
     }
 
+    fn stats<'a>(&'a self, handle: &'a str, path: &'a Path) -> BoxFuture<'a, Result<Stats>> {
+        let path = path.to_owned();
+        let volume = handle.to_owned();
+        Box::pin(blocking("measure", handle, move || measure(&path).on("measure", &volume)))
+    }
+
     fn unpublish<'a>(&'a self, handle: &'a str, target: &'a Path) -> BoxFuture<'a, Result<()>> {
         Box::pin(remove(handle, target))
     }
+}
+
+/// In memory the filesystem is the volume's own; on the disk its files are counted.
+fn measure(path: &Path) -> Attempt<Stats> {
+    let stats = filesystem_stats(path)?;
+    let device = |path: &Path| std::fs::metadata(path).map(|it| it.dev()).ok();
+    if path.parent().is_some_and(|parent| device(parent) != device(path)) {
+        return Ok(stats);
+    }
+    let counted = || format!("count the files in {}", path.display());
+    let usage = stdx::disk_usage(path).attempted(counted)?;
+    Ok(Stats { bytes_used: usage.bytes, inodes_used: usage.inodes, ..stats })
 }
 
 fn publish(request: &PublishVolume) -> Result<Published> {

@@ -180,7 +180,10 @@ fn check_name(name: &str) -> Result<(), &'static str> {
             return Err(invalid);
         }
     }
-    let is_host = |it: &str| it.contains(['.', ':']) || it == "localhost";
+    let is_host = |it: &str| {
+        (it.contains(['.', ':']) || it == "localhost")
+            && it.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
+    };
     let path = match path.split_once('/') {
         Some((host, rest)) if is_host(host) => rest,
         Some(_) | None => path,

@@ -2,9 +2,10 @@
 
 use super::machine;
 use crate::{
-    Config,
+    Config, figures,
     kubelet::Shared,
     runtime::{Condition, RuntimeError, message},
+    upkeep::images,
 };
 use api::{
     core::v1::{
@@ -18,11 +19,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 /// Upstream: `--max-pods`.
 const PODS: i64 = 110;
-/// Upstream: `memory.available<100Mi`.
-const MEMORY_AVAILABLE_MIN: i64 = 100 << 20;
-/// Upstream: `nodefs.available<10%`. A tenth of a large disk is plenty, so both must hold.
-const DISK_AVAILABLE_PERCENT_MIN: u64 = 10;
-const DISK_AVAILABLE_MIN: u64 = 2 << 30;
 /// An unchanged status is written again after this long. Upstream: `nodeStatusReportFrequency`.
 const HEARTBEAT: Duration = Duration::from_secs(300);
 
@@ -32,14 +28,15 @@ pub(super) fn of(
     node: &Node,
     port: u16,
     runtime: &Result<Condition, RuntimeError>,
+    images: Vec<message::Image>,
 ) -> NodeStatus {
     let machine = machine();
     let old = node.status.clone().unwrap_or_default();
-    let disk = disk(shared);
+    let disk = figures::disk(&shared.facts.kubelet_dir);
     let amounts = [
         ("cpu", machine.cpus.to_string()),
         ("memory", format!("{}Ki", machine.memory_bytes / 1024)),
-        ("ephemeral-storage", format!("{}Ki", disk.0 / 1024)),
+        ("ephemeral-storage", format!("{}Ki", disk.bytes / 1024)),
         ("pods", PODS.to_string()),
         ("hugepages-1Gi", "0".to_owned()),
         ("hugepages-2Mi", "0".to_owned()),
@@ -87,7 +84,7 @@ pub(super) fn of(
             ..NodeSystemInfo::default()
         }),
         volumes_in_use: in_use(shared),
-        images: old.images.clone(),
+        images: Some(images::told(images)),
         phase: old.phase.clone(),
         volumes_attached: old.volumes_attached.clone(),
         config: old.config.clone(),
@@ -107,8 +104,7 @@ pub(super) fn of(
         Ok(condition) => condition.problems.clone(),
         Err(error) => vec![format!("container runtime is down: {error}")],
     };
-    let memory = machine.memory_available_bytes < MEMORY_AVAILABLE_MIN;
-    let full = is_full(disk.0, disk.1);
+    let (memory, full) = shared.pressure.now(shared.clock.now());
     let verdicts = [
         pressure(
             "MemoryPressure",
@@ -217,25 +213,6 @@ fn in_use(shared: &Shared) -> Option<Vec<String>> {
     Some(names).filter(|it| !it.is_empty())
 }
 
-/// Bytes of the filesystem that holds the kubelet's directory: all, and available.
-fn disk(shared: &Shared) -> (u64, u64) {
-    let mut path = shared.facts.kubelet_dir.as_path();
-    while !path.exists() {
-        match path.parent() {
-            Some(parent) => path = parent,
-            None => return (0, 0),
-        }
-    }
-    match rustix::fs::statvfs(path) {
-        Ok(stat) => (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize),
-        Err(_) => (0, 0),
-    }
-}
-
-fn is_full(size: u64, available: u64) -> bool {
-    available < (size / 100 * DISK_AVAILABLE_PERCENT_MIN).min(DISK_AVAILABLE_MIN)
-}
-
 /// Fewer than a tenth of the process numbers are free.
 fn pids_are_short() -> bool {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -244,18 +221,4 @@ fn pids_are_short() -> bool {
     let threads = loads.split_whitespace().nth(3).and_then(|it| it.split('/').nth(1));
     let threads: i64 = threads.and_then(|it| it.parse().ok()).unwrap_or(0);
     most != i64::MAX && threads > most / 10 * 9
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_large_disk_with_gigabytes_left_is_not_full() {
-        assert!(!is_full(252 << 30, 20 << 30));
-        assert!(is_full(252 << 30, 1 << 30));
-        assert!(!is_full(4 << 30, 1 << 30));
-        assert!(is_full(4 << 30, 300 << 20));
-        assert!(!is_full(0, 0), "an unknown disk");
-    }
 }

@@ -16,6 +16,8 @@ pub struct Verdict {
     pub rejected: bool,
     /// How long its processes may take to end; `None`: as long as the pod says.
     pub grace_seconds: Option<i64>,
+    /// For the sake of the node: the pod's condition DisruptionTarget says so.
+    pub disrupts: bool,
 }
 
 impl Verdict {
@@ -26,6 +28,7 @@ impl Verdict {
             message: format!("Pod was rejected: {why}"),
             rejected: true,
             grace_seconds: None,
+            disrupts: false,
         }
     }
 
@@ -40,6 +43,7 @@ impl Verdict {
             message: "Pod was active on the node longer than the specified deadline".to_owned(),
             rejected: false,
             grace_seconds: None,
+            disrupts: false,
         }
     }
 }

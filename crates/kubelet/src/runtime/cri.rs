@@ -305,6 +305,14 @@ where
         })
     }
 
+    fn reopen_log<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let request = message::ReopenContainerLogRequest { container_id: id.to_owned() };
+            let answer = self.runtime.clone().reopen_container_log(request).await;
+            answer.map(drop).map_err(|it| error("ReopenContainerLog", it))
+        })
+    }
+
     fn execute<'a>(
         &'a self,
         id: &'a str,

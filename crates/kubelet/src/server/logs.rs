@@ -18,6 +18,8 @@ use futures_util::StreamExt;
 use http::StatusCode;
 use std::{
     io::{self, SeekFrom},
+    ops::ControlFlow,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -193,20 +195,19 @@ impl Log {
         loop {
             // Asked before the file is read to its end: what was printed until now is then complete.
             let over = !self.wanted.follow || self.has_ended().await;
-            loop {
-                let mut piece = vec![0; PIECE_BYTES];
-                let read = file.read(&mut piece).await?;
-                if read == 0 {
-                    break;
-                }
-                piece.truncate(read);
-                let text = reader.take(&piece);
-                if !text.is_empty() && pieces.send(Bytes::from(text)).await.is_err() {
+            if self.rest(&mut file, &mut reader, pieces).await?.is_break() {
+                return Ok(());
+            }
+            // The file was put aside and a new one begun: nothing is written to the old one any more.
+            if let Some(watch) = &mut watch
+                && let Some(newer) = begun_anew(&file, &self.path).await?
+            {
+                *watch = Watch::new(&self.path)?;
+                if self.rest(&mut file, &mut reader, pieces).await?.is_break() {
                     return Ok(());
                 }
-                if reader.is_full() {
-                    return Ok(());
-                }
+                file = newer;
+                continue;
             }
             let Some(watch) = watch.as_mut().filter(|_| !over) else { return Ok(()) };
             loop {
@@ -220,6 +221,30 @@ impl Log {
                     },
                     () = pieces.closed() => return Ok(()),
                 }
+            }
+        }
+    }
+
+    /// Sends what is left of a file. Break: nobody listens, or it is as much as was asked for.
+    async fn rest(
+        &self,
+        file: &mut File,
+        reader: &mut Reader<'_>,
+        pieces: &mpsc::Sender<Bytes>,
+    ) -> io::Result<ControlFlow<()>> {
+        loop {
+            let mut piece = vec![0; PIECE_BYTES];
+            let read = file.read(&mut piece).await?;
+            if read == 0 {
+                return Ok(ControlFlow::Continue(()));
+            }
+            piece.truncate(read);
+            let text = reader.take(&piece);
+            if !text.is_empty() && pieces.send(Bytes::from(text)).await.is_err() {
+                return Ok(ControlFlow::Break(()));
+            }
+            if reader.is_full() {
+                return Ok(ControlFlow::Break(()));
             }
         }
     }
@@ -285,6 +310,17 @@ impl Reader<'_> {
     fn is_full(&self) -> bool {
         self.wanted.limit_bytes.is_some_and(|it| self.sent >= it)
     }
+}
+
+/// The file that has the name now, if it is another one than the one being read.
+async fn begun_anew(file: &File, path: &Path) -> io::Result<Option<File>> {
+    let newer = match File::open(path).await {
+        // Between the renaming and the new beginning; or the pod is gone with its logs.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        newer => newer?,
+    };
+    let (old, new) = (file.metadata().await?, newer.metadata().await?);
+    Ok(((old.dev(), old.ino()) != (new.dev(), new.ino())).then_some(newer))
 }
 
 /// Where the last lines begin.

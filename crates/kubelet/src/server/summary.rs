@@ -1,125 +1,140 @@
-//! Figures: pods of the node, their use of the machine, and how full their volumes are.
+//! Figures as JSON: pods of the node, their use of the machine, and how full their volumes are.
 //!
 //! Upstream: `kubelet/pkg/apis/stats/v1alpha1/types.go`.
 
 use super::{
     Context,
-    answer::{Answer, json, whole},
+    answer::{Answer, json},
 };
-use crate::runtime::message::{ContainerStats, PodSandboxStats, UInt64Value};
-use api::{Object, core::pod};
-use http::StatusCode;
-use serde_json::{Map, Value, json};
-use stdx::Timestamp;
+use crate::figures::{self, ContainerFigures, Disk, Figures, PodFigures, Used, VolumeFigures};
+use api::{Object, meta};
+use serde_json::{Value, json};
+use stdx::{DiskUsage, Timestamp};
 
 pub(super) fn pods(context: &Context) -> Answer {
     let items: Vec<Value> = context.pods().iter().map(|it| api::codec::to_value(&**it)).collect();
     json(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
 }
 
-/// Few, and under upstream's names.
-pub(super) fn metrics(context: &Context) -> Answer {
-    let pods = context.pods();
-    let running = pods.iter().filter(|it| pod::phase(it) == "Running").count();
-    let volumes = context.shared.volumes.ledger().all().len();
-    let text = format!(
-        "# HELP kubelet_desired_pods [ALPHA] Number of pods that should run on this node\n\
-         # TYPE kubelet_desired_pods gauge\n\
-         kubelet_desired_pods {}\n\
-         # HELP kubelet_running_pods [BETA] Number of pods that have a running pod sandbox\n\
-         # TYPE kubelet_running_pods gauge\n\
-         kubelet_running_pods {running}\n\
-         # HELP stanchion_kubelet_mounts Volumes of pods that are recorded as mounted\n\
-         # TYPE stanchion_kubelet_mounts gauge\n\
-         stanchion_kubelet_mounts {volumes}\n",
-        pods.len()
-    );
-    whole(StatusCode::OK, "text/plain; version=0.0.4", text)
-}
-
 pub(super) async fn summary(context: &Context) -> Answer {
-    // Without the runtime's word the volumes are still worth telling.
-    let stats = context.shared.runtime.stats().await.unwrap_or_default();
-    let mut pods = Vec::new();
-    for pod in context.pods() {
-        let of_pod = |it: &&PodSandboxStats| {
-            let metadata = it.attributes.as_ref().and_then(|it| it.metadata.as_ref());
-            metadata.is_some_and(|it| it.uid == pod.uid())
-        };
-        let mut summary = stats.iter().find(of_pod).map(usage).unwrap_or_default();
-        let reference = json!({"name": pod.name(), "namespace": pod.namespace(), "uid": pod.uid()});
-        summary.insert("podRef".to_owned(), reference);
-        summary.insert("volume".to_owned(), volumes(context, &pod).await.into());
-        pods.push(Value::Object(summary));
-    }
-    let node = json!({"nodeName": context.shared.facts.node_name});
-    json(&json!({"node": node, "pods": pods}))
+    let figures = figures::measure(&context.shared).await;
+    json(&of(&context.shared.facts.node_name, &figures))
 }
 
-async fn volumes(context: &Context, pod: &api::core::v1::Pod) -> Vec<Value> {
-    let claims = pod::claims(pod);
-    let volumes = &context.shared.volumes;
-    let mut all = Vec::new();
-    for record in volumes.ledger().of_pod(pod.uid()) {
-        let (Some(path), Some(plugin)) = (&record.host_path, volumes.plugin(&record.plugin)) else {
-            continue;
-        };
-        let Ok(stats) = plugin.stats(&record.handle, path).await else { continue };
-        let mut value = json!({
-            "name": record.volume,
-            "capacityBytes": stats.bytes_total,
-            "usedBytes": stats.bytes_used,
-            "availableBytes": stats.bytes_available,
-            "inodes": stats.inodes_total,
-            "inodesUsed": stats.inodes_used,
-            "inodesFree": stats.inodes_free,
-            "time": context.shared.clock.now().rfc3339(),
-        });
-        if let Some((_, claim)) = claims.iter().find(|(volume, _)| *volume == record.volume) {
-            value["pvcRef"] = json!({"name": claim, "namespace": pod.namespace()});
-        }
-        all.push(value);
-    }
-    all
+fn of(node_name: &str, figures: &Figures) -> Value {
+    let at = figures.at;
+    let disk = filesystem(&figures.disk, at);
+    let mut images = filesystem(&figures.image_disk, at);
+    images["usedBytes"] = figures.image_bytes.into();
+    let mut memory = memory(&figures.node, at);
+    memory["availableBytes"] = figures.memory_available.into();
+    let node = json!({
+        "nodeName": node_name,
+        "cpu": cpu(&figures.node, at),
+        "memory": memory,
+        "fs": disk,
+        "runtime": {"imageFs": images, "containerFs": filesystem(&figures.image_disk, at)},
+    });
+    let pods: Vec<Value> = figures.pods.iter().map(|it| pod(figures, it)).collect();
+    json!({"node": node, "pods": pods})
 }
 
-fn usage(stats: &PodSandboxStats) -> Map<String, Value> {
-    let linux = stats.linux.clone().unwrap_or_default();
-    let containers: Vec<Value> = linux.containers.iter().map(container).collect();
-    let mut map = Map::new();
-    map.insert("containers".to_owned(), containers.into());
-    if let Some(interface) = linux.network.and_then(|it| it.default_interface) {
-        let network = json!({
+fn pod(figures: &Figures, pod: &PodFigures) -> Value {
+    let at = figures.at;
+    let object = &pod.pod;
+    let containers: Vec<Value> = pod.containers.iter().map(|it| container(figures, it)).collect();
+    let volumes: Vec<Value> =
+        pod.volumes.iter().map(|it| volume(it, object.namespace(), at)).collect();
+    let start = object.status.as_ref().and_then(|it| it.start_time.as_ref());
+    let mut value = json!({
+        "podRef": {"name": object.name(), "namespace": object.namespace(), "uid": object.uid()},
+        "startTime": start.map(|it| meta::timestamp_of(it).rfc3339()),
+        "containers": containers,
+        "cpu": cpu(&pod.used, at),
+        "memory": memory(&pod.used, at),
+        "volume": volumes,
+        "ephemeral-storage": taken(pod.ephemeral(), &figures.disk, at),
+    });
+    if let Some(processes) = pod.processes {
+        value["process_stats"] = json!({"process_count": processes});
+    }
+    if let Some(interface) = &pod.network {
+        let number =
+            |it: &Option<crate::runtime::message::UInt64Value>| it.as_ref().map(|it| it.value);
+        value["network"] = json!({
+            "time": at.rfc3339(),
             "name": interface.name,
             "rxBytes": number(&interface.rx_bytes),
             "txBytes": number(&interface.tx_bytes),
-        });
-        map.insert("network".to_owned(), network);
-    }
-    map
-}
-
-fn container(stats: &ContainerStats) -> Value {
-    let metadata = stats.attributes.clone().and_then(|it| it.metadata).unwrap_or_default();
-    let mut value = json!({"name": metadata.name});
-    if let Some(cpu) = &stats.cpu {
-        value["cpu"] = json!({
-            "time": Timestamp(cpu.timestamp / 1000).rfc3339(),
-            "usageNanoCores": number(&cpu.usage_nano_cores),
-            "usageCoreNanoSeconds": number(&cpu.usage_core_nano_seconds),
-        });
-    }
-    if let Some(memory) = &stats.memory {
-        value["memory"] = json!({
-            "time": Timestamp(memory.timestamp / 1000).rfc3339(),
-            "workingSetBytes": number(&memory.working_set_bytes),
-            "usageBytes": number(&memory.usage_bytes),
-            "rssBytes": number(&memory.rss_bytes),
         });
     }
     value
 }
 
-fn number(value: &Option<UInt64Value>) -> Option<u64> {
-    value.as_ref().map(|it| it.value)
+fn container(figures: &Figures, container: &ContainerFigures) -> Value {
+    json!({
+        "name": container.name,
+        "startTime": container.started.map(Timestamp::rfc3339),
+        "cpu": cpu(&container.used, figures.at),
+        "memory": memory(&container.used, figures.at),
+        "rootfs": taken(container.layer, &figures.image_disk, figures.at),
+        "logs": taken(container.logs, &figures.disk, figures.at),
+    })
+}
+
+fn volume(volume: &VolumeFigures, namespace: &str, at: Timestamp) -> Value {
+    let stats = &volume.stats;
+    let mut value = json!({
+        "name": volume.name,
+        "time": at.rfc3339(),
+        "capacityBytes": stats.bytes_total,
+        "usedBytes": stats.bytes_used,
+        "availableBytes": stats.bytes_available,
+        "inodes": stats.inodes_total,
+        "inodesUsed": stats.inodes_used,
+        "inodesFree": stats.inodes_free,
+    });
+    if let Some(claim) = &volume.claim {
+        value["pvcRef"] = json!({"name": claim, "namespace": namespace});
+    }
+    value
+}
+
+fn cpu(used: &Used, at: Timestamp) -> Value {
+    json!({
+        "time": at.rfc3339(),
+        "usageNanoCores": used.nano_cores,
+        "usageCoreNanoSeconds": used.cpu_nanoseconds,
+    })
+}
+
+fn memory(used: &Used, at: Timestamp) -> Value {
+    json!({
+        "time": at.rfc3339(),
+        "usageBytes": used.memory_bytes,
+        "workingSetBytes": used.working_set,
+        "rssBytes": used.rss,
+        "pageFaults": used.page_faults,
+        "majorPageFaults": used.major_page_faults,
+    })
+}
+
+fn filesystem(disk: &Disk, at: Timestamp) -> Value {
+    json!({
+        "time": at.rfc3339(),
+        "availableBytes": disk.available,
+        "capacityBytes": disk.bytes,
+        "usedBytes": disk.used,
+        "inodesFree": disk.inodes_free,
+        "inodes": disk.inodes,
+        "inodesUsed": disk.inodes.saturating_sub(disk.inodes_free),
+    })
+}
+
+/// A part of a disk.
+fn taken(part: DiskUsage, disk: &Disk, at: Timestamp) -> Value {
+    let mut value = filesystem(disk, at);
+    value["usedBytes"] = part.bytes.into();
+    value["inodesUsed"] = part.inodes.into();
+    value
 }

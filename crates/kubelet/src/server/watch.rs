@@ -15,6 +15,10 @@ impl Watch {
         let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let told = WatchFlags::MODIFY | WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
         inotify::add_watch(&watch, path, told)?;
+        // A log that is rotated begins anew under the same name.
+        if let Some(directory) = path.parent() {
+            inotify::add_watch(&watch, directory, WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
+        }
         // Deprecated for descriptors that somebody could swap; nobody else has this one.
         #[allow(deprecated)]
         Ok(Watch(AsyncFd::new(watch)?))

@@ -68,6 +68,20 @@ pub(super) fn of(
             ..PodCondition::default()
         });
     }
+    let disrupts = inputs.verdict.filter(|it| it.disrupts);
+    if let Some(verdict) = disrupts
+        && !all.iter().any(|it| it.type_ == "DisruptionTarget")
+    {
+        all.push(PodCondition {
+            type_: "DisruptionTarget".to_owned(),
+            status: "True".to_owned(),
+            reason: Some("TerminationByKubelet".to_owned()),
+            message: Some(verdict.message.clone()),
+            last_transition_time: Some(meta::time(inputs.now)),
+            observed_generation: inputs.pod.metadata.generation,
+            ..PodCondition::default()
+        });
+    }
     all
 }
 

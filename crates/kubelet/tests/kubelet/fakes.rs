@@ -511,6 +511,10 @@ impl Runtime for FakeRuntime {
         })
     }
 
+    fn reopen_log<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn execute<'a>(
         &'a self,
         _: &'a str,
@@ -680,6 +684,7 @@ impl Node {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::default()),
             version: "v1.36.0".to_owned(),
+            upkeep: Default::default(),
         };
         let plugins = self.plugins.iter().map(|it| it.clone() as Arc<dyn VolumePlugin>).collect();
         let started = kubelet::start(config, self.client.clone(), self.runtime.clone(), plugins);

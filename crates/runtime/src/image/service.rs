@@ -253,8 +253,8 @@ fn message(image: &Image) -> rpc::cri::Image {
         uid: uid.map(|value| Int64Value { value }),
         username: if uid.is_none() { user.to_owned() } else { String::new() },
         spec: Some(ImageSpec { image: image.id.clone(), ..ImageSpec::default() }),
-        // It came with the binary and cannot be fetched again.
-        pinned: image.references.iter().any(|reference| reference == TOOLBOX_REFERENCE),
+        // It came with the binary, or somebody imported it: it cannot be fetched again.
+        pinned: image.references.iter().any(|reference| !image.pulled.contains(reference)),
     }
 }
 

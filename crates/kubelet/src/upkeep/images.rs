@@ -1,0 +1,207 @@
+//! Images that nobody uses go when their disk fills: those first that were not used for the longest time.
+//!
+//! Upstream: `pkg/kubelet/images/image_gc_manager.go` (1.36). Deviation: the runtime calls imported images pinned, for
+//! nobody could fetch them again.
+
+use crate::{figures::Figures, kubelet::Shared, runtime::message};
+use api::core::v1::{ContainerImage, Node};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use stdx::Timestamp;
+use world::Event;
+
+/// When images are collected, in hundredths of their disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageLimits {
+    /// Above it images go …
+    pub high_percent: u64,
+    /// … until no more than this is used.
+    pub low_percent: u64,
+    /// Younger ones stay: the pod that wants them may be on its way.
+    pub age_min: Duration,
+}
+
+impl Default for ImageLimits {
+    fn default() -> ImageLimits {
+        ImageLimits { high_percent: 85, low_percent: 80, age_min: Duration::from_secs(120) }
+    }
+}
+
+/// Upstream: `nodeStatusMaxImages`, and names of one image.
+const TOLD_MAX: usize = 50;
+const NAMES_MAX: usize = 5;
+
+/// What was seen of images: losing it only makes them young again.
+pub(super) struct Collector {
+    limits: ImageLimits,
+    seen: BTreeMap<String, Seen>,
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    first: Timestamp,
+    used: Timestamp,
+}
+
+impl Collector {
+    pub(super) fn new(limits: ImageLimits) -> Collector {
+        Collector { limits, seen: BTreeMap::new() }
+    }
+
+    /// Notes which images are there and which are used.
+    pub(super) async fn look(&mut self, shared: &Shared) -> Vec<message::Image> {
+        let now = shared.clock.now();
+        let images = shared.runtime.images().await.unwrap_or_default();
+        let used = in_use(shared);
+        self.seen.retain(|id, _| images.iter().any(|it| it.id == *id));
+        for image in &images {
+            let seen = self
+                .seen
+                .entry(image.id.clone())
+                .or_insert(Seen { first: now, used: Timestamp(0) });
+            if names(image).any(|it| used.contains(it)) {
+                seen.used = now;
+            }
+        }
+        images
+    }
+
+    /// Frees the disk if it is fuller than it may be; `all`: every image that nobody uses goes.
+    pub(super) async fn collect(&mut self, shared: &Shared, figures: &Figures, all: bool) {
+        let images = self.look(shared).await;
+        let disk = figures.image_disk;
+        if disk.bytes == 0 {
+            return;
+        }
+        let used_percent = 100 - (disk.available.min(disk.bytes) * 100 / disk.bytes);
+        if !all && used_percent < self.limits.high_percent {
+            return;
+        }
+        let wanted = match all {
+            true => u64::MAX,
+            false => {
+                (disk.bytes / 100 * (100 - self.limits.low_percent)).saturating_sub(disk.available)
+            }
+        };
+        let order = self.order(images, shared.clock.now());
+        let mut freed = 0;
+        for image in order {
+            if freed >= wanted {
+                break;
+            }
+            match shared.runtime.remove_image(&image.id).await {
+                Ok(()) => {
+                    tracing::info!(image = image.id, bytes = image.size, "image removed");
+                    freed += image.size;
+                    self.seen.remove(&image.id);
+                }
+                // A container that has ended may still hold it.
+                Err(error) => tracing::debug!(image = image.id, %error, "image kept"),
+            }
+        }
+        if !all && freed < wanted {
+            let text = format!(
+                "Failed to garbage collect required amount of images. Attempted to free {wanted} bytes, but only found {freed} bytes eligible to free."
+            );
+            tracing::warn!("{text}");
+            if let Some(node) = shared.client.world().cluster::<Node>(&shared.facts.node_name) {
+                shared.client.record(Event::warning(&*node, "FreeDiskSpaceFailed", text));
+            }
+        }
+    }
+
+    /// Those that may go, in the order in which they do.
+    fn order(&self, images: Vec<message::Image>, now: Timestamp) -> Vec<message::Image> {
+        let mut order: Vec<(Seen, message::Image)> = images
+            .into_iter()
+            .filter(|it| !it.pinned)
+            .filter_map(|it| Some((*self.seen.get(&it.id)?, it)))
+            .filter(|(seen, _)| seen.used < now && now.since(seen.first) >= self.limits.age_min)
+            .collect();
+        order.sort_by_key(|(seen, _)| (seen.used, seen.first));
+        order.into_iter().map(|(_, image)| image).collect()
+    }
+}
+
+fn names(image: &message::Image) -> impl Iterator<Item = &str> {
+    [&image.id].into_iter().chain(&image.repo_tags).chain(&image.repo_digests).map(String::as_str)
+}
+
+/// What containers of this node run, by id or by name.
+fn in_use(shared: &Shared) -> BTreeSet<String> {
+    let world = shared.client.world();
+    let pods = world.indexed::<api::core::v1::Pod>("node", &shared.facts.node_name);
+    let mut used = BTreeSet::new();
+    for pod in pods {
+        let Some(status) = &pod.status else { continue };
+        let lists = [
+            &status.container_statuses,
+            &status.init_container_statuses,
+            &status.ephemeral_container_statuses,
+        ];
+        for it in lists.into_iter().flatten().flatten() {
+            used.extend([it.image_id.clone(), it.image.clone()]);
+        }
+    }
+    used
+}
+
+/// The images as the node's status lists them: the largest first.
+pub(crate) fn told(mut images: Vec<message::Image>) -> Vec<ContainerImage> {
+    images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
+    let told = images.into_iter().map(|it| {
+        let names = it.repo_digests.into_iter().chain(it.repo_tags).take(NAMES_MAX);
+        ContainerImage { names: Some(names.collect()), size_bytes: i64::try_from(it.size).ok() }
+    });
+    told.filter(|it| it.names.as_ref().is_some_and(|it| !it.is_empty())).take(TOLD_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(id: &str, pinned: bool) -> message::Image {
+        let tag = format!("r.lan/{id}:1");
+        message::Image {
+            id: id.to_owned(),
+            repo_tags: vec![tag],
+            size: 10,
+            pinned,
+            ..message::Image::default()
+        }
+    }
+
+    #[test]
+    fn the_longest_unused_goes_first_and_young_used_and_pinned_ones_stay() {
+        let now = Timestamp::from_seconds(1000);
+        let at = Timestamp::from_seconds;
+        let seen = [
+            ("old", 0, 10),
+            ("older", 0, 5),
+            ("never", 0, 0),
+            ("used", 0, 1000),
+            ("young", 950, 0),
+            ("pinned", 0, 0),
+        ];
+        let mut collector = Collector::new(ImageLimits::default());
+        for (id, first, used) in seen {
+            collector.seen.insert(id.to_owned(), Seen { first: at(first), used: at(used) });
+        }
+        let images = seen.map(|(id, ..)| image(id, id == "pinned")).to_vec();
+        let order: Vec<String> = collector.order(images, now).into_iter().map(|it| it.id).collect();
+        assert_eq!(order, ["never", "older", "old"]);
+    }
+
+    #[test]
+    fn the_node_tells_of_its_images_by_all_their_names() {
+        let mut large = image("large", false);
+        large.size = 20;
+        large.repo_digests = vec!["r.lan/large@sha256:0".to_owned()];
+        let nameless = message::Image { repo_tags: Vec::new(), ..image("nameless", false) };
+        let told = told(vec![image("small", false), nameless, large]);
+        let names: Vec<Vec<String>> = told.into_iter().filter_map(|it| it.names).collect();
+        assert_eq!(names, [vec!["r.lan/large@sha256:0", "r.lan/large:1"], vec!["r.lan/small:1"]]);
+    }
+}

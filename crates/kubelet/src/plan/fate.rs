@@ -44,6 +44,10 @@ pub(super) fn fate<'a>(
             State::Created => Fate::Stillborn(seen),
             State::Running => Fate::Running(seen),
             State::Unknown => Fate::Unknown(seen),
+            // A failure that nothing is to follow stays one when the sandbox is gone, too.
+            State::Exited if init && seen.exit_code != 0 && !again(seen.exit_code) => {
+                Fate::Over { succeeded: false }
+            }
             // A new sandbox begins from the first init container.
             State::Exited if init && current != Some(&seen.sandbox) => {
                 Fate::New { attempt: seen.attempt + 1 }

@@ -295,6 +295,21 @@ fn what_is_left_of_a_gone_pod_goes_too() {
     "#]]);
 }
 
+/// Its sandbox was made again, its init containers ran again, failed again, and so on without end.
+#[test]
+fn a_failed_init_container_stays_the_end_when_the_sandbox_is_stopped() {
+    let spec = "restartPolicy: Never, initContainers: [{name: a, image: a}, {name: b, image: a}], containers: [{name: app, image: a}]";
+    let case = case(spec)
+        .sandbox("s", 0, false)
+        .container("c1", "a", 0, State::Exited, 0)
+        .container("c2", "b", 0, State::Exited, 1);
+    let mut stopped = case;
+    stopped.memory.stopped.insert("s".to_owned());
+    stopped.check(expect![[r#"
+        Finished, ended
+    "#]]);
+}
+
 #[test]
 fn a_pod_that_never_restarts_is_finished_with_its_last_container() {
     let two = "restartPolicy: Never, containers: [{name: a, image: a}, {name: b, image: a}]";

@@ -9,6 +9,8 @@ use http::{HeaderMap, header};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Form {
     pub(crate) yaml: bool,
+    /// What is made as JSON is turned into protobuf at the very end.
+    pub(crate) protobuf: bool,
     pub(crate) shape: Shape,
 }
 
@@ -21,12 +23,16 @@ pub(crate) enum Shape {
     PartialList,
 }
 
+const JSON: Form = Form { yaml: false, protobuf: false, shape: Shape::Object };
+
+pub(crate) const ACCEPTED: &str = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
 /// The first form of the `Accept` header that is spoken here.
 pub(crate) fn form(headers: &HeaderMap) -> Result<Form, Failure> {
     let mut accept =
         headers.get_all(header::ACCEPT).iter().filter_map(|it| it.to_str().ok()).peekable();
     if accept.peek().is_none() {
-        return Ok(Form { yaml: false, shape: Shape::Object });
+        return Ok(JSON);
     }
     let mut clauses: Vec<(&str, f32)> = Vec::new();
     for clause in accept.flat_map(|it| it.split(',')) {
@@ -35,25 +41,25 @@ pub(crate) fn form(headers: &HeaderMap) -> Result<Form, Failure> {
     }
     // Stable: among equals the first one counts.
     clauses.sort_by(|a, b| b.1.total_cmp(&a.1));
-    clauses.iter().find_map(|(clause, _)| read(clause)).ok_or_else(|| {
-        Failure::new(
-            406,
-            "NotAcceptable",
-            "only the following media types are accepted: application/json, application/yaml",
-        )
-    })
+    clauses
+        .iter()
+        .find_map(|(clause, _)| read(clause))
+        .ok_or_else(|| Failure::new(406, "NotAcceptable", ACCEPTED))
 }
 
 fn read(clause: &str) -> Option<Form> {
     let mut parts = clause.split(';').map(str::trim);
-    let yaml = match parts.next()? {
-        "application/json" | "application/*" | "*/*" | "" => false,
-        "application/yaml" => true,
+    let (yaml, protobuf) = match parts.next()? {
+        "application/json" | "application/*" | "*/*" | "" => (false, false),
+        "application/yaml" => (true, false),
+        "application/vnd.kubernetes.protobuf" => (false, true),
         _ => return None,
     };
     let mut shape = Shape::Object;
     for part in parts {
         match part.split_once('=')? {
+            // Tables hold what has no type.
+            ("as", "Table") if protobuf => return None,
             ("as", "Table") => shape = Shape::Table,
             ("as", "PartialObjectMetadata") => shape = Shape::Partial,
             ("as", "PartialObjectMetadataList") => shape = Shape::PartialList,
@@ -63,7 +69,7 @@ fn read(clause: &str) -> Option<Form> {
             _ => {}
         }
     }
-    Some(Form { yaml, shape })
+    Some(Form { yaml, protobuf, shape })
 }
 
 #[cfg(test)]
@@ -78,12 +84,21 @@ mod tests {
 
     #[test]
     fn takes_the_first_form_that_is_spoken_here() {
-        let json = |shape| Some(Form { yaml: false, shape });
+        let json = |shape| Some(Form { shape, ..JSON });
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
         assert_eq!(of(table), json(Shape::Table));
-        assert_eq!(of("application/vnd.kubernetes.protobuf,application/json"), json(Shape::Object));
+        let protobuf = |shape| Some(Form { protobuf: true, shape, ..JSON });
+        let packed = "application/vnd.kubernetes.protobuf,application/json";
+        assert_eq!(of(packed), protobuf(Shape::Object));
+        assert_eq!(of("application/vnd.kubernetes.protobuf;stream=watch"), protobuf(Shape::Object));
+        let metadata =
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        assert_eq!(of(metadata), protobuf(Shape::Partial));
+        let table =
+            "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json";
+        assert_eq!(of(table), json(Shape::Object));
+        assert_eq!(of("application/cbor"), None);
         assert_eq!(of("text/html, */*;q=0.8"), json(Shape::Object));
-        assert_eq!(of("application/yaml"), Some(Form { yaml: true, shape: Shape::Object }));
-        assert_eq!(of("application/vnd.kubernetes.protobuf"), None);
+        assert_eq!(of("application/yaml"), Some(Form { yaml: true, ..JSON }));
     }
 }

@@ -56,6 +56,7 @@ impl http_body::Body for Body {
 }
 
 pub(crate) const JSON: &str = "application/json";
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 pub(crate) const YAML: &str = "application/yaml";
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 

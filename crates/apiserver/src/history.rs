@@ -3,6 +3,7 @@
 //!
 //! Upstream: `apiserver/pkg/storage/cacher/watch_cache.go`.
 
+use crate::protobuf;
 use api::{GroupResource, KindRef};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::{
@@ -32,6 +33,8 @@ pub(crate) struct Moment {
     pub(crate) old: Option<Arc<Row>>,
     pub(crate) new: Option<Arc<Row>>,
     lines: [OnceLock<Bytes>; 3],
+    /// The same in protobuf; empty if it cannot be said in it.
+    packed: [OnceLock<Bytes>; 3],
 }
 
 /// How a change looks to one watcher.
@@ -59,6 +62,7 @@ impl Moment {
             old: touched.old.clone(),
             new: touched.new.clone(),
             lines: Default::default(),
+            packed: Default::default(),
         }
     }
 
@@ -97,6 +101,12 @@ impl Moment {
     /// The whole line, encoded once for all watchers.
     pub(crate) fn line(&self, seen: Seen) -> Bytes {
         self.lines[seen as usize].get_or_init(|| frame(seen.name(), &self.object(seen))).clone()
+    }
+
+    /// The whole event in protobuf, encoded once for all watchers.
+    pub(crate) fn packed(&self, seen: Seen) -> Bytes {
+        let pack = || protobuf::frame(seen.name(), &self.object(seen)).unwrap_or_default();
+        self.packed[seen as usize].get_or_init(pack).clone()
     }
 
     fn bytes(&self) -> usize {

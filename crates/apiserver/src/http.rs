@@ -12,6 +12,7 @@ use crate::{
     target::{Query, Target},
     tls::Tls,
     user::User,
+    wire,
 };
 use api::Failure;
 use bytes::Bytes;
@@ -145,6 +146,7 @@ impl Server {
         let metrics = &self.clone().metrics;
         let _under_way = metrics.begin();
         let method = request.method().clone();
+        let headers = request.headers().clone();
         let route = self.clone().route(user, request, shutdown);
         let (resource, result) = match AssertUnwindSafe(route).catch_unwind().await {
             Ok(routed) => routed,
@@ -154,6 +156,10 @@ impl Server {
             }
         };
         let mut answer = result.unwrap_or_else(|failure| answer::failure(&failure));
+        if let Ok(form) = accept::form(&headers) {
+            answer = wire::packed(answer, form, !resource.is_empty());
+        }
+        answer = wire::smaller(answer, &headers);
         metrics.count(method.as_str(), &resource, answer.status().as_u16());
         let id = self.config.entropy.uuid();
         if let Ok(id) = HeaderValue::from_str(&id) {

@@ -43,6 +43,7 @@ mod target;
 mod tls;
 mod user;
 mod view;
+mod wire;
 
 pub use error::Error;
 pub use node::{Connection, NodeProxy, TlsNodeProxy};

@@ -1,10 +1,11 @@
-//! Bodies in protobuf, as clients with generated types send them: read into JSON, by a table.
+//! Objects in protobuf, as clients with generated types speak: read into JSON and written from it, by
+//! a table.
 //!
 //! `fields.txt` holds one message a line: `core.Pod metadata=1:meta.ObjectMeta spec=2:core.PodSpec`.
 //! A field is `name=number:type`. Types: `s` text, `b` truth, `i` whole number, `y` bytes, `d` floating,
-//! `T` Time, `M` MicroTime, `Q` Quantity, `I` IntOrString, `R` embedded JSON, `F` managed fields (left
-//! out), or a message. Before the type: `[]` list, `{}` map from text, `?` a zero is a value and not
-//! an absence, `+` the message's fields lie in the outer object.
+//! `T` Time, `M` MicroTime, `Q` Quantity, `I` IntOrString, `R` embedded JSON, `E` a list of texts that
+//! is a message of its own, or a message. Before the type: `[]` list, `{}` map from text, `?` a zero is
+//! a value and not an absence, `+` the message's fields lie in the outer object.
 //!
 //! Upstream: `apimachinery/pkg/runtime/serializer/protobuf`; numbers from the APIs' `generated.proto`.
 
@@ -12,6 +13,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 use std::{collections::HashMap, sync::LazyLock};
 use stdx::Timestamp;
+
+mod write;
+
+pub(crate) use write::{frame, from_json};
 
 /// What every such body begins with.
 const MAGIC: &[u8] = b"k8s\0";
@@ -29,6 +34,8 @@ pub(crate) enum ProtobufError {
     Truncated,
     #[error("the protobuf message is malformed")]
     Malformed,
+    #[error("{0} holds something else than its type says")]
+    Mismatch(&'static str),
     #[error("no kind {kind:?} is registered for version {version:?}")]
     UnknownKind { kind: String, version: String },
 }
@@ -61,11 +68,17 @@ enum Kind {
     Quantity,
     IntOrString,
     Json,
-    LeftOut,
+    Texts,
     Message(&'static str),
 }
 
-type Messages = HashMap<&'static str, HashMap<u64, Field>>;
+/// Its fields by number, and in the order of the numbers.
+struct Message {
+    numbered: HashMap<u64, Field>,
+    ordered: Vec<(u64, Field)>,
+}
+
+type Messages = HashMap<&'static str, Message>;
 
 static MESSAGES: LazyLock<Messages> = LazyLock::new(|| {
     let lines = include_str!("protobuf/fields.txt").lines();
@@ -73,7 +86,9 @@ static MESSAGES: LazyLock<Messages> = LazyLock::new(|| {
         .filter_map(|line| {
             let mut words = line.split(' ');
             let name = words.next()?;
-            Some((name, words.filter_map(field).collect()))
+            let mut ordered: Vec<(u64, Field)> = words.filter_map(field).collect();
+            ordered.sort_by_key(|it| it.0);
+            Some((name, Message { numbered: ordered.iter().copied().collect(), ordered }))
         })
         .collect()
 });
@@ -105,7 +120,7 @@ fn field(text: &'static str) -> Option<(u64, Field)> {
         "Q" => Kind::Quantity,
         "I" => Kind::IntOrString,
         "R" => Kind::Json,
-        "F" => Kind::LeftOut,
+        "E" => Kind::Texts,
         message => Kind::Message(message),
     };
     Some((number.parse().ok()?, Field { name, shape, inline, zero_counts, kind }))
@@ -145,12 +160,11 @@ pub(crate) fn to_json(body: &[u8]) -> Result<Value, ProtobufError> {
 
 /// `apps/v1` and `StatefulSet` → `apps.StatefulSet`.
 fn message_of(version: &str, kind: &str) -> Option<&'static str> {
-    let group = match version.split_once('/') {
-        None => "core",
-        Some((group, _)) => group.split('.').next().unwrap_or_default(),
-    };
-    let name = [format!("{group}.{kind}"), format!("meta.{kind}")];
-    name.iter().find_map(|it| MESSAGES.get_key_value(it.as_str())).map(|(name, _)| *name)
+    let (group, version) = version.split_once('/').unwrap_or(("core", version));
+    let group = group.split('.').next().unwrap_or_default();
+    let names =
+        [format!("{group}_{version}.{kind}"), format!("{group}.{kind}"), format!("meta.{kind}")];
+    names.iter().find_map(|it| MESSAGES.get_key_value(it.as_str())).map(|(name, _)| *name)
 }
 
 fn read(
@@ -166,9 +180,8 @@ fn read(
     let mut reader = Reader(bytes);
     while let Some((number, wire)) = reader.next()? {
         // Fields that came after this table are passed over.
-        let Some(field) = fields.get(&number) else { continue };
+        let Some(field) = fields.numbered.get(&number) else { continue };
         match (field.shape, field.kind) {
-            (_, Kind::LeftOut) => {}
             (Shape::One, Kind::Message(inner)) if field.inline => {
                 read(inner, wire.bytes()?, out, depth + 1)?;
             }
@@ -265,7 +278,16 @@ fn value(field: &Field, wire: Wire<'_>, depth: usize) -> Result<Option<Value>, P
             }
             serde_json::from_slice(json).map_err(|_| ProtobufError::Malformed)?
         }
-        Kind::LeftOut => return Ok(None),
+        Kind::Texts => {
+            let mut texts = Vec::new();
+            let mut reader = Reader(wire.bytes()?);
+            while let Some((number, wire)) = reader.next()? {
+                if number == 1 {
+                    texts.push(Value::from(wire.text()?));
+                }
+            }
+            texts.into()
+        }
         Kind::Message(message) => {
             let mut inner = Map::new();
             read(message, wire.bytes()?, &mut inner, depth + 1)?;
@@ -431,7 +453,7 @@ mod tests {
     #[test]
     fn every_message_that_a_field_names_is_there() {
         for (message, fields) in MESSAGES.iter() {
-            for field in fields.values() {
+            for field in fields.numbered.values() {
                 if let Kind::Message(inner) = field.kind {
                     assert!(MESSAGES.contains_key(inner), "{message}.{}: {inner}", field.name);
                 }

@@ -63,7 +63,7 @@ pub(crate) fn bytes(
     status: StatusCode,
     json: Bytes,
 ) -> Result<Answer, Failure> {
-    if !form.yaml && !pretty {
+    if form.protobuf || !form.yaml && !pretty {
         return Ok(answer::whole(status, answer::JSON, json));
     }
     let value: Value = serde_json::from_slice(&json).map_err(Failure::internal)?;
@@ -77,9 +77,5 @@ pub(crate) fn bytes(
 }
 
 pub(crate) fn not_acceptable() -> Failure {
-    Failure::new(
-        406,
-        "NotAcceptable",
-        "only the following media types are accepted: application/json, application/yaml",
-    )
+    Failure::new(406, "NotAcceptable", crate::accept::ACCEPTED)
 }

@@ -16,7 +16,7 @@ pub struct Shapes {
     root: TypeId,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TypeId(u32);
 
 /// An object whose fields are known.
@@ -120,6 +120,11 @@ impl Place {
 }
 
 impl Type {
+    /// Sorted by name.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
     pub fn field(&self, name: &str) -> Option<&Field> {
         let at = self.fields.binary_search_by(|it| it.name.as_str().cmp(name)).ok()?;
         Some(&self.fields[at])

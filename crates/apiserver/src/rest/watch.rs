@@ -12,6 +12,7 @@ use crate::{
     ask::Ask,
     body::invalid_options,
     history::{Forgotten, Moment, Seen, frame},
+    protobuf,
     selection::Selection,
     show, table,
     view::View,
@@ -99,7 +100,11 @@ pub(crate) async fn watch(ask: Arc<Ask>, shutdown: ShutdownSignal) -> Result<Ans
     let mut answer = Answer::new(Body::Pieces(Box::pin(pieces)));
     *answer.status_mut() = StatusCode::OK;
     let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer::JSON));
+    let content_type = match ask.form.protobuf {
+        true => "application/vnd.kubernetes.protobuf;stream=watch",
+        false => answer::JSON,
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     Ok(answer)
 }
@@ -152,7 +157,7 @@ impl Watcher {
             }
             if let Err(failure) = self.fetch() {
                 self.over = true;
-                return Some(frame("ERROR", failure.to_json().to_string().as_bytes()));
+                return Some(self.frame("ERROR", failure.to_json().to_string().as_bytes()));
             }
             if !self.waiting.is_empty() {
                 continue;
@@ -210,7 +215,10 @@ impl Watcher {
     fn told(&mut self, moment: &Moment, seen: Seen) -> Result<Bytes, Failure> {
         let target = &self.ask.target;
         if self.ask.form.shape == Shape::Object && target.version == target.kind.version {
-            return Ok(moment.line(seen));
+            return Ok(match self.ask.form.protobuf {
+                true => moment.packed(seen),
+                false => moment.line(seen),
+            });
         }
         let Some(row) = moment.row(seen).cloned() else { return Ok(Bytes::new()) };
         self.line(seen, &row, moment.object(seen))
@@ -229,7 +237,18 @@ impl Watcher {
                 table::table(kind, now, &rows, revision, self.include, heads)?.to_string().into()
             }
         };
-        Ok(frame(seen.name(), &object))
+        Ok(self.frame(seen.name(), &object))
+    }
+
+    /// One event in the form that was asked for.
+    fn frame(&self, what: &str, object: &[u8]) -> Bytes {
+        match self.ask.form.protobuf {
+            true => protobuf::frame(what, object).unwrap_or_else(|error| {
+                tracing::error!("an event of a watch in protobuf: {error}");
+                Bytes::new()
+            }),
+            false => frame(what, object),
+        }
     }
 
     fn bookmark(&self, initial_end: bool) -> Bytes {
@@ -256,7 +275,7 @@ impl Watcher {
                 }}],
             }),
         };
-        frame("BOOKMARK", object.to_string().as_bytes())
+        self.frame("BOOKMARK", object.to_string().as_bytes())
     }
 
     /// One line as it is, several as one piece.

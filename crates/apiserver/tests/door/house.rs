@@ -79,6 +79,7 @@ pub(crate) struct Reply {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
     pub(crate) text: String,
+    pub(crate) bytes: Bytes,
 }
 
 impl Reply {
@@ -213,7 +214,7 @@ impl Door {
         let bytes = answer.into_body().collect().await.expect("a whole body").to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let body = serde_json::from_str(&text).unwrap_or_default();
-        Reply { code, headers, body, text }
+        Reply { code, headers, body, text, bytes }
     }
 
     async fn send(
@@ -258,6 +259,11 @@ impl Door {
     /// The lines of a watch as they come.
     pub(crate) async fn watch(&self, path: &str) -> Lines {
         self.watch_as(path, JSON).await
+    }
+
+    /// The bytes of an answer as they come.
+    pub(crate) async fn stream(&self, path: &str, accept: &str) -> http::Response<Incoming> {
+        self.send(Who::Admin, "GET", path, &[("accept", accept)], b"").await
     }
 
     pub(crate) async fn watch_as(&self, path: &str, accept: &str) -> Lines {

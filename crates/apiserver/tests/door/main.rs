@@ -11,3 +11,4 @@ mod openapi;
 mod rest;
 mod strict;
 mod watches;
+mod wire;

@@ -355,7 +355,7 @@ async fn a_body_may_be_protobuf() {
     let body = [&b"k8s\0"[..], &part(1, &meta), &part(2, &raw)].concat();
     let headers = [
         ("content-type", "application/vnd.kubernetes.protobuf"),
-        ("accept", "application/vnd.kubernetes.protobuf,application/json"),
+        ("accept", "application/json,application/vnd.kubernetes.protobuf"),
     ];
     let made = door.call_as(Who::Admin, "POST", MAPS, &headers, &body).await.is(201);
     assert_eq!(
@@ -394,7 +394,7 @@ async fn answers_come_in_the_form_that_was_asked_for() {
     assert_eq!(table.body["rows"][0].get("object"), None);
     let yaml = get(&path, "application/yaml").await.is(200);
     assert!(yaml.text.contains("kind: ConfigMap"), "{}", yaml.text);
-    get(&path, "application/vnd.kubernetes.protobuf").await.is(406);
+    get(&path, "application/cbor").await.is(406);
     get(&path, "application/vnd.kubernetes.protobuf,application/json").await.is(200);
     let body = "metadata: {name: yaml}\ndata: {a: b}\n";
     door.call("POST", MAPS, "application/yaml", body).await.is(201);

@@ -6,6 +6,7 @@ mod log;
 mod negotiate;
 mod onward;
 mod port_forward;
+mod proxy;
 mod remote_command;
 mod scale;
 mod streams;
@@ -33,11 +34,17 @@ fn of(target: &Target) -> Option<Subresource> {
     own.copied().find(|it| it.name() == target.subresource)
 }
 
-/// Whether the answer is not an object but bytes from a container.
+/// Whether the answer is not an object but bytes from a container, a pod or a node.
 pub(crate) fn is_stream(target: &Target) -> bool {
     matches!(
         of(target),
-        Some(Subresource::Exec | Subresource::Attach | Subresource::Log | Subresource::PortForward)
+        Some(
+            Subresource::Exec
+                | Subresource::Attach
+                | Subresource::Log
+                | Subresource::PortForward
+                | Subresource::Proxy
+        )
     )
 }
 
@@ -54,6 +61,7 @@ pub(crate) async fn stream(
         Some(Subresource::PortForward) => {
             port_forward::connect(server, target, query, request).await
         }
+        Some(Subresource::Proxy) => proxy::pass(server, target, request).await,
         Some(Subresource::Log) => log::read(server, target, query).await,
         _ => Err(no_such_path()),
     }

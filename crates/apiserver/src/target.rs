@@ -86,11 +86,14 @@ pub(crate) struct Target {
     pub(crate) name: String,
     /// Empty: the object itself.
     pub(crate) subresource: String,
+    /// What follows `proxy`, still encoded: empty, or with a slash before it.
+    pub(crate) rest: String,
 }
 
 impl Target {
     /// Reads `/api/v1/namespaces/default/pods/web-0/log` and the like. `None`: no such path.
     pub(crate) fn parse(kinds: &[KindRef], path: &str) -> Option<Target> {
+        let (path, rest) = split_proxy(path);
         let mut segments: Vec<String> = path.trim_matches('/').split('/').map(decode).collect();
         if segments.len() < 3 || segments.iter().any(String::is_empty) {
             return None;
@@ -126,13 +129,25 @@ impl Target {
         if segments.next().is_some() {
             return None;
         }
-        Some(Target { kind, version, namespace, name, subresource })
+        Some(Target { kind, version, namespace, name, subresource, rest: rest.to_owned() })
     }
 
     /// `/api/v1/pods`
     pub(crate) fn is_all_namespaces(&self) -> bool {
         self.kind.is_namespaced() && self.namespace.is_empty()
     }
+}
+
+/// The object's part of `/api/v1/namespaces/a/pods/b/proxy/c//d/`, and the rest, which is somebody else's path.
+fn split_proxy(path: &str) -> (&str, &str) {
+    let parts: Vec<&str> = path.trim_start_matches('/').splitn(8, '/').collect();
+    let depth = match parts.as_slice() {
+        ["api", _, "namespaces", _, _, _, "proxy", ..] => 7,
+        ["api", _, _, _, "proxy", ..] => 5,
+        _ => return (path, ""),
+    };
+    let slash = path.match_indices('/').nth(depth).map(|it| it.0);
+    path.split_at(slash.unwrap_or(path.len()))
 }
 
 #[cfg(test)]
@@ -166,6 +181,20 @@ mod tests {
             "/x/y/z",
         ] {
             assert!(Target::parse(api::kinds(), path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_follows_proxy_stays_as_it_was_written() {
+        for (path, name, rest) in [
+            ("/api/v1/namespaces/a/pods/b/proxy", "b", ""),
+            ("/api/v1/namespaces/a/pods/b:80/proxy/", "b:80", "/"),
+            ("/api/v1/namespaces/a/services/https:b:x/proxy/c//d%2Fe/", "https:b:x", "/c//d%2Fe/"),
+            ("/api/v1/nodes/n1/proxy/stats/proxy/x", "n1", "/stats/proxy/x"),
+        ] {
+            let it = Target::parse(api::kinds(), path).expect(path);
+            let read = (it.name.as_str(), it.subresource.as_str(), it.rest.as_str());
+            assert_eq!(read, (name, "proxy", rest), "{path}");
         }
     }
 

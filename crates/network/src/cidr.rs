@@ -30,7 +30,11 @@ impl Ipv4Cidr {
         (Ipv4Addr::from_bits(network + 2), Ipv4Addr::from_bits((network | !self.mask()) - 1))
     }
 
-    fn mask(self) -> u32 {
+    pub(crate) fn network(self) -> Ipv4Addr {
+        self.network
+    }
+
+    pub(crate) fn mask(self) -> u32 {
         u32::MAX << (32 - u32::from(self.prefix))
     }
 }

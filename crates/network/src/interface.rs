@@ -18,6 +18,7 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
         link::{InfoData, InfoVeth, LinkMessage},
+        route::RouteScope,
     },
 };
 use sha2::{Digest, Sha256};
@@ -100,6 +101,23 @@ pub(crate) fn ensure_bridge(bridge: &Bridge) -> Result<u32, Error> {
     Ok(link.index)
 }
 
+/// Lets packets for the service range begin on the bridge, so that they have a way, and an address of the pods' range
+/// to come from, on a machine without a default route too. They are translated before they get there.
+pub(crate) fn route_services(bridge: &str, range: Ipv4Cidr) -> Result<(), Error> {
+    let mut netlink = open()?;
+    let routing = || format!("routing {range} to the bridge {bridge}");
+    let found = netlink.link(bridge).attempted(routing)?;
+    let link = found.ok_or_else(|| io::ErrorKind::NotFound.into()).attempted(routing)?;
+    let route = RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(range.network(), range.prefix())
+        .output_interface(link.index)
+        .scope(RouteScope::Link)
+        .build();
+    let routed = netlink.change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL);
+    // Whoever has routed the range before knows where to.
+    unless(routed, libc::EEXIST).attempted(routing)
+}
+
 /// Gives the sandbox its pair, its address and its default route.
 pub(crate) fn attach(
     bridge: &Bridge,
@@ -177,6 +195,7 @@ pub(crate) fn remove_attached(it: &Attached) -> Result<(), Error> {
 
 /// Removes every pair of the instance, then its bridge. Says how many interfaces went.
 pub(crate) fn remove_all(instance: &str, bridge: &str) -> Result<usize, Error> {
+    crate::service::remove(instance)?;
     let mut netlink = open()?;
     let links = netlink.links().attempted(|| "listing interfaces".to_owned())?;
     let found = links.iter().find(|it| it.name == bridge && it.kind == "bridge");

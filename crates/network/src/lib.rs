@@ -1,7 +1,8 @@
 //! The node's network: pod interfaces and addresses, and names.
 //!
 //! [`Network`] does what a sandbox needs (an `eth0` with an address of the node's pod range);
-//! [`dns`] answers names from the World. Neither knows the runtime: the binary brings them together.
+//! [`dns`] answers names from the World; [`service`] carries packets for Services to their endpoints. None of them
+//! knows the runtime: the binary brings them together.
 
 mod address;
 mod cidr;
@@ -9,7 +10,9 @@ pub mod dns;
 mod error;
 mod interface;
 mod namespace;
+mod netfilter;
 mod netlink;
+pub mod service;
 
 pub use cidr::Ipv4Cidr;
 pub use error::Error;
@@ -172,7 +175,7 @@ pub fn bridge_name(instance: &str) -> String {
     name
 }
 
-/// Removes every interface of the instance, its bridge last, and says how many there were. For
+/// Removes the rules of the instance and every interface, its bridge last, and says how many there were. For
 /// `stanchion down`: no pod of the instance may be running.
 pub async fn remove_all(instance: &str, bridge: &str) -> Result<usize, Error> {
     let (instance, bridge) = (instance.to_owned(), bridge.to_owned());

@@ -8,7 +8,10 @@ use crate::{
     pki::{self, Authority, Renewing},
     restore,
 };
-use ::network::{Ipv4Cidr, Network, dns};
+use ::network::{
+    Ipv4Cidr, Network, dns,
+    service::{self, Translation},
+};
 use ::runtime::{Embedded, PodNetwork};
 use anyhow::{Context, Result, anyhow};
 use apiserver::{Server, Tls, TlsNodeProxy};
@@ -249,7 +252,7 @@ pub(crate) struct Node {
     pub(crate) runtime: Embedded,
 }
 
-/// The network of this node: interfaces for pods and the cluster's DNS.
+/// The network of this node: interfaces for pods, Services' addresses and the cluster's DNS.
 pub(crate) struct Wires<'a> {
     pub(crate) authority: &'a Arc<Authority>,
     pub(crate) network: Network,
@@ -288,7 +291,16 @@ impl<'a> Wires<'a> {
         })
         .await
         .context("start the cluster's DNS")?;
-        tokio::spawn(names.serve(plane.server.client("system:dns"), signal));
+        tokio::spawn(names.serve(plane.server.client("system:dns"), signal.clone()));
+        let translation = Translation::new(service::Config {
+            instance: settings.instance.clone(),
+            bridge: ::network::bridge_name(&settings.instance),
+            node_name: settings.node_name.clone(),
+            cluster_cidr: cidr(flags.cluster_cidr)?,
+            service_cidr: cidr(flags.service_cidr)?,
+            dns_address: settings.cluster_dns,
+        });
+        tokio::spawn(translation.serve(plane.server.client("system:kube-proxy"), signal));
         Ok(Wires { authority, network })
     }
 }

@@ -25,7 +25,7 @@ impl Kind for Node {
         Names { plural: "nodes", singular: "node", short: &["no"], categories: &[] };
     const SCOPE: Scope = Scope::Cluster;
     const STORAGE: &'static str = "/registry/minions";
-    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status, Subresource::Proxy];
     const GENERATION: bool = false;
     const COLUMNS: &'static [Column<Node>] = &[
         name(),

@@ -44,6 +44,7 @@ impl Kind for Pod {
         Subresource::PortForward,
         Subresource::EphemeralContainers,
         Subresource::Resize,
+        Subresource::Proxy,
     ];
     const GENERATION: bool = true;
     const COLUMNS: &'static [Column<Pod>] = print::COLUMNS;

@@ -32,7 +32,7 @@ impl Kind for Service {
         Names { plural: "services", singular: "service", short: &["svc"], categories: &["all"] };
     const SCOPE: Scope = Scope::Namespaced;
     const STORAGE: &'static str = "/registry/services/specs";
-    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status, Subresource::Proxy];
     const GENERATION: bool = false;
     const COLUMNS: &'static [Column<Service>] = print::COLUMNS;
 

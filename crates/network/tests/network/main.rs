@@ -1,4 +1,6 @@
-//! The network as others see it: interfaces that the kernel made, and DNS over real sockets.
+//! The network as others see it: interfaces that the kernel made, Services' addresses, and DNS over real sockets.
 
 mod dns;
 mod interface;
+mod namespaces;
+mod service;

@@ -1,0 +1,154 @@
+//! Services' addresses and node ports: packets that are for them go to one of their endpoints.
+//!
+//! What should be is computed from the World and compared with what is; a difference becomes one transaction, so no
+//! packet ever meets half a change. Connections that are open are the kernel's and stay, whatever becomes of this
+//! process. Rules stay, too, when the server stops: containers go on, and so do their Services.
+//! Upstream: `pkg/proxy/nftables/proxier.go` (1.36).
+
+mod ports;
+mod rules;
+
+use crate::{Error, Ipv4Cidr, error::Attempted, interface, namespace, netfilter::connections};
+use client::Client;
+use ports::{Port, UDP};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
+use stdx::{Backoff, ShutdownSignal, one_line};
+use world::{Touched, World};
+
+/// What a node's translation is made from.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Tells this instance's table from those of another one on the machine.
+    pub instance: String,
+    pub bridge: String,
+    /// Endpoints on this node are its own.
+    pub node_name: String,
+    /// The pods of all nodes: what leaves this range bears the node's address.
+    pub cluster_cidr: Ipv4Cidr,
+    pub service_cidr: Ipv4Cidr,
+    /// Of the service range, and served by the node itself.
+    pub dns_address: Ipv4Addr,
+}
+
+/// Keeps the kernel's rules as the World says.
+#[derive(Debug)]
+pub struct Translation {
+    config: Config,
+    /// What the kernel has; `None`: unknown.
+    known: Option<Vec<Port>>,
+}
+
+impl Translation {
+    pub fn new(config: Config) -> Translation {
+        Translation { config, known: None }
+    }
+
+    /// Follows the World until shutdown begins or the feed ends.
+    pub async fn serve(mut self, client: Arc<dyn Client>, mut shutdown: ShutdownSignal) {
+        let mut follower = client.follow();
+        let mut again: Option<Duration> = Some(Duration::ZERO);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
+        loop {
+            let later = async {
+                match again {
+                    Some(wait) => stdx::sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut look = tokio::select! {
+                () = shutdown.wait() => return,
+                () = later => true,
+                tick = follower.next() => match tick {
+                    Some(tick) => concerns(tick.touched.as_deref()),
+                    None => return,
+                },
+            };
+            while let Some(tick) = follower.next_ready() {
+                look |= concerns(tick.touched.as_deref());
+            }
+            if !look {
+                continue;
+            }
+            again = match self.bring(&follower.world()).await {
+                Ok(()) => {
+                    backoff.succeeded();
+                    None
+                }
+                Err(error) => {
+                    tracing::warn!("Services' addresses: {}", one_line(&error));
+                    Some(backoff.failed())
+                }
+            };
+        }
+    }
+
+    /// Brings the kernel to what this world says, in one transaction. After an error the next one starts from nothing.
+    pub async fn bring(&mut self, world: &World) -> Result<(), Error> {
+        let wanted = ports::of_world(world, &self.config.node_name);
+        if self.known.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        let (config, known, next) = (self.config.clone(), self.known.take(), wanted.clone());
+        namespace::on_thread(move || {
+            let started = known.is_some();
+            if !started {
+                interface::route_services(&config.bridge, config.service_cidr)?;
+            }
+            let table = rules::table(&config.instance);
+            rules::change(&config, known.as_deref(), &next)
+                .commit()
+                .attempted(|| format!("changing the table {table} of nf_tables"))?;
+            forget(known.as_deref().unwrap_or_default(), &next)
+        })
+        .await?;
+        self.known = Some(wanted);
+        Ok(())
+    }
+}
+
+fn concerns(touched: Option<&[Touched]>) -> bool {
+    let Some(touched) = touched else { return true };
+    touched.iter().any(|it| ports::concerns(it))
+}
+
+/// A client that goes on sending datagrams would go on reaching an endpoint that is gone, or nobody, for as long as it
+/// does: each of its packets keeps the translation of the first.
+fn forget(before: &[Port], now: &[Port]) -> Result<(), Error> {
+    let changed = |it: &&Port| it.protocol == UDP && !now.contains(it);
+    let new = |it: &&Port| it.protocol == UDP && !before.contains(it);
+    let concerned: Vec<&Port> =
+        before.iter().filter(changed).chain(now.iter().filter(new)).collect();
+    if concerned.is_empty() {
+        return Ok(());
+    }
+    let asked: BTreeSet<(Ipv4Addr, u16)> = concerned.iter().flat_map(|it| it.places()).collect();
+    let node_ports: BTreeSet<u16> = concerned.iter().filter_map(|it| it.node_port).collect();
+    let endpoints: BTreeSet<(Ipv4Addr, u16)> =
+        now.iter().filter(|it| it.protocol == UDP).flat_map(Port::endpoints).collect();
+    let stale = |it: &connections::Connection| {
+        let through_node_port = node_ports.contains(&it.asked.1) && it.answers != it.asked;
+        it.protocol == UDP
+            && (asked.contains(&it.asked) || through_node_port)
+            && !endpoints.contains(&it.answers)
+    };
+    let forgotten = connections::forget(stale)
+        .attempted(|| "forgetting connections of endpoints that are gone".to_owned())?;
+    if forgotten > 0 {
+        tracing::debug!("forgot {forgotten} flows of endpoints that are gone");
+    }
+    Ok(())
+}
+
+/// Removes the instance's table; nothing happens where there is none.
+pub(crate) fn remove(instance: &str) -> Result<(), Error> {
+    let table = rules::table(instance);
+    let removed = rules::remove(instance).commit();
+    let absent = |it: &std::io::Error| {
+        // A kernel without nf_tables has no table of ours.
+        matches!(it.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EINVAL))
+    };
+    match removed {
+        Err(error) if absent(&error) => Ok(()),
+        removed => removed.attempted(|| format!("removing the table {table} of nf_tables")),
+    }
+}

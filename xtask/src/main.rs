@@ -3,6 +3,7 @@
 
 mod bench;
 mod conformance;
+mod fuzz;
 mod images;
 mod tidy;
 
@@ -24,6 +25,7 @@ fn run() -> Result<()> {
     match arguments.split_first() {
         Some((chore, rest)) if chore == "bench" => bench::run(rest),
         Some((chore, rest)) if chore == "conformance" => conformance::run(rest),
+        Some((chore, rest)) if chore == "fuzz" => fuzz::run(rest),
         Some((chore, rest)) if chore == "images" => images::run(rest),
         Some((chore, [])) if chore == "tidy" => tidy::run(),
         _ => bail!("usage: cargo xtask bench [NAME…] | conformance FLAGS… | images DIR | tidy"),

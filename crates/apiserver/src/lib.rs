@@ -17,6 +17,8 @@ mod discovery;
 mod error;
 mod events;
 mod fields;
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod history;
 mod http;

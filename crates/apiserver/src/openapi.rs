@@ -6,7 +6,7 @@
 //!
 //! Upstream: `k8s.io/kube-openapi/pkg/{handler,handler3}`.
 
-mod gnostic;
+pub(crate) mod gnostic;
 mod parameters;
 mod paths;
 mod swagger;

@@ -18,3 +18,30 @@ pub(crate) use stream::{Receiver, Sender};
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+
+/// Reads frames and their headers until they end or are broken: how many there were.
+pub(crate) async fn read_all(mut bytes: &[u8]) -> usize {
+    let (mut unpacker, mut count) = (headers::Unpacker::new(), 0);
+    while let Ok(Some(frame)) = frame::read(&mut bytes).await {
+        count += 1;
+        match frame {
+            frame::Frame::Data { length, .. } => {
+                bytes = bytes.get(length..).unwrap_or_default();
+            }
+            frame::Frame::SynStream { block, .. }
+            | frame::Frame::SynReply { block, .. }
+            | frame::Frame::Headers { block, .. } => {
+                if unpacker.read(&block).is_err() {
+                    break;
+                }
+            }
+            frame::Frame::Reset { .. }
+            | frame::Frame::Settings { .. }
+            | frame::Frame::Ping { .. }
+            | frame::Frame::GoAway
+            | frame::Frame::WindowUpdate { .. }
+            | frame::Frame::Unknown => {}
+        }
+    }
+    count
+}

@@ -38,7 +38,7 @@ pub fn images() -> &'static Images {
 }
 
 /// `target/debug`: above the `deps` where this test lies.
-fn profile_directory() -> PathBuf {
+pub(crate) fn profile_directory() -> PathBuf {
     let test = std::env::current_exe().expect("this test is a file");
     test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned()
 }

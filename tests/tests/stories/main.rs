@@ -1,6 +1,7 @@
 //! Stories that users live, told to the real binary by the real kubectl, with real containers and volumes.
 
 mod backup;
+mod clients;
 mod doctor;
 mod every_volume;
 mod example;

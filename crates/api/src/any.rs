@@ -89,6 +89,8 @@ pub struct AnyKind {
     /// `/registry/pods`: keys are `<storage>/<namespace>/<name>` or `<storage>/<name>`.
     pub storage: String,
     pub subresources: Vec<Subresource>,
+    /// Why no object of the kind can be made here.
+    pub refused: Option<String>,
     pub rules: Box<dyn Rules>,
 }
 
@@ -171,6 +173,7 @@ impl AnyKind {
             scope: T::SCOPE,
             storage: T::STORAGE.to_owned(),
             subresources: T::SUBRESOURCES.to_vec(),
+            refused: T::REFUSED.map(str::to_owned),
             rules: Box::new(Typed::<T>(PhantomData)),
         }
     }
@@ -186,8 +189,10 @@ impl AnyKind {
         self.api_version_as(&self.version)
     }
 
+    /// A version with a group in it is that of another face of the same objects.
     pub fn api_version_as(&self, version: &str) -> String {
         match self.group.as_str() {
+            _ if version.contains('/') => version.to_owned(),
             "" => version.to_owned(),
             group => format!("{group}/{version}"),
         }
@@ -203,6 +208,11 @@ impl AnyKind {
 
     pub fn resource(&self) -> GroupResource {
         GroupResource { group: self.group.as_str().into(), resource: self.plural.as_str().into() }
+    }
+
+    /// Whether its objects are another kind's, under other names.
+    pub fn is_face(&self) -> bool {
+        self.group == "events.k8s.io"
     }
 
     pub fn is_namespaced(&self) -> bool {

@@ -8,16 +8,19 @@
 
 pub mod any;
 pub mod apps;
+pub mod autoscaling;
 pub mod batch;
 pub mod codec;
 pub mod coordination;
 pub mod core;
 pub mod deletion;
 pub mod discovery;
+pub mod events;
 pub mod failure;
 pub mod field;
 pub mod kind;
 pub mod meta;
+pub mod networking;
 pub mod node;
 pub mod policy;
 pub mod scheduling;
@@ -56,10 +59,13 @@ pub fn kinds() -> &'static [KindRef] {
             AnyKind::of::<apps::v1::ReplicaSet>().into(),
             AnyKind::of::<apps::v1::StatefulSet>().into(),
             AnyKind::of::<batch::v1::Job>().into(),
+            AnyKind::of::<autoscaling::v2::HorizontalPodAutoscaler>().also("v1").into(),
             AnyKind::of::<coordination::v1::Lease>().into(),
             AnyKind::of::<discovery::v1::EndpointSlice>().into(),
+            AnyKind::of::<events::v1::Event>().into(),
+            AnyKind::of::<networking::v1::Ingress>().into(),
             AnyKind::of::<node::v1::RuntimeClass>().into(),
-            AnyKind::of::<policy::v1::PodDisruptionBudget>().into(),
+            AnyKind::of::<policy::v1::PodDisruptionBudget>().also("v1beta1").into(),
             AnyKind::of::<scheduling::v1::PriorityClass>().into(),
             AnyKind::of::<storage::v1::CSIDriver>().into(),
             AnyKind::of::<storage::v1::CSINode>().into(),

@@ -82,6 +82,9 @@ impl Server {
         mut object: AnyObject,
         ownership: Ownership,
     ) -> Result<Draft, Failure> {
+        if let Some(refusal) = crate::not_built::refusal_of(kind) {
+            return Err(refusal);
+        }
         let rules = &kind.rules;
         let given = object.metadata().resource_version.as_deref().unwrap_or_default();
         if !matches!(given, "" | "0") {

@@ -6,7 +6,7 @@ use crate::{
     target::{Query, Target},
     user::User,
 };
-use api::{AnyObject, Failure};
+use api::{AnyObject, Erased, Errors, Failure, Object, core::v1::Event, events::event};
 use http::HeaderMap;
 use std::sync::Arc;
 use world::ObjectKey;
@@ -38,11 +38,28 @@ impl Ask {
     /// Sentences about the version that was asked for.
     pub(crate) fn deprecations(&self) -> Vec<String> {
         let (kind, version) = (&self.target.kind, &*self.target.version);
-        if *version == kind.version {
+        if kind.plural == "endpoints" && kind.group.is_empty() {
+            let instead = "discovery.k8s.io/v1 EndpointSlice";
+            return vec![format!("v1 Endpoints is deprecated in v1.33+; use {instead}")];
+        }
+        if *version == kind.version || version.contains('/') {
             return Vec::new();
         }
         let (old, new) = (kind.api_version_as(version), kind.api_version());
         vec![format!("{old} {0} is deprecated; use {new} {0}", kind.kind)]
+    }
+
+    /// What is asked of an object under other names besides what its kind asks.
+    pub(crate) fn expect_face(
+        &self,
+        object: &AnyObject,
+        old: Option<&dyn Erased>,
+    ) -> Result<(), Failure> {
+        let event = |it: &dyn Erased| it.as_any().downcast_ref::<Event>().cloned();
+        let Some(new) = event(&**object).filter(|_| self.target.is_face()) else { return Ok(()) };
+        let mut errors = Errors::default();
+        event::validate(&new, old.and_then(event).as_ref(), &mut errors);
+        crate::admit::refuse(&self.target.kind, new.name(), &errors)
     }
 
     /// A new object lies in the namespace of the path.

@@ -171,9 +171,18 @@ fn cannot_be(kind: &AnyKind, version: &str, scan: &scan::Scan, why: &str) -> Fai
 
 /// A version that differs in nothing but its name is read as the stored one.
 fn as_stored(kind: &AnyKind, version: &str, json: Bytes, scan: &scan::Scan) -> Bytes {
-    let Some((_, at)) = scan.api_version.as_ref().filter(|_| version != kind.version) else {
+    if version == kind.version {
         return json;
-    };
+    }
     let stored = kind.api_version();
+    if version.contains('/') {
+        let here: serde_json::Value = serde_json::from_slice(&json).unwrap_or_default();
+        return match here {
+            // The decoder says what is wrong with it.
+            serde_json::Value::Null => json,
+            here => api::events::event::to_core(here).to_string().into(),
+        };
+    }
+    let Some((_, at)) = &scan.api_version else { return json };
     [&json[..at.start], stored.as_bytes(), &json[at.end..]].concat().into()
 }

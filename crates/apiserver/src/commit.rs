@@ -4,7 +4,7 @@
 //! first, the proposal is made again on what is there now.
 
 use crate::{server::Server, view::View};
-use api::{AnyObject, Failure, KindRef};
+use api::{AnyObject, Failure, KindRef, core::v1::Namespace};
 use bytes::Bytes;
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -131,6 +131,9 @@ impl Server {
                 Ok(revision) => {
                     let view = self.ledger.reached(revision.0).await;
                     drop(handed);
+                    for it in drafts.iter().filter(|it| is_namespace_that_goes(it)) {
+                        self.recorder.sweep(&it.key.name);
+                    }
                     return settle(&view, revision.0, drafts);
                 }
                 Err(CommitError::Conflict { actual, .. }) => {
@@ -184,6 +187,15 @@ impl Server {
         batch.checks = checks;
         Ok(batch)
     }
+}
+
+fn is_namespace_that_goes(draft: &Draft) -> bool {
+    let goes = match &draft.effect {
+        Effect::Remove => true,
+        Effect::Put(_, object) => object.metadata().deletion_timestamp.is_some(),
+        Effect::Keep { .. } => false,
+    };
+    goes && draft.kind == *api::kind_of::<Namespace>()
 }
 
 fn settle(view: &View, revision: u64, drafts: Vec<Draft>) -> Result<Settled, Failure> {

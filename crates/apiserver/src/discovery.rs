@@ -13,6 +13,13 @@ use serde_json::{Value, json};
 const VERBS: [&str; 8] =
     ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
+/// Of kinds that are only listed.
+const LISTED: [&str; 5] = ["delete", "deletecollection", "get", "list", "watch"];
+
+fn verbs(kind: &AnyKind) -> &'static [&'static str] {
+    if kind.refused.is_some() { &LISTED } else { &VERBS }
+}
+
 impl Server {
     /// Answers `/api`, `/apis` and what lies directly below; `None` for any other path.
     pub(crate) fn discovery(&self, path: &str, headers: &HeaderMap) -> Option<Answer> {
@@ -96,7 +103,7 @@ impl Server {
         for kind in &kinds {
             let mut resource = json!({
                 "name": kind.plural, "singularName": kind.singular,
-                "namespaced": kind.is_namespaced(), "kind": kind.kind, "verbs": VERBS,
+                "namespaced": kind.is_namespaced(), "kind": kind.kind, "verbs": verbs(kind),
             });
             if !kind.short_names.is_empty() {
                 resource["shortNames"] = json!(kind.short_names);
@@ -178,7 +185,7 @@ fn aggregated_resource(kind: &AnyKind, version: &str) -> Value {
         "responseKind": {"group": kind.group, "version": version, "kind": kind.kind},
         "scope": if kind.is_namespaced() { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
-        "verbs": VERBS,
+        "verbs": verbs(kind),
     });
     if !kind.short_names.is_empty() {
         resource["shortNames"] = json!(kind.short_names);

@@ -243,6 +243,12 @@ impl Server {
         let form = accept::form(request.headers())?;
         let headers = request.headers().clone();
         let ask = Ask { server: self, user: user.clone(), target, query, headers, form };
+        if verb == "create"
+            && ask.target.subresource.is_empty()
+            && let Some(refusal) = not_built::refusal_of(&ask.target.kind)
+        {
+            return Err(refusal);
+        }
         let has_body = !matches!(verb, "get" | "list" | "watch");
         let body = match has_body {
             true => body::read(request.into_body()).await?,

@@ -31,7 +31,13 @@ pub(crate) struct Places(HashMap<String, KindRef>);
 
 impl Places {
     pub(crate) fn new(kinds: &[KindRef]) -> Places {
-        Places(kinds.iter().map(|it| (it.storage.clone(), it.clone())).collect())
+        Places(
+            kinds
+                .iter()
+                .filter(|it| !it.is_face())
+                .map(|it| (it.storage.clone(), it.clone()))
+                .collect(),
+        )
     }
 
     /// The kind and the object that a key names; `None` for what is no object of a known kind.

@@ -2,8 +2,8 @@
 //!
 //! Upstream: `apimachinery/pkg/fields/selector.go`, `pkg/apis/core/v1/conversion.go` (field labels).
 
-use crate::target::Query;
-use api::{AnyKind, Failure, meta::Selector};
+use crate::target::{Query, Target};
+use api::{AnyKind, Failure, events::event, meta::Selector};
 use world::Row;
 
 #[derive(Clone, Debug, Default)]
@@ -25,11 +25,18 @@ const NAME: &str = "metadata.name";
 const NAMESPACE: &str = "metadata.namespace";
 
 impl Selection {
-    pub(crate) fn of(kind: &AnyKind, namespace: &str, query: &Query) -> Result<Selection, Failure> {
+    pub(crate) fn of(target: &Target, query: &Query) -> Result<Selection, Failure> {
         let labels = Selector::parse(query.one("labelSelector")).map_err(Failure::bad_request)?;
-        let fields = parse(query.one("fieldSelector")).map_err(Failure::bad_request)?;
-        known(kind, &fields)?;
-        let namespace = (!namespace.is_empty()).then(|| namespace.to_owned());
+        let mut fields = parse(query.one("fieldSelector")).map_err(Failure::bad_request)?;
+        if target.is_face() {
+            for field in &mut fields {
+                field.label = event::field_of_core(&field.label).ok_or_else(|| {
+                    Failure::bad_request(format!("field label not supported: {}", field.label))
+                })?;
+            }
+        }
+        known(&target.kind, &fields)?;
+        let namespace = (!target.namespace.is_empty()).then(|| target.namespace.clone());
         Ok(Selection { namespace, labels, fields })
     }
 

@@ -19,6 +19,10 @@ pub(crate) fn versioned(kind: &AnyKind, version: &str, json: Bytes) -> Bytes {
     if version == kind.version {
         return json;
     }
+    if version.contains('/') {
+        let core = serde_json::from_slice(&json).unwrap_or_default();
+        return api::events::event::from_core(core).to_string().into();
+    }
     // Encoding always begins with the version.
     let stored = format!("{{\"apiVersion\":\"{}\"", kind.api_version());
     let Some(rest) = json.strip_prefix(stored.as_bytes()) else { return json };

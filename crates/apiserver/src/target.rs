@@ -78,7 +78,8 @@ pub(crate) fn encode(text: &str) -> String {
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) kind: KindRef,
-    /// The version asked for; one of those that the kind is served in.
+    /// The version asked for: one of those that the kind is served in, or, with its group, another
+    /// face of the kind.
     pub(crate) version: String,
     /// Empty: all namespaces, or objects of the cluster.
     pub(crate) namespace: String,
@@ -129,7 +130,19 @@ impl Target {
         if segments.next().is_some() {
             return None;
         }
+        let (kind, version) = match kind.is_face() {
+            true => {
+                let face = kind.api_version_as(&version);
+                (kinds.iter().find(|it| it.storage == kind.storage)?.clone(), face)
+            }
+            false => (kind, version),
+        };
         Some(Target { kind, version, namespace, name, subresource, rest: rest.to_owned() })
+    }
+
+    /// Whether the objects are asked for under other names than they are stored with.
+    pub(crate) fn is_face(&self) -> bool {
+        self.version.contains('/')
     }
 
     /// `/api/v1/pods`
@@ -164,6 +177,7 @@ mod tests {
             ("/api/v1/namespaces/a/pods", "pods a  "),
             ("/api/v1/namespaces/a/pods/b/log", "pods a b log"),
             ("/apis/apps/v1/namespaces/a/statefulsets/b", "statefulsets a b "),
+            ("/apis/events.k8s.io/v1/namespaces/a/events/b", "events a b "),
             ("/apis/storage.k8s.io/v1beta1/storageclasses/x%2Ey", "storageclasses  x.y "),
         ] {
             let it = Target::parse(api::kinds(), path).expect(path);

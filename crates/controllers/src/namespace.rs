@@ -3,7 +3,7 @@
 //!
 //! Upstream: `pkg/controller/namespace/deletion` (1.36). Deviation: while pods are left, upstream's
 //! conditions say that all content is removed; here they say what remains. Events are not in the
-//! world; they go when their time is over.
+//! world; the door removes them when the namespace goes.
 
 use api::{
     core::{

@@ -20,6 +20,37 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Labels of nodes that have another name today, and what is said to those who use them. Sorted.
+///
+/// Upstream: `pkg/api/node/util.go`.
+const OLD_LABELS: [(&str, &str); 8] = [
+    ("app.kubernetes.io/created-by", "deprecated since v1.9"),
+    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
+    (
+        "beta.kubernetes.io/instance-type",
+        "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead",
+    ),
+    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/zone",
+        "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead",
+    ),
+    ("node-role.kubernetes.io/master", "use \"node-role.kubernetes.io/control-plane\" instead"),
+    (
+        "scheduler.alpha.kubernetes.io/preferAvoidPods",
+        "deprecated since v1.22; use Taints and Tolerations instead",
+    ),
+];
+
+/// What to say to those who choose nodes by an old label.
+pub(crate) fn deprecated_label(key: &str) -> Option<&'static str> {
+    OLD_LABELS.iter().find(|it| it.0 == key).map(|it| it.1)
+}
+
 impl Kind for Node {
     const NAMES: Names =
         Names { plural: "nodes", singular: "node", short: &["no"], categories: &[] };

@@ -6,7 +6,7 @@
 mod validate;
 
 use crate::{
-    core::{node, persistent_volume_claim as claims},
+    core::{node, persistent_volume_claim as claims, pod},
     field::Errors,
     k8s::api::core::v1::{
         AzureDiskVolumeSource, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim,
@@ -108,7 +108,14 @@ impl Kind for PersistentVolume {
             annotation(MOUNT_OPTIONS, "v1.31", "mountOptions"),
             (reclaim_policy(self) == "Recycle").then(|| recycle.to_owned()),
         ];
-        all.into_iter().flatten().collect()
+        let mut warnings: Vec<String> = all.into_iter().flatten().collect();
+        let affinity = self.spec.as_ref().and_then(|it| it.node_affinity.as_ref());
+        let terms = affinity.and_then(|it| it.required.as_ref()).into_iter();
+        for (n, term) in terms.flat_map(|it| &it.node_selector_terms).enumerate() {
+            let path = format!("spec.nodeAffinity.required.nodeSelectorTerms[{n}]");
+            warnings.extend(pod::of_term(&path, term));
+        }
+        warnings
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

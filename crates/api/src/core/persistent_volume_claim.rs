@@ -7,6 +7,7 @@ mod validate;
 pub(crate) use validate::{validate_modes, validate_spec};
 
 use crate::{
+    core::pod,
     field::Errors,
     k8s::api::core::v1::{
         PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
@@ -83,7 +84,17 @@ impl Kind for PersistentVolumeClaim {
         let text = format!(
             "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
         );
-        self.annotation(CLASS_ANNOTATION).map(|_| text).into_iter().collect()
+        let mut warnings: Vec<String> =
+            self.annotation(CLASS_ANNOTATION).map(|_| text).into_iter().collect();
+        let Some(resources) = self.spec.as_ref().and_then(|it| it.resources.as_ref()) else {
+            return warnings;
+        };
+        for (field, amounts) in [("requests", &resources.requests), ("limits", &resources.limits)] {
+            let amount = amounts.as_ref().and_then(|it| it.get("storage"));
+            let path = format!("spec.resources.{field}[storage]");
+            warnings.extend(amount.and_then(|it| pod::fraction(&path, it)));
+        }
+        warnings
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

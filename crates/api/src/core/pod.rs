@@ -20,7 +20,7 @@ pub use ephemeral::as_container;
 pub use resources::{Amounts, limits, qos_class, requests};
 pub use toleration::tolerates;
 pub(crate) use validate::{validate_spec, validate_tolerations};
-pub(crate) use warnings::of_spec as warnings;
+pub(crate) use warnings::{fraction, of_spec as warnings, of_term};
 
 use crate::{
     field::Errors,
@@ -126,7 +126,10 @@ impl Kind for Pod {
     }
 
     fn warnings(&self, _old: Option<&Pod>) -> Vec<String> {
-        self.spec.as_ref().map(|it| warnings::of_spec("spec", it)).unwrap_or_default()
+        let Some(spec) = &self.spec else { return Vec::new() };
+        let mut warnings = warnings::of_spec("spec", spec);
+        warnings.extend(warnings::of_annotations("metadata", &self.metadata, spec));
+        warnings
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

@@ -14,7 +14,7 @@ use crate::{
         },
         apimachinery::pkg::util::intstr::IntOrString,
     },
-    kind::{Column, Kind, Names, Scope, Subresource},
+    kind::{Column, Kind, Names, Object, Scope, Subresource},
     meta::{
         absent::{fill, list, text},
         names,
@@ -212,7 +212,19 @@ fn warnings(service: &Service) -> Vec<String> {
             "spec.externalName is ignored when spec.type is not \"ExternalName\"",
         ),
     ];
-    all.into_iter().filter(|it| it.0).map(|it| it.1.to_owned()).collect()
+    let mut warnings = Vec::new();
+    let hints = "service.kubernetes.io/topology-aware-hints";
+    if service.annotation(hints).is_some() {
+        let instead = "service.kubernetes.io/topology-mode";
+        warnings.push(format!("annotation {hints} is deprecated, please use {instead} instead"));
+    }
+    warnings.extend(all.into_iter().filter(|it| it.0).map(|it| it.1.to_owned()));
+    if text(&spec.traffic_distribution) == "PreferClose" {
+        let what =
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"";
+        warnings.push(what.to_owned());
+    }
+    warnings
 }
 
 /// Can be reached from outside the cluster.

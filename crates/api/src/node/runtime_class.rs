@@ -3,7 +3,7 @@
 //! Upstream: `pkg/apis/node/validation/validation.go`.
 
 use crate::{
-    core::pod,
+    core::{node::deprecated_label, pod},
     field::{Errors, quoted},
     k8s::api::node::v1::RuntimeClass,
     kind::{Column, Kind, Names, Scope, Subresource},
@@ -55,6 +55,12 @@ impl Kind for RuntimeClass {
                 errors,
             );
         }
+    }
+
+    fn warnings(&self, _old: Option<&RuntimeClass>) -> Vec<String> {
+        let selector = self.scheduling.iter().flat_map(|it| it.node_selector.iter().flatten());
+        let old = selector.filter_map(|(key, _)| deprecated_label(key));
+        old.map(|what| format!("scheduling.nodeSelector: {what}")).collect()
     }
 
     fn validate_update(&self, old: &RuntimeClass, errors: &mut Errors) {

@@ -3,6 +3,7 @@
 //! Upstream: `pkg/apis/storage/validation/validation.go`, `pkg/volume/util/storageclass.go`.
 
 use crate::{
+    core::node::deprecated_label,
     field::{Errors, quoted},
     k8s::api::storage::v1::StorageClass,
     kind::{Column, Kind, Names, Object, Printing, Scope, Subresource},
@@ -71,6 +72,20 @@ impl Kind for StorageClass {
             Some(mode) => errors.not_supported("volumeBindingMode", mode, &modes),
         }
         validate_topologies(self, errors);
+    }
+
+    fn warnings(&self, _old: Option<&StorageClass>) -> Vec<String> {
+        let terms = list(&self.allowed_topologies).iter().enumerate();
+        let expressions = terms.flat_map(|(n, term)| {
+            let all = list(&term.match_label_expressions).iter().enumerate();
+            all.map(move |(m, it)| {
+                (format!("allowedTopologies[{n}].matchLabelExpressions[{m}]"), it)
+            })
+        });
+        let old = expressions.filter_map(|(path, it)| {
+            deprecated_label(&it.key).map(|what| format!("{path}.key: {what}"))
+        });
+        old.collect()
     }
 
     fn validate_update(&self, old: &StorageClass, errors: &mut Errors) {

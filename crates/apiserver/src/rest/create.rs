@@ -20,6 +20,7 @@ pub(crate) async fn create(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
     let json = body::to_json(&ask.headers, body)?;
     let (mut object, mut warnings) = body::decode(&target.kind, &target.version, json, strictness)?;
     ask.place(&mut object)?;
+    ask.expect_face(&object, None)?;
     let settled = ask
         .server
         .write(dry_run, |view| {

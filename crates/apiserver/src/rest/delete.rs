@@ -47,9 +47,8 @@ pub(crate) async fn delete(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
 
 /// Each object of the selection on its own; those that somebody else deleted meanwhile do not count.
 pub(crate) async fn delete_all(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
-    let kind = &ask.target.kind;
     let options = Options::read(ask, body)?;
-    let selection = Selection::of(kind, &ask.target.namespace, &ask.query)?;
+    let selection = Selection::of(&ask.target, &ask.query)?;
     let listed = list::select(ask, &selection).await?;
     for row in &listed.rows {
         match remove(ask, &row.key(), &options).await {

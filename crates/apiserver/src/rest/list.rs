@@ -27,8 +27,7 @@ pub(crate) struct Listed {
 }
 
 pub(crate) async fn list(ask: &Ask) -> Result<Answer, Failure> {
-    let kind = &ask.target.kind;
-    let selection = Selection::of(kind, &ask.target.namespace, &ask.query)?;
+    let selection = Selection::of(&ask.target, &ask.query)?;
     let listed = select(ask, &selection).await?;
     answer(ask, &listed)
 }

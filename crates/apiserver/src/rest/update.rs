@@ -39,6 +39,12 @@ pub(crate) async fn write(
         .server
         .write(dry_run, |view| {
             let object = make(view)?;
+            if ask.target.is_face()
+                && let Some(row) = view.row(&target.kind, &key)
+            {
+                let old = row.object().map_err(Failure::internal)?;
+                ask.expect_face(&object, Some(&*old))?;
+            }
             let draft: Draft = ask.server.draft_update_as(
                 view,
                 &target.kind,

@@ -29,6 +29,14 @@ impl Server {
     pub(crate) async fn fresh(&self, asked: Option<u64>) -> Result<Arc<View>, Failure> {
         let wanted = match asked {
             Some(0) => return Ok(self.ledger.view()),
+            Some(revision) if revision > self.ledger.view().revision => {
+                // What the ledger itself has not reached yet is not worth waiting for.
+                let latest = self.store.latest().await.map_err(store_failure)?.0;
+                if revision > latest {
+                    return Err(too_large(revision, latest));
+                }
+                revision
+            }
             Some(revision) => revision,
             None => self.store.latest().await.map_err(store_failure)?.0,
         };

@@ -43,7 +43,7 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 pub(crate) async fn watch(ask: Arc<Ask>, shutdown: ShutdownSignal) -> Result<Answer, Failure> {
     let query = &ask.query;
     let kind = &ask.target.kind;
-    let selection = Selection::of(kind, &ask.target.namespace, query)?.named(&ask.target.name);
+    let selection = Selection::of(&ask.target, query)?.named(&ask.target.name);
     let asked = version::parse(query.one("resourceVersion"))?;
     let initial = match (query.has("sendInitialEvents"), query.one("resourceVersionMatch")) {
         (true, "NotOlderThan") => query.is("sendInitialEvents"),
@@ -67,7 +67,8 @@ pub(crate) async fn watch(ask: Arc<Ask>, shutdown: ShutdownSignal) -> Result<Ans
             .parse()
             .map_err(|_| Failure::bad_request(format!("invalid timeoutSeconds {text:?}")))?,
     };
-    let view = match initial {
+    // A watch from the future would tell nothing until then: its client knows another ledger.
+    let view = match initial || asked.is_some() {
         true => ask.server.fresh(asked).await?,
         false => ask.server.ledger.view(),
     };

@@ -1,6 +1,6 @@
 //! What namespaces, containers and evictions are held to.
 
-use crate::house::{Door, Reply};
+use crate::house::{Door, Reply, Who};
 use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -260,5 +260,14 @@ async fn what_is_not_built_is_refused_with_a_reason() {
     let refused = door.post(path, json!({"metadata": {"name": "web"}})).await.is(405);
     assert_eq!(refused.body["kind"], "Status");
     assert!(refused.message().contains("kubectl scale"), "{}", refused.message());
-    assert_eq!(door.get(path).await.code, 404);
+    assert_eq!(door.get(path).await.is(200).body["items"], json!([]));
+    // Not even in protobuf, or by a patch that would create.
+    let headers = [("content-type", "application/vnd.kubernetes.protobuf")];
+    door.call_as(Who::Admin, "POST", path, &headers, b"k8s\0nonsense").await.is(405);
+    let yaml = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: a}\n";
+    let path = "/apis/networking.k8s.io/v1/namespaces/default/ingresses/a?fieldManager=x";
+    let refused = door.call("PATCH", path, "application/apply-patch+yaml", yaml).await.is(405);
+    assert!(refused.message().contains("with a Service"), "{}", refused.message());
+    let policies = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies";
+    door.post(policies, json!({"metadata": {"name": "a"}})).await.is(405);
 }

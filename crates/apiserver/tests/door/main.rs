@@ -1,6 +1,8 @@
 //! The door over a ledger in memory: what loops and clients are promised.
 
 mod apply;
+mod bad_input;
+mod events;
 mod house;
 mod kubectl;
 mod limits;

@@ -1,12 +1,19 @@
 //! What is allowed in a pod's spec and yet surprises.
 //!
 //! Upstream: `pkg/api/pod/warnings.go`. Its words on volumes that no longer work there are left out:
-//! several of them work here.
+//! several of them work here. Those on paths that overlap within a volume are not here yet.
 
 use crate::{
-    k8s::api::core::v1::{Container, PodSpec},
+    core::node::deprecated_label,
+    k8s::{
+        api::core::v1::{
+            Affinity, Container, ContainerPort, NodeSelectorTerm, PodAffinityTerm, PodSpec,
+            WeightedPodAffinityTerm,
+        },
+        apimachinery::pkg::api::resource::Quantity,
+    },
     meta::{
-        Exact,
+        Exact, ObjectMeta,
         absent::{list, text},
     },
 };
@@ -14,19 +21,214 @@ use crate::{
 /// Sentences about a spec, wherever it stands.
 pub(crate) fn of_spec(path: &str, spec: &PodSpec) -> Vec<String> {
     let mut warnings = Vec::new();
-    let init = list(&spec.init_containers);
-    for (field, all) in [("initContainers", init), ("containers", spec.containers.as_slice())] {
-        for (n, container) in all.iter().enumerate() {
-            let path = format!("{path}.{field}[{n}]");
-            fractions(&path, container, &mut warnings);
-            hidden_variables(&path, container, &mut warnings);
-        }
+    old_labels(path, spec, &mut warnings);
+    named_twice(path, spec, &mut warnings);
+    for name in ["memory", "ephemeral-storage"] {
+        let amount = spec.overhead.as_ref().and_then(|it| it.get(name));
+        warnings.extend(amount.and_then(|it| fraction(&format!("{path}.overhead[{name}]"), it)));
     }
+    for (path, container) in containers(path, spec) {
+        fractions(&path, container, &mut warnings);
+        hidden_variables(&path, container, &mut warnings);
+    }
+    ports(path, spec, &mut warnings);
     if spec.termination_grace_period_seconds.is_some_and(|it| it < 0) {
         let what = "must be >= 0; negative values are invalid and will be treated as 1";
         warnings.push(format!("{path}.terminationGracePeriodSeconds: {what}"));
     }
+    if let Some(affinity) = &spec.affinity {
+        choose_nothing(&format!("{path}.affinity"), affinity, &mut warnings);
+    }
     warnings
+}
+
+/// Sentences about annotations of a pod that do nothing any more.
+pub(crate) fn of_annotations(path: &str, meta: &ObjectMeta, spec: &PodSpec) -> Vec<String> {
+    let Some(annotations) = &meta.annotations else { return Vec::new() };
+    let mut warnings = Vec::new();
+    let mut tell = |key: &str, what: &str| {
+        if annotations.contains_key(key) {
+            warnings.push(format!("{path}.annotations[{key}]: {what}"));
+        }
+    };
+    let class = "non-functional in v1.16+; use the \"priorityClassName\" field instead";
+    tell("scheduler.alpha.kubernetes.io/critical-pod", class);
+    let sysctls = "non-functional in v1.11+; use the \"sysctls\" field instead";
+    tell("security.alpha.kubernetes.io/sysctls", sysctls);
+    tell("security.alpha.kubernetes.io/unsafe-sysctls", sysctls);
+    let seccomp = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
+    if spec.security_context.as_ref().is_none_or(|it| it.seccomp_profile.is_none()) {
+        tell("seccomp.security.alpha.kubernetes.io/pod", seccomp);
+    }
+    for (_, container) in containers("", spec) {
+        if container.security_context.as_ref().is_none_or(|it| it.seccomp_profile.is_none()) {
+            let key = format!("container.seccomp.security.alpha.kubernetes.io/{}", container.name);
+            tell(&key, seccomp);
+        }
+    }
+    warnings
+}
+
+/// Every container with its path, init containers first.
+fn containers<'a>(path: &str, spec: &'a PodSpec) -> Vec<(String, &'a Container)> {
+    let init = list(&spec.init_containers);
+    let both = [("initContainers", init), ("containers", spec.containers.as_slice())];
+    let all = both.into_iter().flat_map(|(field, all)| {
+        all.iter().enumerate().map(move |(n, it)| (format!("{path}.{field}[{n}]"), it))
+    });
+    all.collect()
+}
+
+fn old_labels(path: &str, spec: &PodSpec, warnings: &mut Vec<String>) {
+    for key in spec.node_selector.iter().flat_map(|it| it.keys()) {
+        let what = deprecated_label(key);
+        warnings.extend(what.map(|it| format!("{path}.nodeSelector[{key}]: {it}")));
+    }
+    let affinity = spec.affinity.as_ref().and_then(|it| it.node_affinity.as_ref());
+    if let Some(affinity) = affinity {
+        let path = format!("{path}.affinity.nodeAffinity");
+        let required = affinity.required_during_scheduling_ignored_during_execution.iter();
+        for (n, term) in required.flat_map(|it| &it.node_selector_terms).enumerate() {
+            let path = format!(
+                "{path}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[{n}]"
+            );
+            warnings.extend(of_term(&path, term));
+        }
+        let preferred = list(&affinity.preferred_during_scheduling_ignored_during_execution);
+        for (n, it) in preferred.iter().enumerate() {
+            let path =
+                format!("{path}.preferredDuringSchedulingIgnoredDuringExecution[{n}].preference");
+            warnings.extend(of_term(&path, &it.preference));
+        }
+    }
+    for (n, it) in list(&spec.topology_spread_constraints).iter().enumerate() {
+        let path = format!("{path}.topologySpreadConstraints[{n}]");
+        let key = &it.topology_key;
+        let what = deprecated_label(key);
+        warnings.extend(what.map(|it| format!("{path}.topologyKey: {key} is {it}")));
+        if it.label_selector.is_none() {
+            warnings.push(nothing(&format!("{path}.labelSelector")));
+        }
+    }
+}
+
+/// Sentences about the labels that a term chooses nodes by.
+pub(crate) fn of_term(path: &str, term: &NodeSelectorTerm) -> Vec<String> {
+    let expressions = list(&term.match_expressions).iter().enumerate();
+    let old = expressions.filter_map(|(n, it)| {
+        let what = deprecated_label(&it.key)?;
+        Some(format!("{path}.matchExpressions[{n}].key: {} is {what}", it.key))
+    });
+    old.collect()
+}
+
+fn nothing(path: &str) -> String {
+    format!("{path}: a null labelSelector results in matching no pod")
+}
+
+fn choose_nothing(path: &str, affinity: &Affinity, warnings: &mut Vec<String>) {
+    let mut both = |path: String,
+                    required: &Option<Vec<PodAffinityTerm>>,
+                    preferred: &Option<Vec<WeightedPodAffinityTerm>>| {
+        for (n, it) in list(required).iter().enumerate() {
+            let path = format!("{path}.requiredDuringSchedulingIgnoredDuringExecution[{n}]");
+            if it.label_selector.is_none() {
+                warnings.push(nothing(&format!("{path}.labelSelector")));
+            }
+        }
+        for (n, it) in list(preferred).iter().enumerate() {
+            let path = format!("{path}.preferredDuringSchedulingIgnoredDuringExecution[{n}]");
+            if it.pod_affinity_term.label_selector.is_none() {
+                warnings.push(nothing(&format!("{path}.podAffinityTerm.labelSelector")));
+            }
+        }
+    };
+    if let Some(it) = &affinity.pod_affinity {
+        both(
+            format!("{path}.podAffinity"),
+            &it.required_during_scheduling_ignored_during_execution,
+            &it.preferred_during_scheduling_ignored_during_execution,
+        );
+    }
+    if let Some(it) = &affinity.pod_anti_affinity {
+        both(
+            format!("{path}.podAntiAffinity"),
+            &it.required_during_scheduling_ignored_during_execution,
+            &it.preferred_during_scheduling_ignored_during_execution,
+        );
+    }
+}
+
+fn named_twice(path: &str, spec: &PodSpec, warnings: &mut Vec<String>) {
+    let aliases = list(&spec.host_aliases);
+    for (n, it) in aliases.iter().enumerate() {
+        if aliases[..n].iter().any(|other| other.ip == it.ip) {
+            warnings.push(format!("{path}.hostAliases[{n}].ip: duplicate ip {:?}", it.ip));
+        }
+    }
+    let secrets = list(&spec.image_pull_secrets);
+    for (n, it) in secrets.iter().enumerate() {
+        if secrets[..n].iter().any(|other| other.name == it.name) {
+            warnings
+                .push(format!("{path}.imagePullSecrets[{n}].name: duplicate name {:?}", it.name));
+        }
+    }
+    for (n, _) in secrets.iter().enumerate().filter(|it| it.1.name.is_empty()) {
+        warnings.push(format!("{path}.imagePullSecrets[{n}].name: invalid empty name \"\""));
+    }
+}
+
+fn ports(path: &str, spec: &PodSpec, warnings: &mut Vec<String>) {
+    let all: Vec<(String, &ContainerPort)> = containers(path, spec)
+        .into_iter()
+        .flat_map(|(path, container)| {
+            let ports = list(&container.ports).iter().enumerate();
+            ports.map(move |(n, it)| (format!("{path}.ports[{n}]"), it))
+        })
+        .collect();
+    let on_host = |it: &ContainerPort| it.host_port.unwrap_or(0);
+    for (n, (path, port)) in all.iter().enumerate() {
+        let address = text(&port.host_ip);
+        if !address.is_empty() && on_host(port) == 0 {
+            let (name, protocol) = (text(&port.name), text(&port.protocol));
+            let number = port.container_port;
+            warnings.push(format!(
+                "{path}: hostIP set without hostPort: {{Name:{name} HostPort:0 ContainerPort:{number} Protocol:{protocol} HostIP:{address}}}"
+            ));
+        }
+        let same = |it: &&(String, &ContainerPort)| {
+            it.1.container_port == port.container_port && it.1.protocol == port.protocol
+        };
+        for (first, other) in all[..n].iter().filter(same) {
+            let theirs = text(&other.host_ip);
+            let (here, there) = (on_host(port), on_host(other));
+            if (address, here) == (theirs, there) {
+                warnings.push(format!("{path}: duplicate port definition with {first}"));
+            } else if here == 0 || there == 0 {
+                warnings.push(format!("{path}: overlapping port definition with {first}"));
+            } else if here == there && address.is_empty() != theirs.is_empty() {
+                warnings
+                    .push(format!("{path}: dangerously ambiguous port definition with {first}"));
+            }
+        }
+    }
+    for (n, (path, port)) in all.iter().enumerate() {
+        let name = text(&port.name);
+        let first = all[..n].iter().find(|it| !name.is_empty() && text(&it.1.name) == name);
+        if let Some((first, _)) = first {
+            warnings.push(format!(
+                "{path}: duplicate port name {name:?} with {first}, services and probes that select ports by name will use {first}"
+            ));
+        }
+    }
+}
+
+/// What is not whole bytes.
+pub(crate) fn fraction(path: &str, amount: &Quantity) -> Option<String> {
+    let exact = Exact::of(amount);
+    let is_whole = Exact::from_units(exact.units()) == exact;
+    let what = format!("fractional byte value {:?} is invalid", amount.0);
+    (!is_whole).then(|| format!("{path}: {what}, must be an integer"))
 }
 
 fn fractions(path: &str, container: &Container, warnings: &mut Vec<String>) {
@@ -34,16 +236,10 @@ fn fractions(path: &str, container: &Container, warnings: &mut Vec<String>) {
     for name in ["memory", "ephemeral-storage"] {
         for (field, amounts) in [("limits", &resources.limits), ("requests", &resources.requests)] {
             let Some(amount) = amounts.as_ref().and_then(|it| it.get(name)) else { continue };
-            let exact = Exact::of(amount);
-            if Exact::from_units(exact.units()) != exact {
-                let what = format!("fractional byte value {:?} is invalid", amount.0);
-                let path = format!("{path}.resources.{field}[{name}]");
-                warnings.push(format!("{path}: {what}, must be an integer"));
-            }
+            warnings.extend(fraction(&format!("{path}.resources.{field}[{name}]"), amount));
         }
     }
 }
-
 /// A variable that is set twice and does not build on its first value.
 fn hidden_variables(path: &str, container: &Container, warnings: &mut Vec<String>) {
     let variables = list(&container.env);

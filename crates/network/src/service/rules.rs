@@ -33,7 +33,9 @@ const HOOKS: [(&str, Hook); 5] = [
     ("prerouting", Hook { kind: "nat", number: 0, priority: -100 }),
     ("output", Hook { kind: "nat", number: 3, priority: -100 }),
     ("postrouting", Hook { kind: "nat", number: 4, priority: 100 }),
-    ("forward-filter", Hook { kind: "filter", number: 2, priority: 0 }),
+    // After translation and before routing: what is routed back to where it came from is answered with a redirection,
+    // and the kernel then says nothing else to that peer for a second.
+    ("prerouting-filter", Hook { kind: "filter", number: 0, priority: -90 }),
     ("output-filter", Hook { kind: "filter", number: 3, priority: 0 }),
 ];
 
@@ -230,7 +232,7 @@ fn leave(transaction: &mut Transaction, config: &Config) {
 }
 
 fn refuse(transaction: &mut Transaction, config: &Config) {
-    for chain in ["forward-filter", "output-filter"] {
+    for chain in ["prerouting-filter", "output-filter"] {
         let to_dns = [step::destination(R1), step::differs(R1, &config.dns_address.octets())];
         let left = within(step::destination(R1), config.service_cidr).into_iter().chain(to_dns);
         transaction.rule(chain, left.chain([step::reject()]));

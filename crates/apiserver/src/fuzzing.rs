@@ -68,7 +68,8 @@ pub fn selectors(bytes: &[u8]) {
     let text = text(rest);
     let (labels, fields) = text.split_once('\n').unwrap_or((&text, ""));
     let query = format!("labelSelector={}&fieldSelector={}", encode(labels), encode(fields));
-    let selection = Selection::of(kind, "default", &Query::parse(&query));
+    let selection =
+        Selection::of_kind(kind, "default", &Query::parse(&query), |it| Some(it.to_owned()));
     let object = json!({
         "apiVersion": kind.api_version(), "kind": kind.kind,
         "metadata": {"name": "a", "namespace": "default", "labels": {"app": "web", "x": ""}},

@@ -26,17 +26,29 @@ const NAMESPACE: &str = "metadata.namespace";
 
 impl Selection {
     pub(crate) fn of(target: &Target, query: &Query) -> Result<Selection, Failure> {
+        let named = |label: &str| match target.is_face() {
+            true => event::field_of_core(label),
+            false => Some(label.to_owned()),
+        };
+        Selection::of_kind(&target.kind, &target.namespace, query, named)
+    }
+
+    /// `named`: what the kind calls a field that is asked for.
+    pub(crate) fn of_kind(
+        kind: &AnyKind,
+        namespace: &str,
+        query: &Query,
+        named: impl Fn(&str) -> Option<String>,
+    ) -> Result<Selection, Failure> {
         let labels = Selector::parse(query.one("labelSelector")).map_err(Failure::bad_request)?;
         let mut fields = parse(query.one("fieldSelector")).map_err(Failure::bad_request)?;
-        if target.is_face() {
-            for field in &mut fields {
-                field.label = event::field_of_core(&field.label).ok_or_else(|| {
-                    Failure::bad_request(format!("field label not supported: {}", field.label))
-                })?;
-            }
+        for field in &mut fields {
+            field.label = named(&field.label).ok_or_else(|| {
+                Failure::bad_request(format!("field label not supported: {}", field.label))
+            })?;
         }
-        known(&target.kind, &fields)?;
-        let namespace = (!target.namespace.is_empty()).then(|| target.namespace.clone());
+        known(kind, &fields)?;
+        let namespace = (!namespace.is_empty()).then(|| namespace.to_owned());
         Ok(Selection { namespace, labels, fields })
     }
 

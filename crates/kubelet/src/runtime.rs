@@ -45,7 +45,12 @@ pub trait Runtime: Send + Sync {
     /// From now on.
     fn changes(&self) -> BoxFuture<'_, Result<Changes>>;
 
-    fn run_sandbox(&self, config: message::PodSandboxConfig) -> BoxFuture<'_, Result<String>>;
+    /// `handler`: as a RuntimeClass names it; empty for the runtime's own choice.
+    fn run_sandbox(
+        &self,
+        config: message::PodSandboxConfig,
+        handler: String,
+    ) -> BoxFuture<'_, Result<String>>;
     fn stop_sandbox<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>>;
     fn remove_sandbox<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>>;
 

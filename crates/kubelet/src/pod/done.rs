@@ -11,7 +11,7 @@ use crate::{
 use api::{Failure as Refusal, core::v1::Pod};
 use std::time::Duration;
 use stdx::{Backoff, BoxFuture, Timestamp};
-use world::{Change, Event};
+use world::{Change, Event, World};
 
 /// An image is tried again after 10 s, 20 s … 5 min.
 const IMAGE_FIRST: Duration = Duration::from_secs(10);
@@ -69,8 +69,15 @@ impl Worker {
                 Done::Unpublished(volume, unpublished)
             }),
             Action::RunSandbox { attempt } => {
-                let config = spec::sandbox::config(&*pod?, attempt, &shared.facts);
-                Box::pin(async move { Done::Sandbox(shared.runtime.run_sandbox(config).await) })
+                let pod = pod?;
+                let config = spec::sandbox::config(&pod, attempt, &shared.facts);
+                let handler = handler(&shared.client.world(), &pod);
+                Box::pin(async move {
+                    Done::Sandbox(match handler {
+                        Ok(handler) => shared.runtime.run_sandbox(config, handler).await,
+                        Err(why) => Err(RuntimeError::new("RunPodSandbox", why)),
+                    })
+                })
             }
             Action::StopSandbox { id } => Box::pin(async move {
                 let stopped = shared.runtime.stop_sandbox(&id).await;
@@ -324,5 +331,15 @@ impl Worker {
         {
             crate::events::about_container(&*self.shared.client, pod, &container, event(pod));
         }
+    }
+}
+
+/// What the runtime calls the pod's RuntimeClass.
+fn handler(world: &World, pod: &Pod) -> Result<String, String> {
+    let named = pod.spec.as_ref().and_then(|it| it.runtime_class_name.as_deref());
+    let Some(name) = named.filter(|it| !it.is_empty()) else { return Ok(String::new()) };
+    match world.cluster::<api::node::v1::RuntimeClass>(name) {
+        Some(class) => Ok(class.handler.clone()),
+        None => Err(format!("runtimeclass.node.k8s.io {name:?} not found")),
     }
 }

@@ -65,3 +65,56 @@ async fn connected(endpoint: &Endpoint) -> Channel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rpc::health::{
+        HealthCheckResponse,
+        health_server::{Health, HealthServer},
+    };
+    use tonic::{Request, Response, Status, transport::Server};
+
+    struct Named;
+
+    #[tonic::async_trait]
+    impl Health for Named {
+        async fn check(
+            &self,
+            request: Request<HealthCheckRequest>,
+        ) -> Result<Response<HealthCheckResponse>, Status> {
+            let status = match request.into_inner().service.as_str() {
+                "" => ServingStatus::Serving,
+                "tired" => ServingStatus::NotServing,
+                other => return Err(Status::not_found(format!("no {other}"))),
+            };
+            Ok(Response::new(HealthCheckResponse { status: status.into() }))
+        }
+    }
+
+    #[tokio::test]
+    async fn asks_for_the_server_or_for_one_of_its_services() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let server = Server::builder().add_service(HealthServer::new(Named));
+        let _task = tokio::spawn(server.serve_with_incoming(incoming));
+        let ask =
+            |service: &'static str| super::ask("127.0.0.1", port, service, Duration::from_secs(30));
+        assert_eq!(ask("").await, Ok(()));
+        let tired = "service unhealthy (responded with \"NOT_SERVING\")".to_owned();
+        assert_eq!(ask("tired").await, Err(tired));
+        let unknown = "error: health rpc probe failed: rpc error: code = NotFound desc = no other";
+        assert_eq!(ask("other").await, Err(unknown.to_owned()));
+    }
+
+    #[tokio::test]
+    async fn nobody_who_listens_is_a_failure_within_the_time() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let asked = ask("127.0.0.1", port, "", Duration::from_secs(1)).await.unwrap_err();
+        let expected = format!("timeout: failed to connect service \"127.0.0.1:{port}\" within 1s");
+        assert!(asked.starts_with(&expected), "{asked}");
+    }
+}

@@ -171,12 +171,14 @@ where
         })
     }
 
-    fn run_sandbox(&self, config: message::PodSandboxConfig) -> BoxFuture<'_, Result<String>> {
+    fn run_sandbox(
+        &self,
+        config: message::PodSandboxConfig,
+        handler: String,
+    ) -> BoxFuture<'_, Result<String>> {
         Box::pin(async {
-            let request = message::RunPodSandboxRequest {
-                config: Some(config),
-                runtime_handler: String::new(),
-            };
+            let request =
+                message::RunPodSandboxRequest { config: Some(config), runtime_handler: handler };
             let answer = self.runtime.clone().run_pod_sandbox(request).await;
             Ok(answer.map_err(|it| error("RunPodSandbox", it))?.into_inner().pod_sandbox_id)
         })

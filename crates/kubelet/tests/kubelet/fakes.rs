@@ -317,7 +317,11 @@ impl Runtime for FakeRuntime {
         })
     }
 
-    fn run_sandbox(&self, config: message::PodSandboxConfig) -> BoxFuture<'_, Result<String>> {
+    fn run_sandbox(
+        &self,
+        config: message::PodSandboxConfig,
+        _handler: String,
+    ) -> BoxFuture<'_, Result<String>> {
         Box::pin(async move {
             let metadata = config.metadata.expect("metadata");
             let uid = metadata.uid.clone();

@@ -13,6 +13,27 @@ use crate::{
 /// Largest user and group id.
 const ID_MOST: i64 = i32::MAX as i64;
 
+/// Upstream: `SysctlMaxLength`.
+const SYSCTL_LENGTH_MAX: usize = 253;
+
+/// Segments between dots or slashes, each of small letters, digits and, inside, `-` and `_`.
+fn is_sysctl(name: &str) -> bool {
+    let plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit();
+    let segment = |it: &str| {
+        let bytes = it.as_bytes();
+        let ends = [bytes.first(), bytes.last()];
+        ends.iter().all(|it| it.is_some_and(|it| plain(*it)))
+            && bytes.iter().all(|it| plain(*it) || matches!(it, b'-' | b'_'))
+    };
+    name.len() <= SYSCTL_LENGTH_MAX && name.split(['.', '/']).all(segment)
+}
+
+/// Those of `kernel.` that belong to the IPC namespace. Upstream: `component-helpers/node/util/sysctl/namespace.go`.
+fn is_of_ipc(name: &str) -> bool {
+    let rest = name["kernel".len()..].trim_start_matches(['.', '/']);
+    rest == "sem" || rest.starts_with("shm") || rest.starts_with("msg")
+}
+
 pub(super) fn validate_pod(path: &str, spec: &PodSpec, errors: &mut Errors) {
     let at = format!("{path}.securityContext");
     let host = |it: Option<bool>| it == Some(true);
@@ -32,8 +53,25 @@ pub(super) fn validate_pod(path: &str, spec: &PodSpec, errors: &mut Errors) {
             let path = format!("{at}.sysctls[{n}].name");
             if it.name.is_empty() {
                 errors.required(path, "");
+            } else if !is_sysctl(&it.name) {
+                let segment = "[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+                let detail = format!(
+                    "must have at most {SYSCTL_LENGTH_MAX} characters and match regex ^({segment}[\\./])*{segment}$"
+                );
+                errors.invalid(path, quoted(&it.name), detail);
             } else if seen.contains(&&it.name) {
                 errors.duplicate(path, quoted(&it.name));
+            }
+            let first = it.name.split(['.', '/']).next();
+            let shared =
+                [("net", "hostNetwork", spec.host_network), ("kernel", "hostIPC", spec.host_ipc)];
+            for (namespace, field, is_shared) in shared {
+                let of_ipc = namespace == "kernel" && !is_of_ipc(&it.name);
+                if first == Some(namespace) && host(is_shared) && !of_ipc {
+                    let path = format!("{at}.sysctls[{n}].name");
+                    let detail = format!("may not be specified when '{field}' is true");
+                    errors.invalid(path, quoted(&it.name), detail);
+                }
             }
             seen.push(&it.name);
         }
@@ -144,5 +182,20 @@ fn app_armor(path: &str, profile: Option<&AppArmorProfile>, errors: &mut Errors)
             errors.invalid(at, quoted(name), "can only be set when AppArmor type is Localhost");
         }
         (true | false, _) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_sysctls_are_segments_between_dots_or_slashes() {
+        for good in ["kernel.shmmax", "net/ipv4/tcp_rmem", "a", "safe-and-unsafe"] {
+            assert!(is_sysctl(good), "{good}");
+        }
+        for bad in ["foo-", "bar..", "", ".a", "A.b", "a b"] {
+            assert!(!is_sysctl(bad), "{bad}");
+        }
     }
 }

@@ -22,6 +22,7 @@ use api::{
 };
 use bytes::Bytes;
 use std::sync::Arc;
+use store::VALUE_BYTES_MAX;
 use world::{ObjectKey, Row};
 
 /// Upstream's registry asks each kind whether it may be written without saying which version was
@@ -290,9 +291,11 @@ fn released(view: &View, kind: &AnyKind, old: &dyn Erased) -> Vec<store::Write> 
     writes
 }
 
-/// An object as it will be stored, with its owners.
+/// An object as it will be stored, with its owners; without them if only so it is not too large.
 fn put(object: AnyObject, managed: Option<&str>) -> Effect {
-    let bytes = codec::with_managed(object.encode(), managed);
+    let plain = object.encode();
+    let managed = managed.filter(|it| plain.len() + it.len() + 64 <= VALUE_BYTES_MAX);
+    let bytes = codec::with_managed(plain, managed);
     Effect::Put(Bytes::from(bytes), object)
 }
 

@@ -8,7 +8,7 @@ use super::{
     compare::{compare, fields_of},
     document::escape,
     entries,
-    managers::{Conflicts, Identity, Managers, Operation, Owned, stripped},
+    managers::{Conflicts, Identity, Managers, Operation, Owned, STRIPPED},
     merge::merge,
     origin::filled,
     remove::remove,
@@ -122,12 +122,15 @@ impl<'a> Applying<'_, 'a> {
         let (old_filled, new_filled) =
             (filled(self.kind, self.live.clone()), filled(self.kind, new.clone()));
         let changes = compare(shapes, &root, &old_filled, &new_filled).each(|it| filter.apply(it));
-        if let Err(conflicts) = managers.give_way(&changes, Some(&identity), force) {
+        let written = changes.modified.union(changes.added);
+        if let Err(conflicts) =
+            managers.give_way(&written, &changes.removed, Some(&identity), force)
+        {
             return Ok(Err(conflicts));
         }
         let changed = *self.live != new;
         if let Some(mut own) = managers.remove(&identity) {
-            own.set = own.set.difference(&stripped());
+            own.set = own.set.difference(&STRIPPED);
             if changed {
                 own.time = Some(self.author.now.clone());
             }
@@ -181,8 +184,8 @@ fn prune<'a>(
     let (last, everything) = (named(last), fields(&merged));
     let pruned = remove(shapes, root, &merged, &last);
     // Others' fields come back …
-    let kept = fields(&pruned).union(&named(&managers.all()));
-    let pruned = remove(shapes, root, &merged, &everything.difference(&kept));
+    let kept = fields(&pruned).union(named(&managers.all()));
+    let pruned = remove(shapes, root, &merged, &everything.clone().difference(&kept));
     // … and nobody's, if the author did not own them either.
     let gone = everything.difference(&fields(&pruned)).intersection(&last);
     remove(shapes, root, &merged, &gone)

@@ -3,9 +3,12 @@
 //! Upstream: `structured-merge-diff/v6/merge/update.go`,
 //! `apimachinery/pkg/util/managedfields/internal/{managedfieldsupdater,capmanagers,stripmeta}.go`.
 
-use super::{Set, compare::Changes};
+use super::Set;
 use api::{AnyKind, schema::Shapes};
-use std::collections::{BTreeMap, btree_map::ValuesMut};
+use std::{
+    collections::{BTreeMap, btree_map::ValuesMut},
+    sync::LazyLock,
+};
 use stdx::Timestamp;
 
 /// More authors of updates than this, and the oldest become one.
@@ -115,7 +118,7 @@ impl<'a> Managers<'a> {
 
     /// Everything that somebody owns.
     pub(crate) fn all(&self) -> Set<'a> {
-        self.0.values().fold(Set::default(), |all, it| all.union(&it.set))
+        self.0.values().fold(Set::default(), |all, it| all.union(it.set.clone()))
     }
 
     /// Forgets versions that the kind is not served in, and brings sets to the kind's shape.
@@ -130,21 +133,21 @@ impl<'a> Managers<'a> {
         }
     }
 
-    /// Takes from everybody but the author what changed; without `force` it is refused if anything of
-    /// theirs would be overwritten.
+    /// Takes from everybody but the author what was written and what is gone; without `force` it is
+    /// refused if anything of theirs would be overwritten.
     pub(crate) fn give_way(
         &mut self,
-        changes: &Changes<'a>,
+        written: &Set<'a>,
+        removed: &Set<'a>,
         author: Option<&Identity>,
         force: bool,
     ) -> Result<(), Conflicts<'a>> {
-        let written = changes.modified.union(&changes.added);
         let others = |it: &Identity| Some(it) != author;
         let conflicts: Conflicts<'a> = self
             .0
             .iter()
             .filter(|it| others(it.0))
-            .map(|(identity, it)| (identity.clone(), it.set.intersection(&written)))
+            .map(|(identity, it)| (identity.clone(), it.set.intersection(written)))
             .filter(|it| !it.1.is_empty())
             .collect();
         if !force && !conflicts.is_empty() {
@@ -152,13 +155,11 @@ impl<'a> Managers<'a> {
         }
         for (identity, lost) in &conflicts {
             if let Some(owned) = self.0.get_mut(identity) {
-                owned.set = owned.set.difference(lost);
+                owned.set = std::mem::take(&mut owned.set).difference(lost);
             }
         }
-        if !changes.removed.is_empty() {
-            for (_, owned) in self.0.iter_mut().filter(|it| others(it.0)) {
-                owned.set = owned.set.difference(&changes.removed);
-            }
+        for (_, owned) in self.0.iter_mut().filter(|it| others(it.0)) {
+            owned.set = std::mem::take(&mut owned.set).difference(removed);
         }
         self.0.retain(|_, it| !it.set.is_empty());
         Ok(())
@@ -172,12 +173,12 @@ impl<'a> Managers<'a> {
         now: &str,
         set: Set<'a>,
     ) {
-        let set = set.difference(&stripped());
+        let set = set.difference(&STRIPPED);
         if set.is_empty() {
             return;
         }
-        let set = match self.0.get(&author) {
-            Some(before) => set.union(&before.set),
+        let set = match self.0.remove(&author) {
+            Some(before) => set.union(before.set),
             None => set,
         };
         let (api_version, time) = (api_version.to_owned(), Some(now.to_owned()));
@@ -222,7 +223,7 @@ impl<'a> Managers<'a> {
             if let Some(owned) = self.0.remove(&identity)
                 && let Some(merged) = self.0.get_mut(&bucket)
             {
-                merged.set = merged.set.union(&owned.set);
+                merged.set = std::mem::take(&mut merged.set).union(owned.set);
                 merged.time = owned.time;
                 left -= 1;
             }
@@ -231,7 +232,7 @@ impl<'a> Managers<'a> {
 }
 
 /// What nobody owns: identity, and what the server writes.
-pub(crate) fn stripped() -> Set<'static> {
+pub(crate) static STRIPPED: LazyLock<Set<'static>> = LazyLock::new(|| {
     const METADATA: &[&str] = &[
         "clusterName",
         "creationTimestamp",
@@ -249,4 +250,4 @@ pub(crate) fn stripped() -> Set<'static> {
     }
     METADATA.iter().for_each(|it| set.insert(&["metadata", it]));
     set
-}
+});

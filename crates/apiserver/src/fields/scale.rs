@@ -48,13 +48,14 @@ pub(crate) fn applied(
     let mut managers = read(list.as_ref());
     let identity = author.identity(Operation::Apply);
     if changed {
-        let changes = Changes { modified: replicas(), ..Changes::default() };
-        managers.give_way(&changes, Some(&identity), force).map_err(|mut conflicts| {
-            // They are met as authors of a Scale.
-            let updaters = conflicts.iter_mut().map(|it| &mut it.0.api_version);
-            updaters.filter(|it| !it.is_empty()).for_each(|it| *it = SCALE.to_owned());
-            refusal(&conflicts)
-        })?;
+        managers.give_way(&replicas(), &Set::default(), Some(&identity), force).map_err(
+            |mut conflicts| {
+                // They are met as authors of a Scale.
+                let updaters = conflicts.iter_mut().map(|it| &mut it.0.api_version);
+                updaters.filter(|it| !it.is_empty()).for_each(|it| *it = SCALE.to_owned());
+                refusal(&conflicts)
+            },
+        )?;
     }
     let (api_version, time) = (author.api_version.clone(), Some(author.now.clone()));
     if changed || managers.get(&identity).is_none() {

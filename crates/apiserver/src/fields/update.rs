@@ -87,8 +87,11 @@ pub(crate) fn updated(
         return before.map(str::to_owned);
     }
     managers.for_kind(kind, shapes);
-    for author in authors {
-        hand_over(&mut managers, changes.clone().each(|it| author.filter.apply(it)), author);
+    if let Some((last, others)) = authors.split_last() {
+        for author in others {
+            hand_over(&mut managers, changes.clone().each(|it| author.filter.apply(it)), author);
+        }
+        hand_over(&mut managers, changes.each(|it| last.filter.apply(it)), last);
     }
     entries::write(&managers)
 }
@@ -104,9 +107,9 @@ pub(super) fn hand_over<'a>(managers: &mut Managers<'a>, changes: Changes<'a>, a
     if changes.is_empty() {
         return;
     }
-    let forced = managers.give_way(&changes, None, true);
+    let set = changes.modified.union(changes.added);
+    let forced = managers.give_way(&set, &changes.removed, None, true);
     debug_assert!(forced.is_ok(), "force leaves no conflict");
-    let set = changes.modified.union(&changes.added);
     let identity = author.identity(Operation::Update);
     managers.take_over(identity, &author.api_version, &author.now, set);
     managers.cap();

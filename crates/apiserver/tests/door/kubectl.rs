@@ -171,3 +171,43 @@ async fn refuses_unknown_fields_by_name() {
     let said = kubectl.run(&["apply", "-f", &file]).await;
     assert!(!said.ok && said.errors.contains("unknown field \"spec.replcas\""), "{}", said.errors);
 }
+
+/// A person turns from client-side to server-side apply, meets an autoscaler, and says who wins.
+#[tokio::test]
+async fn applies_on_the_servers_side() {
+    let door = Door::open().await;
+    let Some(kubectl) = Kubectl::find(&door) else { return };
+    // Claim templates have one owner and are defaulted within: upstream, too, tells of a conflict there.
+    let web = |image: &str| {
+        let mut set = web(image);
+        set["spec"].as_object_mut().unwrap().remove("volumeClaimTemplates");
+        set["spec"]["template"]["spec"]["volumes"] = json!([{"name": "www", "emptyDir": {}}]);
+        set
+    };
+    let file = kubectl.file("web.json", &web("nginx:1"));
+    Kubectl::quiet(kubectl.run(&["apply", "-f", &file]).await);
+    let applied = Kubectl::quiet(kubectl.run(&["apply", "--server-side", "-f", &file]).await);
+    assert_eq!(applied, "statefulset.apps/web serverside-applied\n");
+    let owners = "-o=jsonpath={range .metadata.managedFields[*]}{.manager} {.operation};{end}";
+    let get = ["get", "sts", "web", "--show-managed-fields", owners];
+    let said = Kubectl::quiet(kubectl.run(&get).await);
+    assert!(said.starts_with("kubectl Apply;"), "{said}");
+    assert!(!said.contains("client-side"), "what was applied there is applied here now: {said}");
+
+    Kubectl::quiet(kubectl.run(&["scale", "sts", "web", "--replicas=5"]).await);
+    let refused = kubectl.run(&["apply", "--server-side", "-f", &file]).await;
+    let why = "Apply failed with 1 conflict: conflict with \"kubectl\" with subresource \"scale\" using apps/v1: .spec.replicas";
+    assert!(refused.errors.contains(why), "{}", refused.errors);
+    let forced = kubectl.run(&["apply", "--server-side", "--force-conflicts", "-f", &file]).await;
+    Kubectl::quiet(forced);
+    let other = kubectl.file("other.json", &web("nginx:2"));
+    let differs = kubectl.run(&["diff", "--server-side", "-f", &other]).await;
+    assert!(differs.out.contains("+      - image: nginx:2"), "{}{}", differs.out, differs.errors);
+    let told = kubectl.run(&["apply", "--server-side", "--field-manager=me", "-f", &other]).await;
+    let path = ".spec.template.spec.containers[name=\"nginx\"].image";
+    assert!(told.errors.contains(&format!("conflict with \"kubectl\": {path}")), "{}", told.errors);
+    let dry = ["apply", "--server-side", "--dry-run=server", "-f", &other];
+    assert!(Kubectl::quiet(kubectl.run(&dry).await).contains("(server dry run)"));
+    let image = "-o=jsonpath={.spec.template.spec.containers[0].image}";
+    assert_eq!(Kubectl::quiet(kubectl.run(&["get", "sts", "web", image]).await), "nginx:1");
+}

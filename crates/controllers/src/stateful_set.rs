@@ -14,7 +14,7 @@ use crate::namespace::is_terminating;
 use api::{
     Object,
     apps::{
-        stateful_set::{first_ordinal, is_parallel, ordinal_of, replicas},
+        stateful_set::{first_ordinal, is_parallel, max_unavailable, ordinal_of, replicas},
         v1::{ControllerRevision, StatefulSet},
     },
     core::{
@@ -180,7 +180,8 @@ impl Move<'_> {
         if is_held_up { Then::Stop } else { Then::GoOn }
     }
 
-    /// RollingUpdate: the pod with the largest ordinal that has an old template goes, one at a time.
+    /// RollingUpdate: pods with an old template go, the largest ordinal first: one at a time, or as many
+    /// as may be unavailable.
     fn update(&mut self, by_ordinal: &BTreeMap<i32, &Pod>, range: std::ops::Range<i32>) {
         let strategy = self.set.spec.as_ref().and_then(|it| it.update_strategy.as_ref());
         if strategy.and_then(|it| it.type_.as_deref()) == Some("OnDelete") {
@@ -190,6 +191,10 @@ impl Move<'_> {
         let partition = rolling.and_then(|it| it.partition).unwrap_or(0);
         // Upstream counts the partition in replicas from the first ordinal, not in ordinals.
         let lowest = range.start + partition;
+        if let Some(most) = max_unavailable(self.set) {
+            self.update_several(by_ordinal, range, lowest, most);
+            return;
+        }
         for ordinal in range.rev().take_while(|it| *it >= lowest) {
             let Some(pod) = by_ordinal.get(&ordinal) else { return };
             if pod.label(api::apps::stateful_set::REVISION_LABEL)
@@ -202,6 +207,27 @@ impl Move<'_> {
             if !self.is_up(pod) {
                 return;
             }
+        }
+    }
+
+    fn update_several(
+        &mut self,
+        by_ordinal: &BTreeMap<i32, &Pod>,
+        range: std::ops::Range<i32>,
+        lowest: i32,
+        most: i32,
+    ) {
+        let is_up = |it: &i32| by_ordinal.get(it).is_some_and(|it| self.is_up(it));
+        let unavailable = range.clone().filter(|it| !is_up(it)).count();
+        let spare = usize::try_from(most).unwrap_or(0).saturating_sub(unavailable);
+        let pods = range.rev().take_while(|it| *it >= lowest).filter_map(|it| by_ordinal.get(&it));
+        let is_old = |it: &&&Pod| {
+            it.label(api::apps::stateful_set::REVISION_LABEL) != Some(&self.revisions.update_name)
+                && !it.is_deleting()
+        };
+        let old: Vec<&Pod> = pods.filter(is_old).take(spare).copied().collect();
+        for pod in old {
+            self.delete(pod);
         }
     }
 
@@ -330,5 +356,7 @@ impl Move<'_> {
 
 #[cfg(test)]
 mod adversary;
+#[cfg(test)]
+mod exhaustive;
 #[cfg(test)]
 mod tests;

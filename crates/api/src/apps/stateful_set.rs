@@ -16,6 +16,7 @@ use crate::{
         Selector,
         absent::{fill, same, text},
         columns::{self, age, name, wide},
+        int_or_percent::{self, Round},
         names,
     },
 };
@@ -65,13 +66,11 @@ impl Kind for StatefulSet {
     }
 
     fn prepare_create(&mut self) {
-        drop_unsupported(self);
         self.status = Some(StatefulSetStatus { available_replicas: Some(0), ..Default::default() });
         self.metadata.generation = Some(1);
     }
 
     fn prepare_update(&mut self, old: &StatefulSet) {
-        drop_unsupported(self);
         self.status.clone_from(&old.status);
         let grown = i64::from(!same(&self.spec, &old.spec));
         self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
@@ -106,14 +105,6 @@ impl Kind for StatefulSet {
     /// Its pods' names begin with it, and are host names.
     fn validate_name(name: &str, errors: &mut Errors) {
         names::dns_label("metadata.name", name, errors);
-    }
-}
-
-/// `maxUnavailable` is behind a gate that is off: as upstream, it is not kept.
-fn drop_unsupported(set: &mut StatefulSet) {
-    let strategy = set.spec.as_mut().and_then(|it| it.update_strategy.as_mut());
-    if let Some(rolling) = strategy.and_then(|it| it.rolling_update.as_mut()) {
-        rolling.max_unavailable = None;
     }
 }
 
@@ -178,6 +169,14 @@ pub fn set_and_ordinal(pod_name: &str) -> Option<(&str, i32)> {
 pub fn ordinal_of(set: &StatefulSet, pod_name: &str) -> Option<i32> {
     let (name, ordinal) = set_and_ordinal(pod_name)?;
     (name == set.name()).then_some(ordinal)
+}
+
+/// How many pods of a rolling update may be unavailable at a time: at least one. `None`: the set does not
+/// say, and its pods go strictly one after the other.
+pub fn max_unavailable(set: &StatefulSet) -> Option<i32> {
+    let rolling = set.spec.as_ref()?.update_strategy.as_ref()?.rolling_update.as_ref()?;
+    let most = rolling.max_unavailable.as_ref()?;
+    Some(int_or_percent::scaled(Some(most), replicas(set), Round::Down).max(1))
 }
 
 /// Whether pods start and stop all at once.

@@ -95,6 +95,31 @@ fn rolls_a_new_template_out_from_the_last_pod_to_the_first() {
 }
 
 #[test]
+fn replaces_as_many_pods_at_a_time_as_may_be_unavailable() {
+    let mut world = world(&WEB.replace("replicas: 2", "replicas: 4"));
+    set_spec(&mut world, |set| {
+        let spec = set.spec.as_mut().unwrap();
+        spec.replicas = Some(4);
+        let rolling = spec.update_strategy.as_mut().unwrap().rolling_update.as_mut().unwrap();
+        let half = api::k8s::apimachinery::pkg::util::intstr::IntOrString::String("50%".to_owned());
+        rolling.max_unavailable = Some(half);
+    });
+    assert_eq!(settle(&mut world).len(), 4);
+    set_spec(&mut world, |set| {
+        let template = &mut set.spec.as_mut().unwrap().template;
+        template.spec.as_mut().unwrap().containers[0].image = Some("db:2".to_owned());
+    });
+    let plan = StatefulSetController.reconcile(&world, &KEY(), Timestamp(0));
+    let gone: Vec<String> = plan
+        .changes()
+        .filter(|it| matches!(it.verb, world::Verb::Delete { .. }))
+        .map(|it| it.key.name.to_string())
+        .collect();
+    assert_eq!(gone, ["web-3", "web-2"], "{plan}");
+    assert_eq!(settle(&mut world).len(), 4);
+}
+
+#[test]
 fn leaves_a_foreign_pod_of_its_name_alone() {
     let pod =
         "{apiVersion: v1, kind: Pod, metadata: {name: web-0, namespace: default, uid: other}}";

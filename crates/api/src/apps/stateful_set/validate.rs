@@ -12,7 +12,7 @@ use crate::{
     meta::{
         Selector,
         absent::{list, same, text},
-        names,
+        int_or_percent, names,
         validate::{label_selector, validate_template},
     },
 };
@@ -78,6 +78,13 @@ fn validate_strategy(spec: &StatefulSetSpec, errors: &mut Errors) {
         ("RollingUpdate", Some(rolling)) => {
             let partition = i64::from(rolling.partition.unwrap_or(0));
             names::not_negative(format!("{path}.rollingUpdate.partition"), partition, errors);
+            let (most, path) =
+                (rolling.max_unavailable.as_ref(), format!("{path}.rollingUpdate.maxUnavailable"));
+            int_or_percent::validate(&path, most, errors);
+            if let Some(most) = most.filter(|it| int_or_percent::is_zero(Some(it))) {
+                errors.invalid(&path, int_or_percent::shown(most), "cannot be 0");
+            }
+            int_or_percent::at_most_all(&path, most, errors);
         }
         ("OnDelete" | "RollingUpdate", None) => {}
         (_, _) => {
@@ -246,6 +253,10 @@ mod tests {
         check(
             json!({"volumeClaimTemplates": []}),
             "spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"www\"",
+        );
+        check(
+            json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 0}, "type": "RollingUpdate"}}),
+            "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0",
         );
         check(
             json!({"podManagementPolicy": "Fast"}),

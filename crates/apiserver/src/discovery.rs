@@ -5,6 +5,7 @@
 use crate::{
     answer::{self, Answer},
     server::Server,
+    usage,
 };
 use api::{AnyKind, KindRef, Subresource};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -35,14 +36,22 @@ impl Server {
             }),
             ["api", "v1"] => self.resources("", "v1")?,
             ["apis"] => {
-                let groups: Vec<Value> = self
+                let mut groups: Vec<Value> = self
                     .groups()
                     .iter()
                     .filter(|it| !it.is_empty())
                     .map(|it| self.group(it))
                     .collect();
+                groups.push(usage::group());
                 json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
             }
+            ["apis", usage::GROUP] => {
+                let mut group = usage::group();
+                group["kind"] = "APIGroup".into();
+                group["apiVersion"] = "v1".into();
+                group
+            }
+            ["apis", usage::GROUP, usage::VERSION] => usage::resources(),
             ["apis", group] if !group.is_empty() && in_group(group) => {
                 let mut group = self.group(group);
                 group["kind"] = "APIGroup".into();
@@ -155,9 +164,10 @@ impl Server {
             };
             json!({"metadata": metadata, "versions": versions})
         });
+        let own = (!core).then(usage::aggregated);
         let document = json!({
             "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2",
-            "metadata": {}, "items": items.collect::<Vec<_>>(),
+            "metadata": {}, "items": items.chain(own).collect::<Vec<_>>(),
         });
         let mut answer = answer::json(StatusCode::OK, &document);
         let kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";

@@ -11,6 +11,7 @@ use crate::{
     subresource,
     target::{Query, Target},
     tls::Tls,
+    usage,
     user::User,
     wire,
 };
@@ -184,6 +185,20 @@ impl Server {
         if path.starts_with("/openapi/") && authz::allows(&user) {
             let headers = request.headers().clone();
             return (String::new(), self.openapi(&path, query.one("hash"), &headers).await);
+        }
+        if let Some(asked) = usage::Asked::parse(&path) {
+            if !authz::allows(&user) {
+                return (
+                    String::new(),
+                    Err(authz::forbidden_path(&user, request.method().as_str(), &path)),
+                );
+            }
+            if request.method() != Method::GET {
+                let message = "the server does not allow this method on the requested resource";
+                return (String::new(), Err(Failure::new(405, "MethodNotAllowed", message)));
+            }
+            // Counted and packed as what is no object: these kinds have no messages of ours.
+            return (String::new(), self.usage(&asked, &query).await);
         }
         let Some(target) = Target::parse(&self.kinds, &path) else {
             return (String::new(), self.other(&user, &path, &request));

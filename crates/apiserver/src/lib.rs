@@ -43,6 +43,7 @@ mod subresource;
 mod table;
 mod target;
 mod tls;
+mod usage;
 mod user;
 mod view;
 mod wire;

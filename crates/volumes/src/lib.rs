@@ -14,6 +14,7 @@ mod local;
 mod local_volume;
 mod loop_device;
 pub mod mount;
+mod nfs;
 mod ownership;
 mod plugin;
 mod program;
@@ -50,12 +51,13 @@ pub struct Config {
 type Open = fn(&Config) -> Arc<dyn VolumePlugin>;
 
 /// Every built-in kind of volume, sorted by name.
-const PLUGINS: [(&str, Open); 8] = [
+const PLUGINS: [(&str, Open); 9] = [
     (config_map::NAME, config_map::open),
     (downward_api::NAME, downward_api::open),
     (empty_dir::NAME, empty_dir::open),
     (host_path::NAME, host_path::open),
     (local_volume::NAME, local_volume::open),
+    (nfs::NAME, nfs::open),
     (projected::NAME, projected::open),
     (secret::NAME, secret::open),
     (local::DRIVER, local::open),

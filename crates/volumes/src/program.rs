@@ -89,6 +89,11 @@ pub(crate) fn failed(name: &str, arguments: &[&str], ended: &Ended) -> Failure {
     Failure::new(format!("{name} {}: {code}: {output}", arguments.join(" ")))
 }
 
+/// Whether a program of this name is installed.
+pub(crate) fn exists(name: &str) -> bool {
+    search_path().split(':').any(|it| std::path::Path::new(it).join(name).exists())
+}
+
 fn search_path() -> String {
     let own = std::env::var("PATH").unwrap_or_default();
     format!("{own}:/usr/sbin:/sbin:/usr/bin:/bin")

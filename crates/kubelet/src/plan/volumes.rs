@@ -27,6 +27,7 @@ pub const DOWNWARD_API: &str = "kubernetes.io/downward-api";
 pub const EMPTY_DIR: &str = "kubernetes.io/empty-dir";
 pub const HOST_PATH: &str = "kubernetes.io/host-path";
 pub const LOCAL_VOLUME: &str = "kubernetes.io/local-volume";
+pub const NFS: &str = "kubernetes.io/nfs";
 pub const PROJECTED: &str = "kubernetes.io/projected";
 pub const SECRET: &str = "kubernetes.io/secret";
 
@@ -78,6 +79,10 @@ fn inline(
     } else if let Some(source) = &volume.host_path {
         what.context = host_path(&source.path, source.type_.as_deref());
         HOST_PATH
+    } else if let Some(source) = &volume.nfs {
+        what.context = nfs(&source.server, &source.path);
+        publish.read_only = source.read_only == Some(true);
+        NFS
     } else if let Some(source) = &volume.config_map {
         publish.files = Some(contents::config_map(world, pod.namespace(), source)?);
         CONFIG_MAP
@@ -148,6 +153,10 @@ fn persistent(
         fs_type.clone_from(&source.fs_type);
         let below = facts.kubelet_dir.join("plugins/kubernetes.io/local-volume/mounts");
         (LOCAL_VOLUME, below.join(&title))
+    } else if let Some(source) = &spec.nfs {
+        what.context = nfs(&source.server, &source.path);
+        read_only |= source.read_only == Some(true);
+        (NFS, PathBuf::new())
     } else {
         let kind = persistent_kind_of(spec);
         return Err(format!(
@@ -282,6 +291,11 @@ fn target(facts: &Facts, pod: &Pod, plugin: &str, name: &str, block: bool) -> Pa
 fn host_path(path: &str, kind: Option<&str>) -> BTreeMap<String, String> {
     let kind = kind.unwrap_or_default();
     BTreeMap::from([("path".to_owned(), path.to_owned()), ("type".to_owned(), kind.to_owned())])
+}
+
+fn nfs(server: &str, path: &str) -> BTreeMap<String, String> {
+    let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    BTreeMap::from([field("server", server), field("path", path)])
 }
 
 fn bytes(amount: Exact) -> u64 {

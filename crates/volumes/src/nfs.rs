@@ -1,0 +1,284 @@
+//! nfs: a directory of an NFS server, v3 or v4, for as many pods and nodes as like.
+//!
+//! Whatever talks to the server is a program with a deadline: a server that is dead delays only the volumes that lie on
+//! it. Upstream: pkg/volume/nfs/nfs.go (1.36). Deviation: what a dead server keeps mounted is forced off, and in the
+//! last resort detached.
+
+use crate::{
+    Config, PublishVolume, Published, Result, Stats, VolumeError, VolumePlugin,
+    error::{Attempt, Attempted, Failure, OnVolume},
+    mount,
+    program::{self, Ended},
+    tree,
+    work::blocking,
+};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use stdx::BoxFuture;
+
+pub(crate) const NAME: &str = "kubernetes.io/nfs";
+
+/// mount.nfs itself gives up after two minutes; a pod is told earlier, and tried again.
+const MOUNT_MAX: Duration = Duration::from_secs(60);
+
+/// Each of the three ways to get rid of a mount. Together less than the minute that a pod may take to go.
+const UNMOUNT_MAX: Duration = Duration::from_secs(10);
+
+/// A server that lives answers this in a moment.
+const STATS_MAX: Duration = Duration::from_secs(3);
+
+/// A volume whose server did not answer is not measured again for so long.
+const UNANSWERED: Duration = Duration::from_secs(60);
+
+struct Nfs {
+    /// Handle → when its server did not answer. Bounded: entries that have aged are dropped.
+    unanswered: Mutex<HashMap<String, Instant>>,
+}
+
+pub(crate) fn open(_: &Config) -> Arc<dyn VolumePlugin> {
+    Arc::new(Nfs { unanswered: Mutex::default() })
+}
+
+impl VolumePlugin for Nfs {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    /// `volume.context`: `server` and `path`.
+    fn publish<'a>(&'a self, request: &'a PublishVolume) -> BoxFuture<'a, Result<Published>> {
+        let owned = request.clone();
+        Box::pin(blocking("publish", &request.volume.handle, move || publish(&owned)))
+    }
+
+    fn unpublish<'a>(&'a self, handle: &'a str, target: &'a Path) -> BoxFuture<'a, Result<()>> {
+        let (name, target) = (handle.to_owned(), target.to_owned());
+        Box::pin(blocking("unpublish", handle, move || remove(&target).on("unpublish", &name)))
+    }
+
+    fn stats<'a>(&'a self, handle: &'a str, path: &'a Path) -> BoxFuture<'a, Result<Stats>> {
+        Box::pin(async move {
+            if self.is_unanswered(handle) {
+                let text = format!("the server of volume {handle} did not answer a moment ago");
+                return Err(VolumeError::Pending(text));
+            }
+            let (name, path) = (handle.to_owned(), path.to_owned());
+            let measured =
+                blocking("measure", handle, move || measure(&path).on("measure", &name)).await;
+            if measured.is_err() {
+                let mut all = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+                all.insert(handle.to_owned(), Instant::now());
+            }
+            measured
+        })
+    }
+}
+
+impl Nfs {
+    fn is_unanswered(&self, handle: &str) -> bool {
+        let mut all = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, at| at.elapsed() < UNANSWERED);
+        all.contains_key(handle)
+    }
+}
+
+fn publish(request: &PublishVolume) -> Result<Published> {
+    let (handle, target) = (&request.volume.handle, &request.target);
+    let published = Published { host_path: target.clone(), read_only: request.read_only };
+    // Before anything that looks at the target itself: its server may be dead.
+    if is_mounted(target).on("publish", handle)? {
+        return Ok(published);
+    }
+    let source = source(request)?;
+    tree::make(target, 0o750).on("publish", handle)?;
+    let mounted = mount_nfs(&source, target, &options(request));
+    if mounted.is_err() {
+        // Best effort: the next try makes it again, and the pod's end removes it.
+        let _not_empty = tree::remove_mount_point(target);
+    }
+    mounted.on("publish", handle)?;
+    Ok(published)
+}
+
+/// `server:/path`, an IPv6 address in brackets.
+fn source(request: &PublishVolume) -> Result<String> {
+    let field = |name: &str| request.volume.context.get(name).map_or("", String::as_str);
+    let (server, path) = (field("server"), field("path"));
+    let unfit = |it: &str| it.is_empty() || it.contains(|c: char| c.is_control());
+    if unfit(server) || server.starts_with('-') || server.contains(char::is_whitespace) {
+        return Err(VolumeError::Invalid(format!("{server:?} is not the name of an NFS server")));
+    }
+    if unfit(path) || !path.starts_with('/') {
+        return Err(VolumeError::Invalid(format!("NFS path {path:?}: must be absolute")));
+    }
+    Ok(match server.parse::<std::net::Ipv6Addr>() {
+        Ok(address) => format!("[{address}]:{path}"),
+        Err(_) => format!("{server}:{path}"),
+    })
+}
+
+/// Those of the volume, each once; `ro` where nothing is to be written.
+fn options(request: &PublishVolume) -> String {
+    let mut all: Vec<&str> = Vec::new();
+    let read_only = request.read_only.then_some("ro");
+    let given = request.mount_options.iter().flat_map(|it| it.split(',')).map(str::trim);
+    for option in read_only.into_iter().chain(given).filter(|it| !it.is_empty()) {
+        if !all.contains(&option) {
+            all.push(option);
+        }
+    }
+    all.join(",")
+}
+
+fn mount_nfs(source: &str, target: &Path, options: &str) -> Attempt<()> {
+    let text = target.to_string_lossy();
+    let mut arguments = vec!["-t", "nfs"];
+    if !options.is_empty() {
+        arguments.extend(["-o", options]);
+    }
+    arguments.extend([source, &*text]);
+    // mount(8) alone would complain about options: what is missing is this program.
+    if !program::exists("mount.nfs") {
+        return Err(Failure::new(
+            "program mount.nfs is not installed on this node: install the package nfs-common",
+        ));
+    }
+    let ended = program::run("mount", "mount", &arguments, MOUNT_MAX)?;
+    match ended.code {
+        Some(0) => Ok(()),
+        _ => Err(refused(&arguments, &ended)),
+    }
+}
+
+/// In upstream's words.
+fn refused(arguments: &[&str], ended: &Ended) -> Failure {
+    let status = match ended.code {
+        Some(code) => format!("exit status {code}"),
+        None => "killed".to_owned(),
+    };
+    Failure::new(format!(
+        "mount failed: {status} Mounting command: mount Mounting arguments: {} Output: {}",
+        arguments.join(" "),
+        ended.output.replace('\n', " ")
+    ))
+}
+
+fn remove(target: &Path) -> Attempt<()> {
+    let text = target.to_string_lossy().into_owned();
+    // The program asks the kernel and nobody else: no helper, no look at the path.
+    let ways: [&[&str]; 3] = [&["-i", "-c"], &["-i", "-c", "-f"], &["-i", "-c", "-l"]];
+    let mut last = None;
+    for way in ways {
+        if !is_mounted(target)? {
+            return tree::remove_mount_point(target);
+        }
+        let arguments: Vec<&str> = way.iter().copied().chain([&*text]).collect();
+        let done = program::run_ok("umount", "mount", &arguments, UNMOUNT_MAX);
+        if let Err(error) = done {
+            let busy = error.to_string().contains("busy");
+            tracing::warn!(target = %target.display(), %error, "unmount NFS");
+            last = Some(error);
+            // Somebody uses it and its server answers: it is waited for, and never torn away.
+            if busy && answers(target) {
+                break;
+            }
+        }
+    }
+    if !is_mounted(target)? {
+        return tree::remove_mount_point(target);
+    }
+    Err(last.unwrap_or_else(|| Failure::new(format!("{text} is still mounted"))))
+}
+
+fn answers(target: &Path) -> bool {
+    measure(target).is_ok()
+}
+
+fn is_mounted(target: &Path) -> Attempt<bool> {
+    let found = mount::mounted_at(target).attempted(|| format!("look for {}", target.display()))?;
+    Ok(found.is_some())
+}
+
+/// statvfs, by a program that can be killed.
+fn measure(path: &Path) -> Attempt<Stats> {
+    let text = path.to_string_lossy();
+    let arguments = ["-f", "-c", "%S %b %f %a %c %d", &*text];
+    let ended = program::run("stat", "coreutils", &arguments, STATS_MAX)?;
+    if ended.code != Some(0) {
+        return Err(program::failed("stat", &arguments, &ended));
+    }
+    stats_of(&ended.output)
+        .ok_or_else(|| Failure::new(format!("stat of {text} answers {:?}", ended.output)))
+}
+
+fn stats_of(output: &str) -> Option<Stats> {
+    let numbers: Vec<u64> =
+        output.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>().ok()?;
+    let [size, blocks, free, available, files, files_free] = numbers[..] else { return None };
+    Some(Stats {
+        bytes_total: blocks * size,
+        bytes_used: blocks.saturating_sub(free) * size,
+        bytes_available: available * size,
+        inodes_total: files,
+        inodes_used: files.saturating_sub(files_free),
+        inodes_free: files_free,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(server: &str, path: &str) -> PublishVolume {
+        let mut request = PublishVolume::default();
+        for (name, value) in [("server", server), ("path", path)] {
+            request.volume.context.insert(name.to_owned(), value.to_owned());
+        }
+        request
+    }
+
+    #[test]
+    fn servers_are_names_and_addresses_of_both_families() {
+        let of = |server: &str, path: &str| source(&request(server, path)).ok();
+        assert_eq!(of("10.0.0.1", "/nfsdata").as_deref(), Some("10.0.0.1:/nfsdata"));
+        assert_eq!(
+            of("fs-1.efs.eu-west-1.amazonaws.com", "/").as_deref(),
+            Some("fs-1.efs.eu-west-1.amazonaws.com:/")
+        );
+        assert_eq!(of("fd00::1", "/a b").as_deref(), Some("[fd00::1]:/a b"));
+        for (server, path) in [("", "/a"), ("-o", "/a"), ("a b", "/a"), ("a", ""), ("a", "b")] {
+            assert_eq!(of(server, path), None, "{server:?} {path:?}");
+        }
+    }
+
+    #[test]
+    fn options_come_as_they_are_each_once() {
+        let mut request = request("s", "/");
+        request.mount_options = vec!["hard".into(), "nfsvers=4.1,hard".into(), String::new()];
+        assert_eq!(options(&request), "hard,nfsvers=4.1");
+        request.read_only = true;
+        assert_eq!(options(&request), "ro,hard,nfsvers=4.1");
+    }
+
+    #[test]
+    fn a_failed_mount_is_told_with_its_command_line() {
+        let arguments = ["-t", "nfs", "-o", "hard", "s:/x", "/target"];
+        let ended = Ended { code: Some(32), output: "mount.nfs: access\ndenied".to_owned() };
+        assert_eq!(
+            refused(&arguments, &ended).to_string(),
+            "mount failed: exit status 32 Mounting command: mount Mounting arguments: -t nfs -o hard s:/x /target Output: mount.nfs: access denied"
+        );
+    }
+
+    #[test]
+    fn figures_are_read_as_the_program_prints_them() {
+        let stats = stats_of("4096 100 60 50 1000 900").unwrap();
+        assert_eq!((stats.bytes_total, stats.bytes_used), (409_600, 163_840));
+        assert_eq!((stats.bytes_available, stats.inodes_used), (204_800, 100));
+        assert_eq!(stats_of("4096 x"), None);
+        assert!(measure(Path::new("/")).is_ok());
+    }
+}

@@ -7,6 +7,7 @@ mod defaults;
 mod ephemeral;
 mod print;
 mod resources;
+mod restart;
 mod sources;
 mod toleration;
 mod validate;
@@ -18,6 +19,7 @@ pub use condition::{
 pub use defaults::default_spec;
 pub use ephemeral::as_container;
 pub use resources::{Amounts, limits, qos_class, requests};
+pub use restart::restarts;
 pub use toleration::tolerates;
 pub(crate) use validate::{validate_spec, validate_tolerations};
 pub(crate) use warnings::{fraction, of_spec as warnings, of_term};

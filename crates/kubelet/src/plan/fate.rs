@@ -4,7 +4,8 @@
 
 use super::Memory;
 use crate::runtime::{Container as Seen, Observed, State};
-use api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec};
+pub use api::core::pod::restarts;
+use api::core::v1::{Container, Pod};
 use stdx::Timestamp;
 
 /// What became of one container.
@@ -65,12 +66,15 @@ pub(super) fn fate<'a>(
                 false => &it.container_statuses,
             });
             let status = statuses.and_then(Option::as_ref).into_iter().flatten();
-            let before = status
-                .filter(|it| it.name == container.name)
-                .find(|it| it.container_id.as_ref().is_some_and(|id| !id.is_empty()));
+            let known = status.into_iter().find(|it| it.name == container.name);
+            let before =
+                known.filter(|it| it.container_id.as_ref().is_some_and(|id| !id.is_empty()));
             let terminated = before.and_then(|it| it.state.as_ref()?.terminated.as_ref());
             match before {
-                None => Fate::New { attempt: 0 },
+                // What was lost is counted already: the status says so.
+                None => Fate::New {
+                    attempt: known.map_or(0, |it| u32::try_from(it.restart_count).unwrap_or(0)),
+                },
                 Some(it) if init && !is_sidecar(container) => {
                     Fate::New { attempt: u32::try_from(it.restart_count + 1).unwrap_or(0) }
                 }
@@ -108,35 +112,6 @@ pub(super) fn ephemeral_fate<'a>(pod: &Pod, name: &str, observed: &'a Observed) 
 
 /// Upstream: `ContainerStatusUnknown` has the code of a killed process.
 pub(super) const UNSEEN: i32 = 137;
-
-/// Whether a container that ended with this code is started again.
-/// Upstream: `pkg/api/v1/pod/util.go` (ContainerShouldRestart).
-pub fn restarts(spec: Option<&PodSpec>, container: &Container, code: i32) -> bool {
-    if container.restart_policy.is_some() && matching_rule(container, code).is_some() {
-        // Both actions there are begin the container again.
-        return true;
-    }
-    let of_pod = spec.and_then(|it| it.restart_policy.as_deref());
-    match container.restart_policy.as_deref().or(of_pod).unwrap_or("Always") {
-        "Never" => false,
-        "OnFailure" => code != 0,
-        _ => true,
-    }
-}
-
-/// The first rule that speaks of this exit code.
-fn matching_rule(container: &Container, code: i32) -> Option<&ContainerRestartRule> {
-    let speaks = |rule: &&ContainerRestartRule| {
-        let Some(codes) = &rule.exit_codes else { return false };
-        let listed = codes.values.iter().flatten().any(|it| *it == code);
-        match codes.operator.as_str() {
-            "In" => listed,
-            "NotIn" => !listed,
-            _ => false,
-        }
-    };
-    container.restart_policy_rules.iter().flatten().find(speaks)
-}
 
 /// Every container ended and none comes again, or a failed init container keeps them from ever starting.
 pub(super) fn is_finished(pod: &Pod, observed: &Observed) -> bool {

@@ -6,6 +6,7 @@ use crate::{
         containers::{List, as_container},
         has_started, is_sidecar,
         resize::is_outdated,
+        restarts,
     },
     runtime::{Container as Seen, State},
     spec::container::is_read_only_to_the_bottom,
@@ -128,6 +129,10 @@ fn status(
     status
 }
 
+const LOST: &str = "The container could not be located when the pod was deleted.  The container used to be Running";
+/// Upstream gives it the code of a killed process.
+const UNSEEN: i32 = 137;
+
 /// A container that the runtime does not know.
 fn unseen(
     inputs: &Inputs<'_>,
@@ -152,14 +157,18 @@ fn unseen(
         ..ContainerStatus::default()
     };
     let was_running = old.and_then(|it| it.state.as_ref()).is_some_and(|it| it.running.is_some());
+    if let Some(old) =
+        old.filter(|_| was_running && !restarts(inputs.pod.spec.as_ref(), container, UNSEEN))
+    {
+        // It was lost, and does not come again.
+        let terminated = Some(lost(LOST));
+        let state = Some(ContainerState { terminated, ..ContainerState::default() });
+        return ContainerStatus { state, ready: false, started: Some(false), ..old.clone() };
+    }
     let last = status.last_state.as_ref().is_some_and(|it| it.terminated.is_some());
     if was_running && !last {
-        status.last_state = Some(ContainerState {
-            terminated: Some(lost(
-                "The container could not be located when the pod was deleted.  The container used to be Running",
-            )),
-            ..ContainerState::default()
-        });
+        status.last_state =
+            Some(ContainerState { terminated: Some(lost(LOST)), ..ContainerState::default() });
         status.restart_count += i32::from(inputs.pod.metadata.deletion_timestamp.is_none());
     }
     if let Some(waiting) = inputs.waiting.get(&container.name) {
@@ -193,7 +202,7 @@ fn lost(message: &str) -> ContainerStateTerminated {
     ContainerStateTerminated {
         reason: Some("ContainerStatusUnknown".to_owned()),
         message: Some(message.to_owned()),
-        exit_code: 137,
+        exit_code: UNSEEN,
         ..ContainerStateTerminated::default()
     }
 }

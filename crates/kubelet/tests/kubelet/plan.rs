@@ -477,3 +477,15 @@ fn another_image_is_run_in_place_of_the_one_that_runs() {
           stop app c by 1030 (Changed)
     "#]]);
 }
+
+#[test]
+fn a_run_that_the_status_has_counted_is_not_counted_again() {
+    let mut it = case(ONE).sandbox("s", 0, true).image("app");
+    let status = "{phase: Running, containerStatuses: [{name: app, image: a, imageID: '', ready: false, restartCount: 3, state: {waiting: {}}}]}";
+    let value: Pod = yaml(&format!("{{status: {status}}}"));
+    it.pod.as_mut().unwrap().status = value.status;
+    it.check(expect![[r#"
+        Up
+          start app #3 in s
+    "#]]);
+}

@@ -242,3 +242,21 @@ fn conditions_keep_their_time_while_nothing_changes() {
     let before = pod.pod.status.clone();
     assert_eq!(Some(pod.status()), before, "the same look gives the same status");
 }
+
+#[test]
+fn what_was_lost_with_its_machine_is_over_if_it_runs_only_once() {
+    let pod = |policy: &str| {
+        let status = "{phase: Running, startTime: '2026-01-01T00:00:00Z', containerStatuses: [{name: app, containerID: 'x://1', image: a, imageID: '', ready: true, restartCount: 2, state: {running: {}}}]}";
+        case(&format!(
+            "{{metadata: {{name: p, uid: u}}, spec: {{restartPolicy: {policy}, containers: [{{name: app}}]}}, status: {status}}}"
+        ))
+    };
+    let of = |policy: &str| pod(policy).status().container_statuses.unwrap().remove(0);
+    let again = of("Always");
+    assert_eq!((again.restart_count, again.container_id), (3, None));
+    let last = again.last_state.unwrap().terminated.unwrap();
+    assert_eq!(last.reason.as_deref(), Some("ContainerStatusUnknown"));
+    let over = of("Never");
+    assert_eq!(over.restart_count, 2);
+    assert_eq!(over.state.unwrap().terminated.unwrap().exit_code, 137);
+}

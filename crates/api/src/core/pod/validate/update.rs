@@ -2,7 +2,7 @@
 
 use super::DEADLINE_MOST;
 use crate::{
-    core::pod::node_name,
+    core::pod::{node_name, restarts},
     field::{Errors, quoted},
     k8s::api::core::v1::{ContainerStatus, Pod, PodSpec, Toleration},
     meta::{
@@ -130,12 +130,14 @@ pub(in crate::core::pod) fn validate_status(pod: &Pod, old: &Pod, errors: &mut E
     if text(&status.qos_class) != text(&before.qos_class) {
         errors.invalid("status.qosClass", quoted(text(&status.qos_class)), "field is immutable");
     }
-    let policy = old.spec.as_ref().map_or("", |it| text(&it.restart_policy));
     for (n, it) in list(&before.container_statuses).iter().enumerate() {
         let ended = |it: &ContainerStatus| it.state.as_ref().and_then(|it| it.terminated.clone());
         let Some(end) = ended(it) else { continue };
         // What has ended for good does not run again.
-        if policy == "Always" || (policy == "OnFailure" && end.exit_code != 0) {
+        let spec = old.spec.as_ref();
+        let container =
+            spec.and_then(|spec| spec.containers.iter().find(|own| own.name == it.name));
+        if container.is_none_or(|own| restarts(spec, own, end.exit_code)) {
             continue;
         }
         let mut now = list(&status.container_statuses).iter().filter(|new| new.name == it.name);

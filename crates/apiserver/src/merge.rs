@@ -5,6 +5,7 @@ mod strategic;
 
 use api::{Failure, schema::Shapes};
 use http::{HeaderMap, header};
+use json_patch::PatchOperation;
 use serde_json::Value;
 
 pub(crate) enum Patch {
@@ -47,6 +48,29 @@ impl Patch {
                     "the body of the request was in an unknown format - accepted media types include: {ACCEPTED}"
                 ),
             )),
+        }
+    }
+
+    /// Whether it reads or writes `metadata.managedFields`, which are large and mostly left alone.
+    pub(crate) fn is_about_owners(&self) -> bool {
+        const LIST: &str = "/metadata/managedFields";
+        let touches = |it: String| LIST.starts_with(&it) || it.starts_with(LIST);
+        match self {
+            Patch::Json(patch) => patch.0.iter().any(|it| {
+                let from = match it {
+                    PatchOperation::Move(it) => Some(it.from.to_string()),
+                    PatchOperation::Copy(it) => Some(it.from.to_string()),
+                    _ => None,
+                };
+                touches(it.path().to_string()) || from.is_some_and(touches)
+            }),
+            Patch::Merge(patch) | Patch::Strategic(patch) => {
+                let says = |it: &Value| it.get("$patch").is_some();
+                says(patch)
+                    || patch.get("metadata").is_some_and(|it| {
+                        !it.is_object() || says(it) || it.get("managedFields").is_some()
+                    })
+            }
         }
     }
 

@@ -95,6 +95,12 @@ impl Row {
         codec::plain(&self.bytes, self.managed.as_deref())
     }
 
+    /// The object as clients see it, without managedFields.
+    pub fn json_plain(&self) -> Bytes {
+        // The list lies behind the beginning of the metadata, so that place stays where it is.
+        codec::spliced(&self.plain(), self.splice_at, self.revision)
+    }
+
     /// The list of managedFields as JSON, if the object has one.
     pub fn managed(&self) -> Option<&str> {
         std::str::from_utf8(&self.bytes[self.managed.as_ref()?.list.clone()]).ok()

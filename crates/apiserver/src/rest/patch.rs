@@ -56,7 +56,11 @@ fn patched(
 ) -> Result<(AnyObject, Vec<String>), Failure> {
     let (kind, version) = (&ask.target.kind, &*ask.target.version);
     let row = existing(view, kind, &ask.key())?;
-    let json = show::versioned(kind, version, row.json());
+    let json = match patch.is_about_owners() {
+        true => row.json(),
+        false => row.json_plain(),
+    };
+    let json = show::versioned(kind, version, json);
     let mut document: Value = serde_json::from_slice(&json).map_err(Failure::internal)?;
     patch.apply(&ask.server.shapes.of(kind), &mut document)?;
     let json = Bytes::from(document.to_string());

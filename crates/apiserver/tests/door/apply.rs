@@ -366,3 +366,27 @@ async fn loops_own_what_they_write_as_upstreams_processes_do() {
     let seen = watch.next().await.unwrap();
     assert_eq!(seen["object"]["metadata"]["managedFields"], object["metadata"]["managedFields"]);
 }
+
+/// A patch that is about something else works on the object without its list of owners.
+#[tokio::test]
+async fn patches_see_the_owners_when_they_ask() {
+    let door = Door::open().await;
+    let path = format!("{MAPS}/m");
+    let json_patch = "application/json-patch+json";
+    door.post(&format!("{MAPS}?fieldManager=a"), map(json!({"a": "1"}))).await.is(201);
+    for (operation, code) in [
+        (json!({"op": "test", "path": "/metadata/managedFields/0/manager", "value": "a"}), 200),
+        (json!({"op": "test", "path": "/metadata/managedFields/0/manager", "value": "b"}), 422),
+        (
+            json!({"op": "copy", "from": "/metadata/managedFields/0/manager", "path": "/data/owner"}),
+            200,
+        ),
+        (json!({"op": "replace", "path": "/data/a", "value": "2"}), 200),
+        (json!({"op": "remove", "path": "/metadata/managedFields"}), 200),
+    ] {
+        door.patch(&path, json_patch, json!([operation])).await.is(code);
+    }
+    let object = door.get(&path).await.body;
+    assert_eq!(object["data"], json!({"a": "2", "owner": "a"}));
+    assert_eq!(names(&object), ["a Update v1", "unknown Update v1"], "removing is not forgetting");
+}

@@ -156,7 +156,7 @@ fn repository(image: &str) -> String {
         Some(_) | None => name,
     };
     match name.split_once('/') {
-        Some((host, path)) if host == "docker.io" => format!("index.docker.io/{path}"),
+        Some(("docker.io", path)) => format!("index.docker.io/{path}"),
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => name.to_owned(),
         Some(_) | None => format!("index.docker.io/{name}"),
     }

@@ -108,7 +108,7 @@ impl Translation {
 
 fn concerns(touched: Option<&[Touched]>) -> bool {
     let Some(touched) = touched else { return true };
-    touched.iter().any(|it| ports::concerns(it))
+    touched.iter().any(ports::concerns)
 }
 
 /// A client that goes on sending datagrams would go on reaching an endpoint that is gone, or nobody, for as long as it

@@ -294,7 +294,7 @@ impl<R: AsyncRead + Unpin> Inlet<R> {
 
     async fn open(&mut self, stream: u32, flags: u8, block: &[u8]) -> io::Result<()> {
         let headers = self.unpacker.read(block)?;
-        if stream % 2 == 0 {
+        if stream.is_multiple_of(2) {
             return Err(Broken("a client's streams have odd numbers").into());
         }
         if stream <= self.last {

@@ -35,7 +35,8 @@ impl Kubelet {
         uids.extend(self.shared.volumes.ledger().all().into_iter().map(|it| it.uid));
         let world = self.shared.client.world();
         // What matters less goes first, and is gone before the next: others may need what matters more to end well.
-        let mut steps: BTreeMap<i32, Vec<(&String, Option<Typed<Pod>>)>> = BTreeMap::new();
+        type Leaving<'a> = (&'a String, Option<Typed<Pod>>);
+        let mut steps: BTreeMap<i32, Vec<Leaving<'_>>> = BTreeMap::new();
         for uid in &uids {
             let all = world.indexed::<Pod>("node", &self.config.node_name);
             let pod = all.into_iter().find(|it| runtime_uid(it) == uid);

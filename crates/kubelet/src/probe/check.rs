@@ -128,7 +128,7 @@ impl Check {
                 }
             }
             Check::Http(url) => match get(url, timeout).await {
-                Ok((status, _)) if status >= 400 || status < 200 => {
+                Ok((status, _)) if !(200..400).contains(&status) => {
                     Err(late(format!("HTTP probe failed with statuscode: {status}")))
                 }
                 Ok((status, body)) => {

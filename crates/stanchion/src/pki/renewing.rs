@@ -15,10 +15,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+type Issue = Box<dyn Fn(&Authority) -> Result<Identity> + Send + Sync>;
+
 pub(crate) struct Renewing {
     name: String,
     authority: Arc<Authority>,
-    issue: Box<dyn Fn(&Authority) -> Result<Identity> + Send + Sync>,
+    issue: Issue,
     current: Mutex<Current>,
 }
 

@@ -67,7 +67,7 @@ pub(super) async fn find(server: &Server, target: &Target) -> Result<Backend, Fa
             let service: Typed<Service> = view.world.get(&key).ok_or_else(missing)?;
             let endpoints: Option<Typed<Endpoints>> = view.world.get(&key);
             let nobody =
-                || Failure::unavailable(&format!("no endpoints available for service {id:?}"));
+                || Failure::unavailable(format!("no endpoints available for service {id:?}"));
             let port = service_port(&service, name, port)?;
             let endpoints = endpoints.ok_or_else(nobody)?;
             let mut all: Vec<(&str, i32)> = Vec::new();
@@ -107,7 +107,7 @@ fn service_port(service: &Service, name: &str, port: &str) -> Result<String, Fai
     let mut ports = service.spec.iter().flat_map(|it| &it.ports).flatten();
     let found = ports.find(|it| i64::from(it.port) == number);
     let found = found.ok_or_else(|| {
-        Failure::unavailable(&format!("no service port {number} found for service {name:?}"))
+        Failure::unavailable(format!("no service port {number} found for service {name:?}"))
     })?;
     Ok(found.name.clone().unwrap_or_default())
 }
@@ -124,7 +124,7 @@ fn direct(tls: bool, address: &str, port: &str) -> Result<Backend, Failure> {
         "" if tls => 443,
         "" => 80,
         port => port.parse().map_err(|_| {
-            Failure::unavailable(&format!("error trying to reach service: {port:?} is no port"))
+            Failure::unavailable(format!("error trying to reach service: {port:?} is no port"))
         })?,
     };
     let host = std::net::SocketAddr::new(address, port).to_string();
@@ -150,7 +150,7 @@ impl Backend {
             Backend::Direct { tls, address, port, .. } => (*tls, *address, *port),
         };
         let failed = |why: &dyn std::fmt::Display| {
-            Failure::unavailable(&format!("error trying to reach service: {why}"))
+            Failure::unavailable(format!("error trying to reach service: {why}"))
         };
         let dialed = |why: &dyn std::fmt::Display| {
             failed(&format!("dial tcp {}: {why}", std::net::SocketAddr::new(address, port)))

@@ -9,7 +9,9 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     for (_, path, manifest) in tree.crates() {
         let lines: Vec<&str> = manifest.lines().collect();
         for dependency in edges::dependencies(manifest) {
-            if lines[dependency.line - 1] != format!("{}.workspace = true", dependency.name) {
+            let (line, name) = (lines[dependency.line - 1], &dependency.name);
+            let optional = format!("{name} = {{ workspace = true, optional = true }}");
+            if line != format!("{name}.workspace = true") && line != optional {
                 let what = format!(
                     "versions and features are in the root: write `{}.workspace = true`",
                     dependency.name
@@ -20,7 +22,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         for (number, line) in numbered(manifest).filter(|(_, line)| line.starts_with('[')) {
             let section = line.trim_matches(['[', ']']);
             let table = section.split_once("dependencies.").is_some();
-            if table || section.starts_with("profile") || section.starts_with("features") {
+            if table || section.starts_with("profile") {
                 findings.push(Finding::new(
                     path,
                     number,

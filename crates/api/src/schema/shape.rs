@@ -7,7 +7,7 @@ use super::{Definitions, INT_OR_STRING, QUANTITY, REFERENCE, facts};
 use crate::AnyKind;
 use facts::Treatment;
 use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// The types of one kind's objects.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Shapes {
         let root = definitions.kind(kind, &kind.version);
         let definitions = definitions.finish();
         let mut making =
-            Making { definitions: &definitions, known: HashMap::new(), types: Vec::new() };
+            Making { definitions: &definitions, known: BTreeMap::new(), types: Vec::new() };
         let root = making.named(&root);
         Shapes { types: making.types, root }
     }
@@ -133,7 +133,7 @@ impl Type {
 
 struct Making<'a> {
     definitions: &'a Map<String, Value>,
-    known: HashMap<String, TypeId>,
+    known: BTreeMap<String, TypeId>,
     types: Vec<Type>,
 }
 

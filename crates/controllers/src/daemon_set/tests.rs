@@ -1,3 +1,5 @@
+//! Nodes come and go, templates change: a pod on each that takes it, and updates within their limits.
+
 use super::*;
 use crate::testing::{load, world};
 use api::core::pod::set_condition;

@@ -1,3 +1,5 @@
+//! Both loops turned until they rest, with the promises of an update watched in every world between.
+
 use super::*;
 use crate::{
     replica_set::ReplicaSetController,

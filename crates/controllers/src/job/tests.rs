@@ -1,3 +1,5 @@
+//! Pods that end as the test wants: counts, waits, verdicts.
+
 use super::*;
 use crate::testing::world;
 

@@ -1,3 +1,5 @@
+//! One look, and what becomes of the world after it.
+
 use super::*;
 use crate::testing::{load, world};
 use api::core::pod::set_condition;

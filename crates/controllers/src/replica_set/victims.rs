@@ -11,7 +11,7 @@ use api::{
     },
     meta,
 };
-use std::{cmp::Reverse, collections::HashMap};
+use std::{cmp::Reverse, collections::BTreeMap};
 use stdx::Timestamp;
 use world::World;
 
@@ -52,7 +52,7 @@ pub(super) fn choose<'a>(
 }
 
 /// Pods on each node that belong to this set or to others of the same owner.
-fn crowd(world: &World, set: &ReplicaSet) -> HashMap<String, usize> {
+fn crowd(world: &World, set: &ReplicaSet) -> BTreeMap<String, usize> {
     let controller = |it: &ReplicaSet| {
         let mut owners = it.metadata.owner_references.iter().flatten();
         owners.find(|it| it.controller == Some(true)).map(|it| it.uid.clone())
@@ -62,7 +62,7 @@ fn crowd(world: &World, set: &ReplicaSet) -> HashMap<String, usize> {
         None => own,
         Some(uid) => world.owned::<ReplicaSet>(&uid).map(|it| it.uid().to_owned()).collect(),
     };
-    let mut crowd = HashMap::new();
+    let mut crowd = BTreeMap::new();
     for pod in sets.iter().flat_map(|uid| world.owned::<Pod>(uid)) {
         if super::is_active(&pod) {
             *crowd.entry(node_name(&pod).to_owned()).or_default() += 1;

@@ -4,6 +4,7 @@
 //! Whatever an archive claims is checked against its digests before anything of it can be seen.
 
 mod archive;
+mod build;
 mod builtin;
 mod compression;
 mod digest;

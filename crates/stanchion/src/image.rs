@@ -19,6 +19,8 @@ pub(crate) enum Command {
     Import(Import),
     /// Fetch an image from its registry
     Pull(Pull),
+    /// Make an image of a directory as it is: its root, as one layer (no Dockerfile is read)
+    Build(Build),
     /// List images
     Ls(DataDir),
     /// Remove a reference, or an image by its id
@@ -49,6 +51,32 @@ pub(crate) struct Pull {
 }
 
 #[derive(Args)]
+pub(crate) struct Build {
+    #[command(flatten)]
+    data: DataDir,
+    /// Everything in it becomes the image's root, owned by root
+    directory: PathBuf,
+    /// Name of the image
+    #[arg(short, long = "tag", value_name = "REF")]
+    tag: String,
+    /// Program and first arguments (repeatable)
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    entrypoint: Vec<String>,
+    /// Further arguments, which a pod may replace (repeatable)
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    cmd: Vec<String>,
+    /// NAME=VALUE (repeatable)
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// User, or user:group
+    #[arg(long, default_value = "")]
+    user: String,
+    /// Working directory
+    #[arg(long, default_value = "/")]
+    workdir: String,
+}
+
+#[derive(Args)]
 pub(crate) struct Remove {
     #[command(flatten)]
     data: DataDir,
@@ -75,6 +103,20 @@ pub(crate) fn run(command: &Command) -> Result<()> {
             Ok(())
         }
         Command::Pull(pull) => self::pull(pull),
+        Command::Build(build) => {
+            let config = image::ImageConfig {
+                entrypoint: build.entrypoint.clone(),
+                cmd: build.cmd.clone(),
+                env: build.env.clone(),
+                user: build.user.clone(),
+                working_dir: build.workdir.clone(),
+                ..image::ImageConfig::default()
+            };
+            let store = open(&build.data.open()?)?;
+            let built = store.build(&build.directory, &build.tag, &config)?;
+            println!("built {}", built.references.first().unwrap_or(&built.id));
+            Ok(())
+        }
         Command::Ls(data) => {
             print!("{}", image::table(&open(&data.existing()?)?.list()?, SystemClock.now()));
             Ok(())

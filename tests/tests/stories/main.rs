@@ -16,5 +16,7 @@ mod probe;
 mod refusal;
 mod registry;
 mod restart;
+mod services;
 mod side_by_side;
+mod streams;
 mod workloads;

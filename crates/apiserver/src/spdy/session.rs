@@ -40,6 +40,10 @@ const WRITE: usize = 64 * 1024;
 /// A connection without any traffic in either direction ends after this. Upstream's default.
 const IDLE_MAX: Duration = Duration::from_secs(4 * 60 * 60);
 
+/// The peer is asked for a sign of life when it was told nothing for so long. One that vanished while its input waited
+/// to be read would not be noticed otherwise.
+const QUIET_MAX: Duration = Duration::from_secs(30);
+
 /// How long the peer may take to close its side once we have said farewell.
 const FAREWELL_MAX: Duration = Duration::from_secs(10);
 
@@ -101,6 +105,12 @@ struct Entry {
 impl Table {
     fn streams(&self) -> MutexGuard<'_, BTreeMap<u32, Entry>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        for entry in std::mem::take(&mut *self.streams()).into_values() {
+            entry.credit.close();
+        }
     }
 
     fn owed(&self) -> MutexGuard<'_, BTreeMap<u32, Owed>> {
@@ -191,14 +201,14 @@ impl Session {
                 tracing::debug!("a SPDY connection broke: {error}");
             }
             inlet.outlet.credit.close();
-            for entry in std::mem::take(&mut *inlet.outlet.table.streams()).into_values() {
-                entry.credit.close();
-            }
+            inlet.outlet.table.close();
         });
         let writer = tokio::spawn(async move {
             if let Err(error) = write(to, control_waiting, data_waiting, &table).await {
                 tracing::debug!("a SPDY connection broke: {error}");
             }
+            // What cannot be written to is gone, also while nothing can be read.
+            table.close();
         });
         Session { accepted, outlet: Some(outlet), reader, writer }
     }
@@ -408,6 +418,8 @@ async fn write(
     let mut packer = Packer::new();
     let mut bytes = Vec::with_capacity(WRITE + PIECE);
     let mut open = [true; 2];
+    // Ours have even numbers.
+    let mut number = 0u32;
     while open != [false; 2] {
         let first = tokio::select! {
             biased;
@@ -419,6 +431,10 @@ async fn write(
             out = data.recv(), if open[1] => {
                 open[1] = out.is_some();
                 out
+            }
+            () = stdx::sleep(QUIET_MAX) => {
+                number = number.wrapping_add(2) & 0x7fff_ffff;
+                Some(Out::Frame(frame::ping(number)))
             }
         };
         if let Some(first) = first {

@@ -257,3 +257,98 @@ async fn carry<N: AsyncRead + AsyncWrite + Unpin>(
         () = to.gone() => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spdy::testing::Client;
+    use tokio::io::DuplexStream;
+
+    type Pod = WebSocketStream<DuplexStream>;
+
+    /// A client with its data stream, and the node's end of the connection that carries it.
+    async fn start() -> (Client, u32, Pod) {
+        let (mut client, server) = Client::pair();
+        let mut session = Session::start(server);
+        let data = client.open(&[("streamtype", "data"), ("port", "80")]).await;
+        let accepted = session.accept().await.unwrap();
+        assert_eq!(request(&accepted), None, "there is no stream two numbers before the first");
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        let pod = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
+        tokio::spawn(async move {
+            let Accepted { receiver, sender, .. } = accepted;
+            let why = carry(near, receiver, &sender).await;
+            if why.is_empty() {
+                sender.finish().await;
+            } else {
+                let _gone = sender.send(why.into()).await;
+                sender.reset().await;
+            }
+            session.end().await;
+        });
+        (client, data, pod)
+    }
+
+    async fn say(pod: &mut Pod, message: &[u8]) {
+        pod.send(Message::binary(message.to_vec())).await.unwrap();
+    }
+
+    async fn next(pod: &mut Pod) -> Vec<u8> {
+        pod.next().await.unwrap().unwrap().into_data().to_vec()
+    }
+
+    #[tokio::test]
+    async fn bytes_go_both_ways_until_the_pod_has_said_all() {
+        let (mut client, data, mut pod) = start().await;
+        say(&mut pod, &[0, 80, 0]).await;
+        say(&mut pod, &[1, 80, 0]).await;
+        client.say(data, b"question").await;
+        client.finish(data).await;
+        assert_eq!(next(&mut pod).await, b"\0question");
+        assert_eq!(next(&mut pod).await, [CLOSE, DATA]);
+        say(&mut pod, b"\0answer").await;
+        pod.close(None).await.unwrap();
+        client.until(|it| it.on(data).finished).await;
+        assert_eq!(client.on(data).text(), "answer", "without the port");
+    }
+
+    #[tokio::test]
+    async fn what_went_wrong_is_told() {
+        let (mut client, data, mut pod) = start().await;
+        say(&mut pod, &[0, 80, 0]).await;
+        say(&mut pod, &[1, 80, 0]).await;
+        say(&mut pod, b"\x01connection refused").await;
+        pod.close(None).await.unwrap();
+        client.until(|it| it.on(data).reset).await;
+        assert_eq!(client.on(data).text(), "connection refused");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_ends_the_connection_to_the_pod() {
+        let (client, _, mut pod) = start().await;
+        drop(client);
+        while let Some(Ok(_)) = pod.next().await {}
+    }
+
+    #[tokio::test]
+    async fn streams_of_one_connection_name_it_or_follow_each_other() {
+        let (mut client, server) = Client::pair();
+        let mut session = Session::start(server);
+        let mut ids = Vec::new();
+        for headers in [
+            &[("streamtype", "error"), ("port", "80")][..],
+            &[("streamtype", "data"), ("port", "80")],
+            &[("streamtype", "error"), ("port", "80"), ("requestid", "7")],
+            &[("streamtype", "data"), ("port", "80"), ("requestid", "7")],
+            &[("streamtype", "data"), ("port", "0"), ("requestid", "8")],
+            &[("streamtype", "data"), ("port", "65536"), ("requestid", "8")],
+            &[("streamtype", "other"), ("port", "80"), ("requestid", "8")],
+        ] {
+            client.open(headers).await;
+            ids.push(request(&session.accept().await.unwrap()).map(|it| it.0));
+        }
+        let expected = [Some("1"), Some("1"), Some("7"), Some("7"), None, None, None];
+        assert_eq!(ids, expected.map(|it| it.map(str::to_owned)));
+    }
+}

@@ -65,6 +65,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let gone = tokio::select! {
         _ended = pod_side => false,
         () = receive(&mut source, &outlet, inputs.into_iter().map(Some).collect()) => true,
+        () = outlet.heartbeat() => true,
     };
     if gone {
         return;

@@ -38,6 +38,10 @@ pub(super) const INPUT_WAITING_MAX: usize = 16;
 /// A connection without any traffic in either direction ends after this. Upstream's default.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(4 * 60 * 60);
 
+/// The client is asked for a sign of life this often. One that vanished while its input waits to be read would not be
+/// noticed otherwise.
+pub(super) const PING_PERIOD: Duration = Duration::from_secs(30);
+
 /// How long a client may take for the last words: the outcome, and its half of the closing.
 pub(super) const FAREWELL_MAX: Duration = Duration::from_secs(10);
 
@@ -83,6 +87,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Outlet<S> {
         self.sink.lock().await.send(message).await.map_err(io::Error::other)?;
         self.active.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Returns when the client cannot be reached any more.
+    pub(super) async fn heartbeat(&self) {
+        loop {
+            stdx::sleep(PING_PERIOD).await;
+            if self.sink.lock().await.send(Message::Ping(Bytes::new())).await.is_err() {
+                return;
+            }
+        }
     }
 
     pub(super) async fn close(&self) -> io::Result<()> {
@@ -183,6 +197,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                 biased;
                 outcome = process_side => Some(outcome),
                 () = client_side => None,
+                () = outlet.heartbeat() => None,
             }
         }
     };

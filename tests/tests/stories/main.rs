@@ -16,7 +16,5 @@ mod probe;
 mod refusal;
 mod registry;
 mod restart;
-mod services;
 mod side_by_side;
-mod streams;
 mod workloads;

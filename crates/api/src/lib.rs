@@ -10,6 +10,7 @@ pub mod any;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;
+pub mod certificates;
 pub mod codec;
 pub mod coordination;
 pub mod core;
@@ -23,6 +24,7 @@ pub mod meta;
 pub mod networking;
 pub mod node;
 pub mod policy;
+pub mod rbac;
 pub mod scheduling;
 pub mod schema;
 pub mod storage;
@@ -60,12 +62,17 @@ pub fn kinds() -> &'static [KindRef] {
             AnyKind::of::<apps::v1::StatefulSet>().into(),
             AnyKind::of::<batch::v1::Job>().into(),
             AnyKind::of::<autoscaling::v2::HorizontalPodAutoscaler>().also("v1").into(),
+            AnyKind::of::<certificates::v1::CertificateSigningRequest>().into(),
             AnyKind::of::<coordination::v1::Lease>().into(),
             AnyKind::of::<discovery::v1::EndpointSlice>().into(),
             AnyKind::of::<events::v1::Event>().into(),
             AnyKind::of::<networking::v1::Ingress>().into(),
             AnyKind::of::<node::v1::RuntimeClass>().into(),
             AnyKind::of::<policy::v1::PodDisruptionBudget>().also("v1beta1").into(),
+            AnyKind::of::<rbac::v1::ClusterRole>().into(),
+            AnyKind::of::<rbac::v1::ClusterRoleBinding>().into(),
+            AnyKind::of::<rbac::v1::Role>().into(),
+            AnyKind::of::<rbac::v1::RoleBinding>().into(),
             AnyKind::of::<scheduling::v1::PriorityClass>().into(),
             AnyKind::of::<storage::v1::CSIDriver>().into(),
             AnyKind::of::<storage::v1::CSINode>().into(),

@@ -2,20 +2,23 @@
 //!
 //! Upstream: `pkg/kubeapiserver/options/plugins.go` for names, order and defaults.
 
+mod certificate_request;
 mod default_storage_class;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
+pub(crate) mod node_restriction;
 mod persistent_volume_claim_resize;
 mod priority;
 pub(crate) mod resource_quota;
 mod runtime_class;
-mod service_account;
+pub(crate) mod service_account;
+mod service_account_token;
 pub(crate) mod service_address;
 mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
 
-use crate::{error::Error, user::User, view::View};
+use crate::{error::Error, server::Server, user::User, view::View};
 use api::{AnyObject, Erased, Failure, KindRef};
 use std::collections::BTreeSet;
 use stdx::Timestamp;
@@ -36,6 +39,9 @@ const CHAIN: &[Plugin] = &[
     taint_nodes_by_condition::PLUGIN,
     priority::PLUGIN,
     default_toleration_seconds::PLUGIN,
+    service_account_token::PLUGIN,
+    node_restriction::PLUGIN,
+    certificate_request::PLUGIN,
     default_storage_class::PLUGIN,
     storage_object_in_use_protection::PLUGIN,
     persistent_volume_claim_resize::PLUGIN,
@@ -55,11 +61,11 @@ pub(crate) enum Act {
 
 /// Who wants to do what to which object, and what the cluster looks like.
 pub(crate) struct Attempt<'a> {
+    pub(crate) server: &'a Server,
     pub(crate) view: &'a View,
     pub(crate) kind: &'a KindRef,
     pub(crate) key: &'a ObjectKey,
     pub(crate) act: Act,
-    #[allow(dead_code, reason = "node restriction asks who it is")]
     pub(crate) user: &'a User,
     pub(crate) old: Option<&'a dyn Erased>,
     pub(crate) now: Timestamp,
@@ -72,6 +78,7 @@ pub(crate) struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     pub(crate) fn new(
+        server: &'a Server,
         view: &'a View,
         kind: &'a KindRef,
         key: &'a ObjectKey,
@@ -81,7 +88,7 @@ impl<'a> Attempt<'a> {
         now: Timestamp,
     ) -> Attempt<'a> {
         let (checks, writes) = (Vec::new(), Vec::new());
-        Attempt { view, kind, key, act, user, old, now, checks, writes, charges: false }
+        Attempt { server, view, kind, key, act, user, old, now, checks, writes, charges: false }
     }
 }
 

@@ -15,13 +15,16 @@ use crate::{
     view::View,
 };
 use api::{
-    AnyKind, AnyObject, Erased, Errors, Failure, KindRef, Object, Subresource, codec,
+    AnyKind, AnyObject, Erased, Errors, Failure, KindRef, Object, Subresource,
+    certificates::v1::CertificateSigningRequest,
+    codec,
     core::v1::Namespace,
     deletion::{self, Deletion, Propagation},
     meta,
 };
 use bytes::Bytes;
 use std::sync::Arc;
+use stdx::Timestamp;
 use store::VALUE_BYTES_MAX;
 use world::{ObjectKey, Row};
 
@@ -43,6 +46,8 @@ pub(crate) enum Part {
     Status,
     /// All of it: loops only.
     Both,
+    /// The conditions of a certificate request, approvals included.
+    Approval,
     /// A namespace's `spec.finalizers`.
     Finalize,
     /// The part of the spec that a subresource holds.
@@ -101,8 +106,9 @@ impl Server {
         let given = ownership::given(&mut object);
         // What admission adds is nobody's.
         let managed = self.owners(kind, None, &object, &given, ownership);
-        let mut attempt = Attempt::new(view, kind, &key, Act::Create, user, None, self.now());
+        let mut attempt = Attempt::new(self, view, kind, &key, Act::Create, user, None, self.now());
         self.chain.admit(&mut attempt, Some(&mut object))?;
+        crate::authz::escalation::check(self, view, user, kind, &*object, None)?;
         rules.default(&mut object);
         let now = self.now();
         let meta = object.metadata_mut();
@@ -164,8 +170,11 @@ impl Server {
         let old = row.object().map_err(Failure::internal)?;
         let old = &*old;
         expect_version(kind, key, object.metadata(), row)?;
-        if part == Part::Finalize {
-            object = finalized(&*object, old);
+        match part {
+            Part::Finalize => object = finalized(&*object, old),
+            Part::Approval => object = approved(&*object, old, self.now()),
+            Part::Status => stamp(&mut object, old, self.now()),
+            Part::Own | Part::Both | Part::Of(_) => {}
         }
         metadata::keep(object.metadata_mut(), old.metadata());
         rules.default(&mut object);
@@ -173,10 +182,11 @@ impl Server {
         crate::admission::service_address::keep(&mut object, old);
         let act = match part {
             Part::Own | Part::Both | Part::Finalize | Part::Of(_) => Act::Update,
-            Part::Status => Act::Status,
+            Part::Status | Part::Approval => Act::Status,
         };
-        let mut attempt = Attempt::new(view, kind, key, act, user, Some(old), self.now());
+        let mut attempt = Attempt::new(self, view, kind, key, act, user, Some(old), self.now());
         self.chain.admit(&mut attempt, Some(&mut object))?;
+        crate::authz::escalation::check(self, view, user, kind, &*object, Some(old))?;
         rules.default(&mut object);
         prepare_update(kind, part, &mut object, old);
         metadata::tidy(object.metadata_mut());
@@ -189,6 +199,10 @@ impl Server {
                 rules.validate_update(&*object, old, &mut errors);
             }
             Part::Status => rules.validate_status(&*object, old, &mut errors),
+            Part::Approval => {
+                rules.validate(&*object, &mut errors);
+                rules.validate_both(&*object, old, &mut errors);
+            }
             Part::Both => {
                 rules.validate(&*object, &mut errors);
                 rules.validate_both(&*object, old, &mut errors);
@@ -203,14 +217,19 @@ impl Server {
         refuse(kind, &key.name, &errors)?;
         self.chain.check(&mut attempt, &mut object)?;
         let Attempt { checks, mut writes, charges, .. } = attempt;
-        if part != Part::Status {
+        if !matches!(part, Part::Status | Part::Approval) {
             let addresses =
                 crate::admission::service_address::update(self, view, kind, &mut object, old)?;
             writes.extend(addresses);
         }
         let warnings = match part {
             Part::Own if !user.inside => rules.warnings(&*object, Some(old)),
-            Part::Own | Part::Status | Part::Both | Part::Finalize | Part::Of(_) => Vec::new(),
+            Part::Own
+            | Part::Status
+            | Part::Both
+            | Part::Approval
+            | Part::Finalize
+            | Part::Of(_) => Vec::new(),
         };
         let effect = if deletion::is_over(kind, &*object) {
             writes = released(view, kind, old);
@@ -241,7 +260,8 @@ impl Server {
         let row = view.row(kind, key).ok_or_else(|| Failure::not_found(kind, &key.name))?;
         let old = row.object().map_err(Failure::internal)?;
         expect_deleted(kind, key, row, asked)?;
-        let mut attempt = Attempt::new(view, kind, key, Act::Delete, user, Some(&*old), self.now());
+        let mut attempt =
+            Attempt::new(self, view, kind, key, Act::Delete, user, Some(&*old), self.now());
         self.chain.admit(&mut attempt, None)?;
         let checks = attempt.checks;
         let Deleting { grace_seconds, propagation, .. } = *asked;
@@ -319,7 +339,7 @@ fn prepare_update(kind: &AnyKind, part: Part, object: &mut AnyObject, old: &dyn 
             rules.prepare_update(&mut own, old);
             object.metadata_mut().generation = own.metadata().generation;
         }
-        Part::Finalize => {}
+        Part::Approval | Part::Finalize => {}
     }
     let (meta, old) = (object.metadata_mut(), old.metadata());
     // Identity is not the kind's to change.
@@ -338,6 +358,29 @@ fn finalized(given: &dyn Erased, old: &dyn Erased) -> AnyObject {
         namespace.spec.get_or_insert_default().finalizers = finalizers;
     }
     object
+}
+
+/// A request for a certificate with other conditions, and nothing else of it changed.
+fn approved(given: &dyn Erased, old: &dyn Erased, now: Timestamp) -> AnyObject {
+    let given = given.as_any().downcast_ref::<CertificateSigningRequest>();
+    let mut object = old.clone_box();
+    let was = old.as_any().downcast_ref::<CertificateSigningRequest>();
+    let own = (*object).as_any_mut().downcast_mut::<CertificateSigningRequest>();
+    if let (Some(own), Some(given)) = (own, given) {
+        own.metadata.resource_version.clone_from(&given.metadata.resource_version);
+        let conditions = given.status.as_ref().and_then(|it| it.conditions.clone());
+        own.status.get_or_insert_default().conditions = conditions;
+        crate::certificates::stamp(own, was, now);
+    }
+    object
+}
+
+fn stamp(object: &mut AnyObject, old: &dyn Erased, now: Timestamp) {
+    let was = old.as_any().downcast_ref::<CertificateSigningRequest>();
+    let own = (**object).as_any_mut().downcast_mut::<CertificateSigningRequest>();
+    if let Some(own) = own {
+        crate::certificates::stamp(own, was, now);
+    }
 }
 
 /// Whether the author read what is there now.

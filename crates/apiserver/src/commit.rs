@@ -165,7 +165,15 @@ impl Server {
                         true => Some(self.recorder.lease(self).await?),
                         false => None,
                     };
-                    let change = store::Change::Put { value: bytes.clone(), lease };
+                    let entropy = &*self.config.entropy;
+                    let sealed = self.config.access.encryption.seal(
+                        &draft.kind,
+                        key.as_str(),
+                        bytes,
+                        entropy,
+                    );
+                    let value = sealed.map_err(Failure::internal)?;
+                    let change = store::Change::Put { value, lease };
                     batch.writes.push(Write { key, expect: draft.expect(), change });
                 }
                 Effect::Remove => {

@@ -4,6 +4,7 @@
 
 use crate::{
     answer::{self, Answer},
+    reviews::{self, Review},
     server::Server,
     usage,
 };
@@ -25,7 +26,7 @@ impl Server {
     /// Answers `/api`, `/apis` and what lies directly below; `None` for any other path.
     pub(crate) fn discovery(&self, path: &str, headers: &HeaderMap) -> Option<Answer> {
         let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let in_group = |group: &str| self.kinds.iter().any(|it| it.group == group);
+        let in_group = |group: &str| self.groups().contains(&group);
         let document = match *segments.as_slice() {
             ["api"] | ["apis"] if asks_aggregated(headers) => {
                 return Some(self.aggregated(segments[0] == "api"));
@@ -72,6 +73,11 @@ impl Server {
                 groups.push(&kind.group);
             }
         }
+        for review in reviews::ALL {
+            if !groups.contains(&review.group) {
+                groups.push(review.group);
+            }
+        }
         groups
     }
 
@@ -84,6 +90,9 @@ impl Server {
                     versions.push(version);
                 }
             }
+        }
+        if versions.is_empty() && reviews::ALL.iter().any(|it| it.group == group) {
+            versions.push(reviews::VERSION);
         }
         versions.sort_by_key(|it| it.contains("alpha") || it.contains("beta"));
         versions
@@ -105,10 +114,17 @@ impl Server {
 
     fn resources(&self, group: &str, version: &str) -> Option<Value> {
         let kinds = self.served(group, version);
-        if kinds.is_empty() {
+        let reviews = of(group, version);
+        if kinds.is_empty() && reviews.is_empty() {
             return None;
         }
         let mut resources = Vec::new();
+        for it in reviews {
+            resources.push(json!({
+                "name": it.plural, "singularName": it.singular, "namespaced": it.namespaced,
+                "kind": it.kind, "verbs": ["create"],
+            }));
+        }
         for kind in &kinds {
             let mut resource = json!({
                 "name": kind.plural, "singularName": kind.singular,
@@ -137,7 +153,10 @@ impl Server {
                 resources.push(resource);
             }
         }
-        let group_version = kinds[0].api_version_as(version);
+        let group_version = match group {
+            "" => version.to_owned(),
+            group => format!("{group}/{version}"),
+        };
         Some(json!({
             "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
             "resources": resources,
@@ -153,8 +172,9 @@ impl Server {
                 .iter()
                 .map(|version| {
                     let kinds = self.served(group, version);
-                    let resources: Vec<Value> =
-                        kinds.iter().map(|it| aggregated_resource(it, version)).collect();
+                    let kinds = kinds.iter().map(|it| aggregated_resource(it, version));
+                    let reviews = of(group, version).into_iter().map(aggregated_review);
+                    let resources: Vec<Value> = kinds.chain(reviews).collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
@@ -176,6 +196,22 @@ impl Server {
         headers.insert(header::VARY, HeaderValue::from_static("Accept"));
         answer
     }
+}
+
+/// Kinds of a group and version that are only created.
+fn of(group: &str, version: &str) -> Vec<&'static Review> {
+    let fits = |it: &&Review| it.group == group && version == reviews::VERSION;
+    reviews::ALL.iter().filter(fits).collect()
+}
+
+fn aggregated_review(it: &Review) -> Value {
+    json!({
+        "resource": it.plural,
+        "responseKind": {"group": it.group, "version": reviews::VERSION, "kind": it.kind},
+        "scope": if it.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": it.singular,
+        "verbs": ["create"],
+    })
 }
 
 fn asks_aggregated(headers: &HeaderMap) -> bool {
@@ -233,9 +269,10 @@ fn answers<'a>(kind: &'a AnyKind, _version: &str, subresource: Subresource) -> A
     let own = |verbs| Answers { kind: &kind.kind, verbs, elsewhere: None };
     let other = |name, verbs, elsewhere| Answers { kind: name, verbs, elsewhere };
     match subresource {
-        Subresource::Status | Subresource::EphemeralContainers | Subresource::Resize => {
-            own(&["get", "patch", "update"])
-        }
+        Subresource::Status
+        | Subresource::Approval
+        | Subresource::EphemeralContainers
+        | Subresource::Resize => own(&["get", "patch", "update"]),
         Subresource::Finalize => own(&["update"]),
         Subresource::Scale => {
             other("Scale", &["get", "patch", "update"], Some(("autoscaling", "v1")))

@@ -16,6 +16,10 @@ pub enum Error {
     },
     #[error("setting up TLS: {0}")]
     Tls(String),
+    #[error("reading a key of service account tokens: {0}")]
+    TokenKey(String),
+    #[error("decrypting the ledger: {0}")]
+    Sealed(String),
     #[error("unknown admission plugin {0:?}")]
     UnknownAdmission(String),
     #[error("service CIDR {0:?} is not an IPv4 network with room for addresses")]

@@ -4,27 +4,34 @@ use crate::{
     accept,
     answer::{self, Answer},
     ask::Ask,
-    authn, authz, body,
+    audit::Trail,
+    authn::{self, Caller},
+    authz::{self, About, Objects, Verdict, Wish},
+    body,
     error::Error,
     not_built, rest,
+    reviews::{self, Review},
     server::Server,
     subresource,
     target::{Query, Target},
     tls::Tls,
     usage,
     user::User,
+    view::View,
     wire,
 };
 use api::Failure;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+};
 use stdx::ShutdownSignal;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -41,6 +48,8 @@ const STREAMS_MAX: u32 = 100;
 
 /// A client that takes longer to say who it is, or what it wants, is none.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Longer than a UUID, and short enough for a log.
+const AUDIT_ID_MAX: usize = 64;
 const HEADERS: Duration = Duration::from_secs(32);
 
 /// How long requests that were under way may take to end.
@@ -113,12 +122,14 @@ impl Server {
             Some(Err(error)) => return tracing::debug!("TLS handshake: {error}"),
             None => return tracing::debug!("TLS handshake: took too long"),
         };
+        let peer = stream.get_ref().0.peer_addr().ok();
         let certificates = stream.get_ref().1.peer_certificates();
         let user = certificates.and_then(|it| it.first()).and_then(authn::user_of).map(Arc::new);
         let signal = shutdown.clone();
         let service = service_fn(move |request| {
             let (server, user, shutdown) = (self.clone(), user.clone(), signal.clone());
-            async move { Ok::<_, Infallible>(server.answer(user, request, shutdown).await) }
+            let call = Call { user, peer, shutdown };
+            async move { Ok::<_, Infallible>(server.answer(call, request).await) }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
@@ -138,20 +149,24 @@ impl Server {
     }
 
     /// Whatever happens inside, there is an answer.
-    async fn answer(
-        self: Arc<Self>,
-        user: Option<Arc<User>>,
-        request: Request<Incoming>,
-        shutdown: ShutdownSignal,
-    ) -> Answer {
+    async fn answer(self: Arc<Self>, call: Call, request: Request<Incoming>) -> Answer {
         let metrics = &self.clone().metrics;
         let _under_way = metrics.begin();
         let method = request.method().clone();
         let headers = request.headers().clone();
-        let route = self.clone().route(user, request, shutdown);
+        let (parts, body) = request.into_parts();
+        // A client may name its request, so that it finds it again in the log.
+        let named = parts.headers.get("audit-id").and_then(|it| it.to_str().ok());
+        let named = named.filter(|it| !it.is_empty() && it.len() <= AUDIT_ID_MAX);
+        let id = named.map_or_else(|| self.config.entropy.uuid(), str::to_owned);
+        let to = self.config.access.audit.as_ref();
+        let mut trail = Trail::new(to, &self.config.clock, &id, call.peer, &parts);
+        let request = Request::from_parts(parts, body);
+        let route = self.clone().route(call, request, &mut trail);
         let (resource, result) = match AssertUnwindSafe(route).catch_unwind().await {
             Ok(routed) => routed,
             Err(_panic) => {
+                trail.panicked();
                 let why = Failure::internal("the request could not be handled");
                 (String::new(), Err(why))
             }
@@ -162,85 +177,140 @@ impl Server {
         }
         answer = wire::smaller(answer, &headers);
         metrics.count(method.as_str(), &resource, answer.status().as_u16());
-        let id = self.config.entropy.uuid();
         if let Ok(id) = HeaderValue::from_str(&id) {
             answer.headers_mut().insert("audit-id", id);
         }
-        answer
+        trail.end(answer)
     }
 
     /// The resource that was asked for (for counting) and the answer.
     async fn route(
         self: Arc<Self>,
-        user: Option<Arc<User>>,
+        call: Call,
         request: Request<Incoming>,
-        shutdown: ShutdownSignal,
+        trail: &mut Trail,
     ) -> (String, Result<Answer, Failure>) {
         let path = request.uri().path().to_owned();
         let query = Query::parse(request.uri().query().unwrap_or_default());
-        if let Some(answer) = self.open_to_all(&path, &query, request.method()) {
+        let method = request.method().clone();
+        let view = self.ledger.view();
+        let caller = self.caller(&view, call.user, request.headers());
+        let is_read = method == Method::GET || method == Method::HEAD;
+        // Whether the server lives is everybody's business, unless they pretend to be somebody.
+        if !matches!(caller, Caller::Wrong)
+            && is_read
+            && let Some(answer) = self.health(&path, &query)
+        {
             return (String::new(), Ok(answer));
         }
-        let Some(user) = user else { return (String::new(), Err(Failure::unauthorized())) };
-        if path.starts_with("/openapi/") && authz::allows(&user) {
-            let headers = request.headers().clone();
-            return (String::new(), self.openapi(&path, query.one("hash"), &headers).await);
+        let target = Target::parse(&self.kinds, &path);
+        let asked = Asked::of(&method, &path, target.as_ref(), &query);
+        let (wish, version) = (asked.wish(), asked.version());
+        let user = match caller {
+            Caller::Known(user) => user,
+            Caller::Nobody | Caller::Wrong => {
+                trail.begin(None, None, &wish, version);
+                return (asked.resource().to_owned(), Err(Failure::unauthorized()));
+            }
+        };
+        let acting = match self.impersonated(&view, &user, request.headers()) {
+            Ok(acting) => acting,
+            Err(failure) => {
+                trail.begin(Some(&user), None, &wish, version);
+                return (asked.resource().to_owned(), Err(failure));
+            }
+        };
+        trail.begin(Some(&user), acting.as_ref(), &wish, version);
+        let user = acting.map_or(user, Arc::new);
+        let verdict = self.may(&view, &user, &wish);
+        trail.decided(&verdict);
+        let resource = asked.resource().to_owned();
+        if !verdict.allowed {
+            let failure = authz::forbidden(&user, &wish, &verdict.reason);
+            tracing::debug!("{}", failure.message);
+            return (resource, Err(failure));
+        }
+        if let Some((review, namespace)) = Review::parse(&path) {
+            return (resource, self.review(&user, review, &namespace, request, trail).await);
         }
         if let Some(asked) = usage::Asked::parse(&path) {
-            if !authz::allows(&user) {
-                return (
-                    String::new(),
-                    Err(authz::forbidden_path(&user, request.method().as_str(), &path)),
-                );
-            }
-            if request.method() != Method::GET {
-                let message = "the server does not allow this method on the requested resource";
-                return (String::new(), Err(Failure::new(405, "MethodNotAllowed", message)));
+            if !is_read {
+                let why = "the server does not allow this method on the requested resource";
+                return (String::new(), Err(Failure::new(405, "MethodNotAllowed", why)));
             }
             // Counted and packed as what is no object: these kinds have no messages of ours.
             return (String::new(), self.usage(&asked, &query).await);
         }
-        let Some(target) = Target::parse(&self.kinds, &path) else {
-            return (String::new(), self.other(&user, &path, &request));
+        let Some(target) = &target else {
+            return (resource, self.other(&path, &query, request.headers(), is_read).await);
         };
-        let resource = target.kind.plural.clone();
-        let verb = verb(request.method(), &target, &query);
-        if !authz::allows(&user) {
-            return (resource, Err(authz::forbidden(&user, verb, &target)));
-        }
-        (resource, self.act(&user, target, query, verb, request, shutdown).await)
+        let verb = verb(&method, target, &query);
+        (
+            resource,
+            self.act(&user, target.clone(), query.clone(), verb, request, call.shutdown, trail)
+                .await,
+        )
     }
 
-    fn open_to_all(&self, path: &str, query: &Query, method: &Method) -> Option<Answer> {
-        if method != Method::GET && method != Method::HEAD {
-            return None;
+    /// What roles allow, and what opening a stream takes besides: a socket is opened with GET, which
+    /// must not make `get` enough to run commands.
+    fn may(&self, view: &View, user: &User, wish: &Wish<'_>) -> Verdict {
+        let verdict = self.authorize(view, user, wish);
+        let About::Objects(it) = wish.about else { return verdict };
+        let is_stream = matches!(it.subresource, "exec" | "attach" | "portforward");
+        if !verdict.allowed || it.resource != "pods" || !is_stream || wish.verb != "get" {
+            return verdict;
         }
-        if path == "/version" || path == "/version/" {
-            return Some(answer::json(StatusCode::OK, &self.version()));
+        self.authorize(view, user, &Wish { verb: "create", ..*wish })
+    }
+
+    async fn review(
+        self: Arc<Self>,
+        user: &User,
+        review: &Review,
+        namespace: &str,
+        request: Request<Incoming>,
+        trail: &mut Trail,
+    ) -> Result<Answer, Failure> {
+        if request.method() != Method::POST {
+            let why = "the server does not allow this method on the requested resource";
+            return Err(Failure::new(405, "MethodNotAllowed", why));
         }
-        self.health(path, query)
+        let (parts, body) = request.into_parts();
+        let body = body::read(body).await?;
+        trail.body(&body);
+        let view = self.fresh(None).await?;
+        reviews::answer(&self, &view, user, review, namespace, &parts.headers, body)
     }
 
     /// Paths that are about no objects.
-    fn other(
+    async fn other(
         &self,
-        user: &User,
         path: &str,
-        request: &Request<Incoming>,
+        query: &Query,
+        headers: &HeaderMap,
+        is_read: bool,
     ) -> Result<Answer, Failure> {
-        if !authz::allows(user) {
-            return Err(authz::forbidden_path(user, request.method().as_str(), path));
+        if !is_read {
+            return Err(not_built::refusal(path).unwrap_or_else(no_such_path));
         }
-        if request.method() == Method::POST
-            && let Some(refusal) = not_built::refusal(path)
-        {
-            return Err(refusal);
+        if path.starts_with("/openapi/v") {
+            return self.openapi(path, query.one("hash"), headers).await;
         }
-        if path == "/metrics" {
-            let text = self.metrics.text(&self.store.figures());
-            return Ok(answer::text(StatusCode::OK, text));
+        match path {
+            "/metrics" => {
+                Ok(answer::text(StatusCode::OK, self.metrics.text(&self.store.figures())))
+            }
+            "/version" | "/version/" => Ok(answer::json(StatusCode::OK, &self.version())),
+            "/openid/v1/jwks" => {
+                let keys = self.tokens.jwks().to_string();
+                Ok(answer::whole(StatusCode::OK, "application/jwk-set+json", keys))
+            }
+            "/.well-known/openid-configuration" => {
+                Ok(answer::json(StatusCode::OK, &self.tokens.discovery()))
+            }
+            _ => self.discovery(path, headers).ok_or_else(no_such_path),
         }
-        self.discovery(path, request.headers()).ok_or_else(no_such_path)
     }
 
     async fn act(
@@ -251,6 +321,7 @@ impl Server {
         verb: &'static str,
         request: Request<Incoming>,
         shutdown: ShutdownSignal,
+        trail: &mut Trail,
     ) -> Result<Answer, Failure> {
         if subresource::is_stream(&target) {
             return subresource::stream(&self, &target, &query, request).await;
@@ -269,6 +340,7 @@ impl Server {
             true => body::read(request.into_body()).await?,
             false => Bytes::new(),
         };
+        trail.body(&body);
         if !ask.target.subresource.is_empty()
             && let Some(answer) = subresource::act(&ask, verb, &body).await
         {
@@ -311,6 +383,93 @@ impl Server {
             "compiler": "rustc",
             "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
         })
+    }
+}
+
+/// One request on a connection.
+struct Call {
+    /// Whom the connection's certificate names.
+    user: Option<Arc<User>>,
+    peer: Option<SocketAddr>,
+    shutdown: ShutdownSignal,
+}
+
+/// What a request wants, with the texts that a wish borrows.
+struct Asked<'a> {
+    verb: String,
+    path: &'a str,
+    target: Option<&'a Target>,
+    review: Option<(&'static Review, String)>,
+    usage: Option<usage::Asked>,
+    /// Of one object that a list or a watch is held to.
+    name: String,
+    fields: &'a str,
+}
+
+impl<'a> Asked<'a> {
+    fn of(
+        method: &Method,
+        path: &'a str,
+        target: Option<&'a Target>,
+        query: &'a Query,
+    ) -> Asked<'a> {
+        let review = Review::parse(path);
+        let fields = query.one("fieldSelector");
+        let usage = usage::Asked::parse(path);
+        let verb = match (target, &review) {
+            (Some(target), _) => verb(method, target, query).to_owned(),
+            (None, _) if usage.is_some() && matches!(*method, Method::GET | Method::HEAD) => {
+                let named = usage.as_ref().is_some_and(|it| !it.names().2.is_empty());
+                if named { "get" } else { "list" }.to_owned()
+            }
+            (None, Some(_)) if method == Method::POST => "create".to_owned(),
+            (None, _) => method.as_str().to_lowercase(),
+        };
+        let is_many = matches!(verb.as_str(), "list" | "watch" | "deletecollection");
+        let named = fields.strip_prefix("metadata.name=").filter(|it| !it.contains(','));
+        let name = match target {
+            Some(target) if target.name.is_empty() && is_many => named.unwrap_or_default(),
+            Some(target) => &target.name,
+            None => "",
+        };
+        Asked { verb, path, target, review, usage, name: name.to_owned(), fields }
+    }
+
+    fn wish(&self) -> Wish<'_> {
+        if let Some((review, namespace)) = &self.review {
+            let (group, resource) = (review.group, review.plural);
+            let about = Objects { group, resource, namespace, ..Objects::default() };
+            return Wish { verb: &self.verb, about: About::Objects(about) };
+        }
+        if let Some(usage) = &self.usage {
+            let (resource, namespace, name) = usage.names();
+            let group = usage::GROUP;
+            let about = Objects { group, resource, namespace, name, ..Objects::default() };
+            return Wish { verb: &self.verb, about: About::Objects(about) };
+        }
+        let Some(target) = self.target else { return Wish::path(&self.verb, self.path) };
+        let mut wish = Wish::of(&self.verb, target);
+        if let About::Objects(it) = &mut wish.about {
+            it.name = &self.name;
+            it.fields = self.fields;
+        }
+        wish
+    }
+
+    fn version(&self) -> &str {
+        match (self.target, &self.usage) {
+            (Some(target), _) => &target.version,
+            (None, Some(_)) => usage::VERSION,
+            (None, None) => reviews::VERSION,
+        }
+    }
+
+    fn resource(&self) -> &str {
+        match (self.target, &self.review) {
+            (Some(target), _) => &target.kind.plural,
+            (None, Some((review, _))) => review.plural,
+            (None, None) => "",
+        }
     }
 }
 

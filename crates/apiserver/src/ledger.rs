@@ -4,6 +4,8 @@
 use crate::{
     admission::{resource_quota, service_address},
     commit::{Draft, Effect},
+    encryption::Encryption,
+    error::Error,
     history::History,
     view::View,
 };
@@ -27,17 +29,21 @@ const REGISTRY: &str = "/registry/";
 const BACKLOG: usize = 1024;
 
 /// Kinds by where they lie in the store.
-pub(crate) struct Places(HashMap<String, KindRef>);
+pub(crate) struct Places {
+    kinds: HashMap<String, KindRef>,
+    encryption: Encryption,
+    /// Why something could not be decrypted, once something could not.
+    sealed: Mutex<Option<String>>,
+}
 
 impl Places {
-    pub(crate) fn new(kinds: &[KindRef]) -> Places {
-        Places(
-            kinds
-                .iter()
-                .filter(|it| !it.is_face())
-                .map(|it| (it.storage.clone(), it.clone()))
-                .collect(),
-        )
+    pub(crate) fn new(kinds: &[KindRef], encryption: Encryption) -> Places {
+        let kinds = kinds
+            .iter()
+            .filter(|it| !it.is_face())
+            .map(|it| (it.storage.clone(), it.clone()))
+            .collect();
+        Places { kinds, encryption, sealed: Mutex::default() }
     }
 
     /// The kind and the object that a key names; `None` for what is no object of a known kind.
@@ -46,7 +52,8 @@ impl Places {
         let below = text.strip_prefix(REGISTRY)?;
         // One segment (`pods`), or two (`services/specs`, `<group>/<custom plural>`).
         let mut ends = below.match_indices('/').map(|(at, _)| REGISTRY.len() + at);
-        let found = ends.by_ref().take(2).find_map(|end| Some((self.0.get(&text[..end])?, end)));
+        let found =
+            ends.by_ref().take(2).find_map(|end| Some((self.kinds.get(&text[..end])?, end)));
         let (kind, end) = found?;
         let key = match (kind.is_namespaced(), &text[end + 1..]) {
             (true, rest) => {
@@ -109,10 +116,16 @@ impl Ledger {
         store: &dyn Store,
         kinds: &[KindRef],
         clock: Arc<dyn Clock>,
-    ) -> Result<(Ledger, Box<dyn store::Watch>), ReadError> {
-        let places = Places::new(kinds);
-        let view = load(store, &places).await?;
-        let watch = store.watch(KeyRange::prefix(REGISTRY), Revision(view.revision))?;
+        encryption: Encryption,
+    ) -> Result<(Ledger, Box<dyn store::Watch>), Error> {
+        let places = Places::new(kinds, encryption);
+        let view = load(store, &places).await.map_err(Error::Ledger)?;
+        // A world without what it cannot read would be taken for one where that never was.
+        if let Some(why) = places.sealed.lock().expect("no panic while held").take() {
+            return Err(Error::Sealed(why));
+        }
+        let watch = store.watch(KeyRange::prefix(REGISTRY), Revision(view.revision));
+        let watch = watch.map_err(Error::Ledger)?;
         let ledger = Ledger {
             places,
             handed: Handed::default(),
@@ -269,7 +282,14 @@ fn absorb(view: &mut View, places: &Places, record: &Record, handed: &Handed) ->
         Recorded::Put { value, .. } => {
             let row = match handed.take(value) {
                 Some(object) => Row::with_object(kind, value.clone(), revision, object),
-                None => Row::new(kind, value.clone(), revision),
+                None => match places.encryption.open(kind, record.key.as_str(), value) {
+                    Ok(plain) => Row::new(kind, plain, revision),
+                    Err(why) => {
+                        tracing::error!("decrypting at {revision}: {why}");
+                        *places.sealed.lock().expect("no panic while held") = Some(why);
+                        return None;
+                    }
+                },
             };
             match row {
                 Ok(row) => Some(view.put(Arc::new(row))),

@@ -5,15 +5,19 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod access;
 mod admission;
 mod admit;
 mod answer;
 mod ask;
+mod audit;
 mod authn;
 mod authz;
 mod body;
+mod certificates;
 mod commit;
 mod discovery;
+mod encryption;
 mod error;
 mod events;
 mod fields;
@@ -33,6 +37,7 @@ mod openapi;
 mod ownership;
 mod protobuf;
 mod rest;
+mod reviews;
 mod scan;
 mod selection;
 mod server;
@@ -48,6 +53,10 @@ mod user;
 mod view;
 mod wire;
 
+pub use access::Access;
+pub use audit::{AuditConfig, Policy as AuditPolicy};
+pub use certificates::Signer;
+pub use encryption::Encryption;
 pub use error::Error;
 pub use node::{Connection, NodeProxy, TlsNodeProxy};
 pub use server::{Config, Server, open};

@@ -8,7 +8,7 @@ use crate::{
     view::View,
 };
 use api::Failure;
-use client::{Client, Follower, Written};
+use client::{Client, Follower, Token, TokenWish, Written};
 use std::sync::Arc;
 use stdx::BoxFuture;
 use world::{Change, Event, Expected, Row, Verb, World};
@@ -65,6 +65,13 @@ impl Client for Local {
             let rows = settled.outcomes.into_iter();
             let rows = rows.map(|it| it.row.filter(|_| !it.removed)).collect();
             Ok(Written { revision: settled.revision, rows })
+        })
+    }
+
+    fn token(&self, wish: TokenWish) -> BoxFuture<'_, Result<Token, Failure>> {
+        Box::pin(async move {
+            let view = self.server.fresh(None).await?;
+            Ok(self.server.issue_token(&view, &self.user, &wish)?.token)
         })
     }
 

@@ -61,6 +61,7 @@ impl Ownership {
                 vec![own(), author("status", Filter::Only(&[&["status"]]))]
             }
             Part::Own | Part::Both => vec![own()],
+            Part::Approval => vec![author("approval", Filter::of(kind, "approval"))],
             Part::Finalize => vec![author("finalize", Filter::of(kind, "finalize"))],
             Part::Of(part) => vec![author(part.name(), Filter::of(kind, part.name()))],
         })

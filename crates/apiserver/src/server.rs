@@ -1,7 +1,10 @@
 //! The door as a whole: what it is opened with, and what its parts share.
 
 use crate::{
+    access::Access,
     admission::{Chain, service_address::ServiceRange},
+    authn::token::Tokens,
+    authz::policy::Policy,
     commit::Turns,
     error::Error,
     events::Recorder,
@@ -16,7 +19,10 @@ use crate::{
 };
 use api::{Failure, KindRef};
 use client::Client;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, RwLock},
+};
 use stdx::{Clock, Entropy};
 use store::Store;
 use tokio::task::JoinHandle;
@@ -35,6 +41,8 @@ pub struct Config {
     pub version: String,
     /// The way to nodes' own servers; without one there are no logs and no streams.
     pub node_proxy: Option<Arc<dyn NodeProxy>>,
+    /// How callers are known, what is told of them, and what is encrypted.
+    pub access: Access,
 }
 
 /// The door. Cheap to share; everything behind it is.
@@ -51,6 +59,9 @@ pub struct Server {
     pub(crate) turns: Turns,
     pub(crate) openapi: OpenApi,
     pub(crate) shapes: ShapesOfKinds,
+    pub(crate) tokens: Tokens,
+    /// What the roles of the latest view that somebody was judged by allow.
+    pub(crate) policy: RwLock<Arc<Policy>>,
     follower: JoinHandle<()>,
 }
 
@@ -60,8 +71,9 @@ pub async fn open(store: Arc<dyn Store>, config: Config) -> Result<Arc<Server>, 
     let kinds = api::kinds().to_vec();
     let chain = Chain::new(&config.admission_enabled, &config.admission_disabled)?;
     let service_range = ServiceRange::parse(&config.service_cidr)?;
-    let (ledger, watch) =
-        Ledger::open(&*store, &kinds, config.clock.clone()).await.map_err(Error::Ledger)?;
+    let tokens = Tokens::new(&config.access)?;
+    let encryption = config.access.encryption.clone();
+    let (ledger, watch) = Ledger::open(&*store, &kinds, config.clock.clone(), encryption).await?;
     let ledger = Arc::new(ledger);
     let follower = tokio::spawn({
         let (ledger, store) = (ledger.clone(), store.clone());
@@ -81,10 +93,16 @@ pub async fn open(store: Arc<dyn Store>, config: Config) -> Result<Arc<Server>, 
         turns: Turns::default(),
         openapi: OpenApi::default(),
         shapes: ShapesOfKinds::default(),
+        tokens,
+        policy: RwLock::default(),
         follower,
     });
     backlog.start(&server);
     crate::startup::fill(&server).await?;
+    if server.config.access.default_roles {
+        crate::authz::bootstrap::fill(&server).await?;
+    }
+    crate::certificates::start(&server);
     Ok(server)
 }
 

@@ -10,6 +10,7 @@ mod proxy;
 mod remote_command;
 mod scale;
 mod streams;
+pub(crate) mod token;
 mod tunnel;
 
 use crate::{
@@ -75,6 +76,7 @@ pub(crate) async fn act(ask: &Ask, verb: &str, body: &Bytes) -> Option<Result<An
         (Some(Subresource::Scale), "patch") => Some(scale::patch(ask, body.clone()).await),
         (Some(Subresource::Binding), "create") => Some(binding::create(ask, body.clone()).await),
         (Some(Subresource::Eviction), "create") => Some(eviction::create(ask, body.clone()).await),
+        (Some(Subresource::Token), "create") => Some(token::create(ask, body.clone()).await),
         (None, _) => Some(Err(no_such_path())),
         (Some(_), _) => None,
     }

@@ -64,6 +64,14 @@ impl Asked {
             _ => None,
         }
     }
+
+    /// Resource, namespace and name, as roles name them.
+    pub(crate) fn names(&self) -> (&'static str, &str, &str) {
+        match self {
+            Asked::Nodes(name) => ("nodes", "", name),
+            Asked::Pods(namespace, name) => ("pods", namespace, name),
+        }
+    }
 }
 
 impl Server {

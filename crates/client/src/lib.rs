@@ -4,8 +4,10 @@
 #![forbid(unsafe_code)]
 
 mod follower;
+mod token;
 
 pub use follower::{Feed, Follower, Tick, feed};
+pub use token::{Bind, Token, TokenWish};
 
 use api::Failure;
 use std::sync::Arc;
@@ -28,6 +30,12 @@ pub trait Client: Send + Sync {
     /// Tells a user something. Best effort: events never hold up work and are dropped when there are
     /// too many.
     fn record(&self, event: Event);
+
+    /// A token for a service account: what nodes give to their pods.
+    fn token(&self, wish: TokenWish) -> BoxFuture<'_, Result<Token, Failure>> {
+        let why = format!("no tokens for {}/{} from here", wish.namespace, wish.account);
+        Box::pin(async move { Err(Failure::unavailable(why)) })
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -3,6 +3,8 @@
 //! No tokio, no clock, no randomness below: the same world gives the same plan.
 #![forbid(unsafe_code)]
 
+pub mod bootstrap_tokens;
+pub mod cluster_role_aggregation;
 pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
@@ -17,7 +19,9 @@ mod pod_template;
 pub mod replica_set;
 pub mod replication_controller;
 pub mod resource_quota;
+pub mod root_ca_publisher;
 pub mod service_account;
+pub mod service_account_tokens;
 mod service_pods;
 pub mod stateful_set;
 pub mod taint_eviction;
@@ -39,6 +43,8 @@ pub fn controllers() -> Vec<Arc<dyn Controller>> {
         Arc::new(daemon_set::DaemonSetController),
         Arc::new(deployment::DeploymentController),
         Arc::new(disruption::Disruption),
+        Arc::new(bootstrap_tokens::BootstrapTokens),
+        Arc::new(cluster_role_aggregation::ClusterRoleAggregation),
         Arc::new(endpoint_slice::EndpointSliceController),
         Arc::new(endpoints::EndpointsController),
         Arc::new(garbage_collector::GarbageCollector),
@@ -49,6 +55,7 @@ pub fn controllers() -> Vec<Arc<dyn Controller>> {
         Arc::new(replication_controller::ReplicationControllers),
         Arc::new(resource_quota::ResourceQuotaController),
         Arc::new(service_account::ServiceAccountController),
+        Arc::new(service_account_tokens::ServiceAccountTokens),
         Arc::new(stateful_set::StatefulSetController),
         Arc::new(taint_eviction::TaintEviction),
         Arc::new(volume_binder::VolumeBinder),

@@ -229,6 +229,11 @@ impl Worker {
             Action::Unpublish { volume } => self.held.get(volume).is_none_or(|it| it.until <= now),
             _ => true,
         });
+        // Later than the safety net, the net itself finds it in time.
+        let renewal = self.shared.volumes.renew_at(&self.uid);
+        if let Some(at) = renewal.filter(|it| alive.is_some() && *it > now && it.since(now) < NET) {
+            next.wake_at = Some(next.wake_at.map_or(at, |it| it.min(at)));
+        }
         for held in self.held.values().filter(|it| it.until > now) {
             next.wake_at = Some(next.wake_at.map_or(held.until, |it| it.min(held.until)));
         }
@@ -354,7 +359,7 @@ impl Worker {
 
     fn volumes(&mut self, world: &world::World, pod: &Pod) -> BTreeMap<String, VolumeState> {
         let facts = &self.shared.facts;
-        let address = self.address();
+        let (address, now) = (self.address(), self.shared.clock.now());
         let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
         let mut states = BTreeMap::new();
         for volume in volumes {
@@ -362,7 +367,7 @@ impl Worker {
             let resolved = plan::volumes::resolve(world, pod, volume, facts, &address);
             let state = match resolved {
                 Ok(wanted) => {
-                    let standing = self.shared.volumes.standing(&self.uid, name, &wanted);
+                    let standing = self.shared.volumes.standing(&self.uid, name, &wanted, now);
                     let outdated = standing == Standing::Outdated;
                     match (standing, self.held.get(name)) {
                         (Standing::Ready, _) => VolumeState::Ready,

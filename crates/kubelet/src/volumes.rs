@@ -5,16 +5,19 @@
 
 use crate::{
     ledger::{Ledger, LedgerError, Record},
-    plan::volumes::Mountable,
+    plan::volumes::{Mountable, TokenFile},
     spec::Facts,
 };
-use ::volumes::{Published, VolumeError, VolumePlugin, mount, subpath};
-use api::{Object, core::v1::Pod};
+use ::volumes::{ProjectedFile, Published, VolumeError, VolumePlugin, mount, subpath};
+use api::{Failure, Object, core::v1::Pod};
+use client::{Bind, Client, Token, TokenWish};
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+use stdx::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
 /// Why a volume is not there yet, in the words of upstream's events.
@@ -36,6 +39,8 @@ pub(crate) enum MountError {
     Unpublish { title: String, source: VolumeError },
     #[error("UnmountDevice failed for volume \"{title}\" : {}", stdx::one_line(source))]
     Unstage { title: String, source: VolumeError },
+    #[error("MountVolume.SetUp failed for volume \"{title}\" : failed to fetch token: {source}")]
+    Token { title: String, source: Failure },
     #[error("{}", stdx::one_line(.0))]
     Ledger(#[from] LedgerError),
 }
@@ -46,9 +51,26 @@ pub(crate) struct Volumes {
     plugins: BTreeMap<String, Arc<dyn VolumePlugin>>,
     ledger: Ledger,
     /// What was published by this process, as it was asked for: contents are compared with it.
-    asked: Mutex<HashMap<(String, String), Mountable>>,
+    asked: Mutex<HashMap<(String, String), Asked>>,
     /// (plugin, handle) → one call at a time. Bounded by the calls under way.
     locks: Mutex<Locks>,
+}
+
+/// A volume as it was asked for.
+struct Asked {
+    wanted: Mountable,
+    /// When its tokens are to be made anew; none without tokens.
+    renew_at: Option<Timestamp>,
+}
+
+/// Tokens are made anew after four fifths of their life, and each day.
+///
+/// Upstream: `pkg/kubelet/token/token_manager.go`, requiresRefresh.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn renew_at(token: &Token) -> Timestamp {
+    let life = token.expires.since(token.issued);
+    token.issued.plus((life * 4 / 5).min(DAY))
 }
 
 /// How a wanted volume stands.
@@ -74,7 +96,13 @@ impl Volumes {
         &self.ledger
     }
 
-    pub(crate) fn standing(&self, uid: &str, volume: &str, wanted: &Mountable) -> Standing {
+    pub(crate) fn standing(
+        &self,
+        uid: &str,
+        volume: &str,
+        wanted: &Mountable,
+        now: Timestamp,
+    ) -> Standing {
         let key = (uid.to_owned(), volume.to_owned());
         let records = self.ledger.of_pod(uid);
         let record = records.iter().find(|it| it.volume == volume);
@@ -82,8 +110,16 @@ impl Volumes {
             return Standing::Absent;
         }
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = asked.get(&key).is_some_and(|it| it == wanted);
+        let fresh = |it: &Asked| it.renew_at.is_none_or(|it| it > now);
+        let same = asked.get(&key).is_some_and(|it| it.wanted == *wanted && fresh(it));
         if same { Standing::Ready } else { Standing::Outdated }
+    }
+
+    /// When the first of the pod's tokens is to be made anew.
+    pub(crate) fn renew_at(&self, uid: &str) -> Option<Timestamp> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = asked.iter().filter(|((of, _), _)| of == uid);
+        own.filter_map(|(_, it)| it.renew_at).min()
     }
 
     /// Pod volume → where it can be used.
@@ -95,6 +131,7 @@ impl Volumes {
     /// Makes a volume usable for one pod. Doing so again brings new contents.
     pub(crate) async fn publish(
         &self,
+        client: &dyn Client,
         pod: &Pod,
         volume: &str,
         wanted: &Mountable,
@@ -139,6 +176,16 @@ impl Volumes {
         }
         let mut request = wanted.publish.clone();
         request.staging = request.staging.filter(|_| stages);
+        let mut renewal: Option<Timestamp> = None;
+        for file in &wanted.tokens {
+            let token = client.token(wish(pod, file)).await;
+            let token = token.map_err(|source| MountError::Token { title: title(), source })?;
+            let at = renew_at(&token);
+            renewal = Some(renewal.map_or(at, |it| it.min(at)));
+            let (data, mode, owner) = (token.token.into_bytes(), file.mode, file.owner);
+            let files = request.files.get_or_insert_default();
+            files.insert(file.path.clone(), ProjectedFile { data, mode, owner });
+        }
         let published = plugin.publish(&request).await;
         let published =
             published.map_err(|source| MountError::Publish { title: title(), source })?;
@@ -148,7 +195,8 @@ impl Volumes {
             self.ledger.write(&record)?;
         }
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.insert((record.uid, record.volume), wanted.clone());
+        let wanted = wanted.clone();
+        asked.insert((record.uid, record.volume), Asked { wanted, renew_at: renewal });
         Ok(())
     }
 
@@ -223,6 +271,27 @@ impl Volumes {
             })
         };
         below.into_iter().map(|it| it.point).filter(|it| !explained(it)).collect()
+    }
+}
+
+/// A token for the pod's own account, that ends with the pod.
+fn wish(pod: &Pod, file: &TokenFile) -> TokenWish {
+    let account = pod.spec.as_ref().and_then(|it| it.service_account_name.clone());
+    TokenWish {
+        namespace: pod.namespace().to_owned(),
+        account: account.unwrap_or_default(),
+        account_uid: String::new(),
+        audiences: match file.audience.as_str() {
+            "" => Vec::new(),
+            audience => vec![audience.to_owned()],
+        },
+        expiration_s: file.expiration_s,
+        bound: Some(Bind {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            name: pod.name().to_owned(),
+            uid: pod.uid().to_owned(),
+        }),
     }
 }
 

@@ -40,6 +40,7 @@ impl Cluster {
             entropy: Arc::new(SystemEntropy::default()),
             version: "v1.36.0".to_owned(),
             node_proxy: None,
+            access: Default::default(),
         };
         let server = apiserver::open(store, config).await.expect("an empty store opens");
         let client = server.client("system:simulator");

@@ -47,6 +47,16 @@ pub(crate) struct Flags {
     /// Admission plugins to switch off
     #[arg(long, value_delimiter = ',')]
     pub(crate) disable_admission_plugins: Vec<String>,
+    /// How much of which request is told (audit.k8s.io/v1 Policy); needs --audit-log-path
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_policy_file: Option<PathBuf>,
+    /// Where requests are told of, one JSON event a line; rotated at 100 MB
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log_path: Option<PathBuf>,
+    /// Which objects are encrypted in the ledger, and with which keys
+    /// (apiserver.config.k8s.io/v1 EncryptionConfiguration; aesgcm and identity)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) encryption_provider_config: Option<PathBuf>,
     /// Where to write the admin's kubeconfig [default: DATA/admin.kubeconfig]
     #[arg(long)]
     pub(crate) kubeconfig: Option<PathBuf>,
@@ -148,9 +158,14 @@ const NODE_FILE: &str = "node.json";
 
 impl Settings {
     /// Leaves in the data dir what the next `down` needs.
-    pub(crate) fn remember(&self) -> Result<()> {
+    pub(crate) fn remember(&self, flags: &Flags) -> Result<()> {
         let (name, kubelet_dir) = (&self.node_name, &self.kubelet_dir);
-        let text = serde_json::json!({"name": name, "kubeletDir": kubelet_dir}).to_string();
+        let keys = flags.encryption_provider_config.as_deref().map(std::path::absolute);
+        let keys = keys.transpose().context("find the encryption config")?;
+        let text = serde_json::json!({
+            "name": name, "kubeletDir": kubelet_dir, "encryptionProviderConfig": keys,
+        });
+        let text = text.to_string();
         crate::pki::write_private(&self.data_dir.join(NODE_FILE), &text)
     }
 }
@@ -172,6 +187,7 @@ impl Flags {
         Ok(Flags {
             node_name: field("name"),
             kubelet_dir: field("kubeletDir").map(PathBuf::from),
+            encryption_provider_config: field("encryptionProviderConfig").map(PathBuf::from),
             ..flags
         })
     }

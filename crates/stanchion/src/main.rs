@@ -2,9 +2,11 @@
 //! the ones that it may know.
 #![forbid(unsafe_code)]
 
+mod access;
 mod apply;
 mod backup;
 mod config;
+mod connection;
 mod defaults;
 mod doctor;
 mod down;
@@ -14,6 +16,7 @@ mod network;
 mod pki;
 mod progress;
 mod restore;
+mod token;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -48,6 +51,9 @@ enum Command {
     /// Container images of a data dir
     #[command(subcommand)]
     Image(image::Command),
+    /// Tokens with which nodes join
+    #[command(subcommand)]
+    Token(token::Command),
     /// Print the admin's kubeconfig
     Kubeconfig(config::KubeconfigFlags),
 }
@@ -64,6 +70,7 @@ fn main() -> ExitCode {
         Command::Backup(flags) => backup::run(&flags),
         Command::Restore(flags) => restore::run(&flags),
         Command::Image(command) => image::run(&command),
+        Command::Token(command) => token::run(&command),
         Command::Kubeconfig(flags) => flags.print(),
     };
     match done {

@@ -2,6 +2,7 @@
 //! every start and before they expire, so that no server key lies on disk.
 
 mod renewing;
+mod signing;
 mod validity;
 
 pub(crate) use renewing::Renewing;

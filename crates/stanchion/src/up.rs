@@ -1,7 +1,7 @@
 //! `stanchion up`: opens the rooms in order, says when every loop runs, and waits to be stopped.
 
 use crate::{
-    apply, backup,
+    access, apply, backup,
     config::{Flags, Settings},
     defaults, image,
     network::{Interfaces, Nothing},
@@ -16,6 +16,7 @@ use ::runtime::{Embedded, PodNetwork};
 use anyhow::{Context, Result, anyhow};
 use apiserver::{Server, Tls, TlsNodeProxy};
 use client::Client;
+use controllers::root_ca_publisher::RootCaPublisher;
 use kubelet::{Kubelet, runtime::cri::Cri};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -57,7 +58,7 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     let (wires, node) = match flags.no_node {
         true => (None, None),
         false => {
-            settings.remember()?;
+            settings.remember(&flags)?;
             let wires = Wires::open(&flags, &settings, &authority, &plane, signal.clone()).await?;
             let node = Node::open(&flags, &settings, Some(&wires), &plane, signal.clone()).await?;
             (Some(wires), Some(node))
@@ -89,6 +90,7 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
 
     let mut loops = controllers::controllers();
     loops.push(Arc::new(scheduler::Scheduler));
+    loops.push(Arc::new(RootCaPublisher::new(authority.certificate())));
     let volumes = Arc::new(Places {
         node: settings.node_name.clone(),
         kubelet: node.as_ref().map(|it| it.kubelet.clone()),
@@ -225,6 +227,7 @@ impl Plane {
             entropy: Arc::new(SystemEntropy::default()),
             version: VERSION.to_owned(),
             node_proxy: Some(Arc::new(proxy)),
+            access: access::open(flags, authority)?,
         };
         let server = apiserver::open(store.clone(), config).await.context("open the API")?;
         Ok(Plane { server, store, first_service: flags.service_cidr.address(1) })

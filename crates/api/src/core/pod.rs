@@ -6,6 +6,7 @@ mod condition;
 mod defaults;
 mod ephemeral;
 mod print;
+pub mod references;
 mod resources;
 mod restart;
 mod sources;

@@ -17,7 +17,7 @@ impl Kind for ServiceAccount {
     };
     const SCOPE: Scope = Scope::Namespaced;
     const STORAGE: &'static str = "/registry/serviceaccounts";
-    const SUBRESOURCES: &'static [Subresource] = &[];
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Token];
     const GENERATION: bool = false;
     const COLUMNS: &'static [Column<ServiceAccount>] = &[name(), age()];
 

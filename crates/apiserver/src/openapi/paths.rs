@@ -241,7 +241,7 @@ impl Of<'_> {
                 let what = format!("status of the {kind}");
                 self.read_and_write(own, &what)
             }
-            Subresource::EphemeralContainers | Subresource::Resize => {
+            Subresource::Approval | Subresource::EphemeralContainers | Subresource::Resize => {
                 let what = format!("{} of the {kind}", subresource.name());
                 self.read_and_write(own, &what)
             }
@@ -389,6 +389,7 @@ fn other_kind(subresource: Subresource) -> Option<Value> {
         Subresource::Exec => Some(schema::tag("", "v1", "PodExecOptions")),
         Subresource::Attach => Some(schema::tag("", "v1", "PodAttachOptions")),
         Subresource::Status
+        | Subresource::Approval
         | Subresource::Log
         | Subresource::PortForward
         | Subresource::Proxy

@@ -7,6 +7,7 @@ use crate::{
     admit::Part,
     answer::{self, Answer},
     ask::Ask,
+    authz::Wish,
     body::{self, Strictness},
     commit::Draft,
     fields::{
@@ -75,6 +76,8 @@ fn draft(
     let ownership = Ownership::Settled(managed);
     let server = &ask.server;
     let Some(row) = row else {
+        // What is not there yet takes leave to be made.
+        server.permit(view, &ask.user, &Wish::of("create", &ask.target))?;
         if let Some(uid) = object.metadata().uid.as_deref().filter(|it| !it.is_empty()) {
             let why = format!(
                 "uid mismatch: the provided object specified uid {uid}, and no existing object was found"

@@ -8,7 +8,7 @@
 use super::{token::Token, version};
 use crate::{
     accept::Shape, answer::Answer, ask::Ask, body::invalid_options, commit::store_failure,
-    selection::Selection, show, table, view::View,
+    encryption::Encryption, selection::Selection, show, table, view::View,
 };
 use api::{AnyKind, Failure, KindRef, failure::Details};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -96,6 +96,7 @@ pub(crate) async fn select(ask: &Ask, selection: &Selection) -> Result<Listed, F
             ));
         }
     };
+    let encryption = &server.config.access.encryption;
     match query.one("continue") {
         "" => match exact {
             None => {
@@ -108,7 +109,7 @@ pub(crate) async fn select(ask: &Ask, selection: &Selection) -> Result<Listed, F
                     server.store.snapshot_at(Revision(revision)).await.map_err(|it| {
                         too_old(it, "The resourceVersion for the provided list is too old.")
                     })?;
-                page(&*snapshot, kind, selection, limit, None)
+                page(&*snapshot, encryption, kind, selection, limit, None)
             }
         },
         text => {
@@ -123,7 +124,7 @@ pub(crate) async fn select(ask: &Ask, selection: &Selection) -> Result<Listed, F
                 Err(error) => return Err(too_old(error, "")),
             };
             let after: Key = format!("{}/{}", kind.storage, token.after).into();
-            page(&*snapshot, kind, selection, limit, Some(after))
+            page(&*snapshot, encryption, kind, selection, limit, Some(after))
         }
     }
 }
@@ -156,6 +157,7 @@ const CHUNK: usize = 500;
 
 fn page(
     snapshot: &dyn Snapshot,
+    encryption: &Encryption,
     kind: &KindRef,
     selection: &Selection,
     limit: usize,
@@ -172,7 +174,8 @@ fn page(
     'full: loop {
         let page = snapshot.range(&range, CHUNK, after.as_ref()).map_err(read)?;
         for Entry { key, value, modified, .. } in &page.entries {
-            let row = Row::new(kind, value.clone(), modified.0).map_err(Failure::internal)?;
+            let value = encryption.open(kind, key.as_str(), value).map_err(Failure::internal)?;
+            let row = Row::new(kind, value, modified.0).map_err(Failure::internal)?;
             if !selection.wants(&row) {
                 continue;
             }

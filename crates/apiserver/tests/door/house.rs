@@ -30,6 +30,7 @@ pub(crate) fn config() -> Config {
         entropy: Arc::new(SystemEntropy::default()),
         version: "v1.36.0+stanchion".to_owned(),
         node_proxy: None,
+        access: Default::default(),
     }
 }
 
@@ -42,7 +43,23 @@ pub(crate) async fn open() -> Arc<Server> {
 }
 
 pub(crate) async fn open_on(store: Arc<dyn Store>) -> Arc<Server> {
-    apiserver::open(store, config()).await.expect("a ledger in memory opens")
+    let server = apiserver::open(store, config()).await.expect("a ledger in memory opens");
+    settle(&server, false).await;
+    server
+}
+
+/// What a controller would make: the account of the namespace `default`.
+pub(crate) async fn settle(server: &Arc<Server>, mounts: bool) {
+    let account = object(serde_json::json!({
+        "metadata": {"name": "default", "namespace": "default"},
+        // Tests that are not about tokens see the pods that they wrote.
+        "automountServiceAccountToken": mounts,
+    }));
+    let create = world::Change::create::<api::core::v1::ServiceAccount>(account);
+    match server.client("system:test").write(vec![create]).await {
+        Err(failure) if !failure.is_already_exists() => panic!("{failure}"),
+        _ => {}
+    }
 }
 
 /// An object from its JSON.
@@ -110,13 +127,23 @@ impl Door {
         Door::begin(store, None).await
     }
 
+    /// With the roles that every cluster has.
+    pub(crate) async fn open_guarded(access: apiserver::Access) -> Door {
+        let access = apiserver::Access { default_roles: true, ..access };
+        Door::begin_as(memory(), Config { access, ..config() }, true).await
+    }
+
     pub(crate) async fn open_with(node_proxy: Option<Arc<dyn NodeProxy>>) -> Door {
         Door::begin(memory(), node_proxy).await
     }
 
     async fn begin(store: Arc<dyn Store>, node_proxy: Option<Arc<dyn NodeProxy>>) -> Door {
-        let config = Config { node_proxy, ..config() };
+        Door::begin_as(store, Config { node_proxy, ..config() }, false).await
+    }
+
+    async fn begin_as(store: Arc<dyn Store>, config: Config, mounts: bool) -> Door {
         let server = apiserver::open(store.clone(), config).await.expect("opens");
+        settle(&server, mounts).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound port");
 
@@ -199,6 +226,27 @@ impl Door {
 
     pub(crate) async fn call(&self, method: &str, path: &str, kind: &str, body: &str) -> Reply {
         self.call_as(Who::Admin, method, path, &[("content-type", kind)], body.as_bytes()).await
+    }
+
+    /// As somebody else, whom the admin may be taken for.
+    pub(crate) async fn acting(
+        &self,
+        user: &str,
+        groups: &[&str],
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Reply {
+        let mut headers = vec![("content-type", JSON), ("impersonate-user", user)];
+        headers.extend(groups.iter().map(|it| ("impersonate-group", *it)));
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.call_as(Who::Admin, method, path, &headers, body.as_bytes()).await
+    }
+
+    /// With a bearer token and no certificate.
+    pub(crate) async fn bearing(&self, token: &str, method: &str, path: &str) -> Reply {
+        let bearer = format!("Bearer {token}");
+        self.call_as(Who::Nobody, method, path, &[("authorization", &bearer)], b"").await
     }
 
     pub(crate) async fn call_as(

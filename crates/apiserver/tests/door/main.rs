@@ -1,5 +1,6 @@
 //! The door over a ledger in memory: what loops and clients are promised.
 
+mod access;
 mod apply;
 mod bad_input;
 mod events;
@@ -8,9 +9,11 @@ mod kubectl;
 mod limits;
 mod lists;
 mod local;
+mod node_access;
 mod nodes;
 mod openapi;
 mod rest;
 mod strict;
+mod tokens;
 mod watches;
 mod wire;

@@ -4,6 +4,9 @@
 //! `pkg/volume/{configmap,secret,downwardapi,projected}` (1.36).
 
 mod contents;
+mod tokens;
+
+pub use tokens::TokenFile;
 
 use crate::spec::Facts;
 use api::{
@@ -41,6 +44,8 @@ pub struct Mountable {
     /// For plugins that stage.
     pub stage: StageVolume,
     pub publish: PublishVolume,
+    /// Files that are not in the world: they are asked for when the volume is published.
+    pub tokens: Vec<TokenFile>,
     /// `ReadWriteOncePod`: no other pod of this node may have it.
     pub one_pod: bool,
 }
@@ -70,6 +75,7 @@ fn inline(
     let name = &volume.name;
     let mut what = Volume { handle: name.clone(), ..Volume::default() };
     let mut publish = PublishVolume { pod: pod_ref(pod), ..PublishVolume::default() };
+    let mut tokens = Vec::new();
     let plugin = if let Some(source) = &volume.empty_dir {
         publish.medium = source.medium.clone();
         publish.size_limit = source.size_limit.as_ref().map(|it| bytes(Exact::of(it)));
@@ -95,6 +101,7 @@ fn inline(
         DOWNWARD_API
     } else if let Some(source) = &volume.projected {
         publish.files = Some(contents::projected(world, pod, source, facts, address)?);
+        tokens = tokens::tokens(pod, source);
         PROJECTED
     } else {
         let kind = kind_of(volume);
@@ -105,7 +112,8 @@ fn inline(
     publish.volume = what.clone();
     publish.target = target(facts, pod, plugin, name, false);
     let stage = StageVolume { volume: what, ..StageVolume::default() };
-    Ok(Mountable { plugin: plugin.to_owned(), title: name.clone(), stage, publish, one_pod: false })
+    let (plugin, title) = (plugin.to_owned(), name.clone());
+    Ok(Mountable { plugin, title, stage, publish, tokens, one_pod: false })
 }
 
 fn persistent(
@@ -189,7 +197,8 @@ fn persistent(
         mount_options: options,
         ..PublishVolume::default()
     };
-    Ok(Mountable { plugin: plugin.to_owned(), title, stage, publish, one_pod })
+    let (plugin, tokens) = (plugin.to_owned(), Vec::new());
+    Ok(Mountable { plugin, title, stage, publish, tokens, one_pod })
 }
 
 /// The claim and its volume, if each names the other.

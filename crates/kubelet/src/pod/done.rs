@@ -60,7 +60,8 @@ impl Worker {
                     crate::plan::volumes::resolve(&world, &pod, source, &shared.facts, &address)
                         .ok()?;
                 Box::pin(async move {
-                    let published = shared.volumes.publish(&pod, &volume, &wanted).await;
+                    let published =
+                        shared.volumes.publish(&*shared.client, &pod, &volume, &wanted).await;
                     Done::Published(volume, published)
                 })
             }

@@ -1,5 +1,6 @@
 //! Stories that users live, told to the real binary by the real kubectl, with real containers and volumes.
 
+mod access;
 mod backup;
 mod clients;
 mod doctor;

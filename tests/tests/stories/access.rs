@@ -1,0 +1,116 @@
+//! Who may: roles as kubectl gives and asks for them, tokens that a pod reads and that end with it, and
+//! a certificate that somebody asks for and somebody approves.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::Value;
+use std::{fs, os::unix::fs::MetadataExt};
+use tests::{Cluster, Said, until};
+
+const POD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: reader}
+spec:
+  serviceAccountName: web
+  securityContext: {runAsUser: 1000, fsGroup: 2000}
+  containers:
+  - name: c
+    image: stanchion.dev/toolbox:1
+    args: [sleep, infinity]
+";
+
+const FILES: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// kubectl with nothing but a token.
+fn bearing(cluster: &Cluster, token: &str, words: &[&str]) -> Said {
+    let config = cluster.json(&["config", "view"]);
+    let server = config["clusters"][0]["cluster"]["server"].as_str().unwrap().to_owned();
+    let alone = ["--kubeconfig", "/dev/null", "--insecure-skip-tls-verify", "--server", &server];
+    cluster.try_kubectl(&[&alone[..], &["--token", token], words].concat())
+}
+
+fn claims(token: &str) -> Value {
+    let middle = token.trim().split('.').nth(1).expect("three parts");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(middle).unwrap()).unwrap()
+}
+
+#[test]
+fn tokens_open_what_roles_say_and_end_with_their_pod() {
+    let Some(cluster) = Cluster::start("access") else { return };
+    assert!(cluster.kubectl(&["auth", "whoami"]).contains("kubernetes-admin"));
+    assert_eq!(cluster.kubectl(&["auth", "can-i", "delete", "nodes"]).trim(), "yes");
+    cluster.kubectl(&["create", "serviceaccount", "web"]);
+    let web = "system:serviceaccount:default:web";
+    let may = |verb: &str, what: &str| {
+        let said = cluster.try_kubectl(&["auth", "can-i", verb, what, "--as", web]);
+        said.out.trim().to_owned()
+    };
+    assert_eq!(may("list", "pods"), "no");
+    cluster.kubectl(&["create", "role", "look", "--verb=get,list", "--resource=pods"]);
+    cluster.kubectl(&[
+        "create",
+        "rolebinding",
+        "look",
+        "--role=look",
+        "--serviceaccount=default:web",
+    ]);
+    assert_eq!(may("list", "pods"), "yes");
+    assert_eq!(may("list", "secrets"), "no");
+    let listed = cluster.kubectl(&["auth", "can-i", "--list", "--as", web]);
+    assert!(listed.lines().any(|it| it.starts_with("pods ")), "{listed}");
+
+    let token = cluster.kubectl(&["create", "token", "web", "--duration=10m"]);
+    let token = token.trim();
+    assert!(bearing(&cluster, token, &["get", "pods"]).ok);
+    let refused = bearing(&cluster, token, &["get", "secrets"]);
+    assert!(
+        refused.errors.contains(
+            "secrets is forbidden: User \"system:serviceaccount:default:web\" cannot list resource \"secrets\" in API group \"\" in the namespace \"default\""
+        ),
+        "{refused:?}"
+    );
+
+    // A pod reads its own.
+    cluster.apply(POD);
+    cluster.wait_ready("reader");
+    let file = |name: &str| cluster.exec("reader", &["cat", &format!("{FILES}/{name}")], "");
+    let token = file("token");
+    let (token, said) = (token.trim(), claims(&token));
+    assert_eq!(said["sub"], web);
+    let bound = &said["kubernetes.io"];
+    let pod = cluster.json(&["get", "pod", "reader"]);
+    assert_eq!(bound["pod"]["uid"], pod["metadata"]["uid"]);
+    assert_eq!(bound["node"]["name"], pod["spec"]["nodeName"]);
+    assert_eq!(file("namespace"), "default");
+    assert!(file("ca.crt").contains("BEGIN CERTIFICATE"));
+    let volume = pod["spec"]["volumes"][0]["name"].as_str().unwrap();
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let below = format!("kubelet/pods/{uid}/volumes/kubernetes.io~projected/{volume}/token");
+    let found = fs::metadata(cluster.data_dir().join(below)).unwrap();
+    let owned = (found.mode() & 0o777, found.uid(), found.gid());
+    assert_eq!(owned, (0o640, 1000, 2000), "its user and its group read it, nobody else");
+    assert!(bearing(&cluster, token, &["get", "pods"]).ok);
+    cluster.kubectl(&["delete", "pod", "reader", "--grace-period=0", "--force"]);
+    until("the token of a pod that is gone opens nothing", || {
+        match bearing(&cluster, token, &["get", "pods"]) {
+            said if said.errors.contains("Unauthorized") => Ok(()),
+            said => Err(format!("{said:?}")),
+        }
+    });
+
+    // What every namespace has comes back.
+    cluster.kubectl(&["delete", "configmap", "kube-root-ca.crt"]);
+    until("the certificate is published again", || {
+        let map = cluster.look(&["get", "configmap", "kube-root-ca.crt"]);
+        if map.is_null() { Err("it is not there".to_owned()) } else { Ok(()) }
+    });
+
+    // A token with which a node joins is one line, and ends when it is told to.
+    let joining = cluster.stanchion_ok(&["token", "create"]);
+    let who = bearing(&cluster, joining.trim(), &["auth", "whoami"]);
+    assert!(who.out.contains("system:bootstrappers"), "{who:?}");
+    let id = joining.split('.').next().unwrap().to_owned();
+    assert!(cluster.stanchion_ok(&["token", "list"]).contains(&id));
+    cluster.stanchion_ok(&["token", "delete", &id]);
+    assert!(!bearing(&cluster, joining.trim(), &["auth", "whoami"]).ok);
+}

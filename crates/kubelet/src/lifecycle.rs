@@ -59,10 +59,16 @@ pub(crate) async fn start(shared: &Shared, run: &Run<'_>) -> Result<(), Refused>
     };
     let volumes = shared.volumes.published(pod.uid());
     let facts = &shared.facts;
+    let from_files = {
+        let (container, volumes) = (container.clone(), volumes.clone());
+        let read = move || spec::env_files::read(&container, &volumes);
+        let read = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string());
+        read.and_then(|it| it).map_err(config_error)?
+    };
     // The world is looked at once, at the start: what changes later is for the next run.
     let (environment, parts) = {
         let world = shared.client.world();
-        let environment = environment::of(&world, pod, container, facts, run.address);
+        let environment = environment::of(&world, pod, container, facts, run.address, &from_files);
         let environment = environment.map_err(config_error)?;
         let parts = spec::container::sub_paths(pod, container, &environment, &volumes, facts)
             .map_err(config_error)?;

@@ -5,6 +5,7 @@
 pub mod container;
 pub mod dns;
 pub mod downward;
+pub mod env_files;
 pub mod environment;
 pub mod expansion;
 pub mod hosts;

@@ -3,7 +3,7 @@
 //! Upstream: `pkg/kubelet/envvars/envvars.go`, `kubelet_pods.go` (makeEnvironmentVariables). Deviation: the order is by
 //! name, where upstream's is by chance.
 
-use super::{Facts, downward, expansion::expand};
+use super::{Facts, downward, env_files::Files, expansion::expand};
 use api::{
     Object,
     core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret, Service},
@@ -13,13 +13,15 @@ use world::{ObjectKey, World};
 
 pub type Variables = BTreeMap<String, String>;
 
-/// Everything that the container's process finds in its environment, besides what its image sets.
+/// Everything that the container's process finds in its environment, besides what its image sets. `files`: what
+/// variables read from files.
 pub fn of(
     world: &World,
     pod: &Pod,
     container: &Container,
     facts: &Facts,
     address: &str,
+    files: &Files,
 ) -> Result<Variables, String> {
     let links = pod.spec.as_ref().and_then(|it| it.enable_service_links).unwrap_or(true);
     let services = services(world, pod.namespace(), links);
@@ -37,6 +39,12 @@ pub fn of(
     for variable in container.env.iter().flatten() {
         let literal = variable.value.as_deref().unwrap_or_default();
         let value = match (&variable.value_from, literal) {
+            (Some(source), "") if source.file_key_ref.is_some() => {
+                match files.get(&variable.name).cloned().flatten() {
+                    Some(value) => value,
+                    None => continue,
+                }
+            }
             (Some(source), "") => match sourced(world, pod, container, source, facts, address)? {
                 Some(value) => value,
                 None => continue,
@@ -76,8 +84,6 @@ fn sourced(
     } else if let Some(from) = &source.secret_key_ref {
         let data = secret(world, namespace, &from.name, from.optional)?;
         ("Secret", data, &from.name, &from.key, from.optional)
-    } else if source.file_key_ref.is_some() {
-        return Err("environment variables from files of volumes are not supported".to_owned());
     } else {
         return Ok(Some(String::new()));
     };

@@ -5,7 +5,10 @@ use api::core::v1::{ConfigMap, Pod, Secret, Service};
 use client::Client as _;
 use kubelet::{
     runtime::{Image, message},
-    spec::{Facts, container, dns, environment, host_name, hosts, resources, sandbox, security},
+    spec::{
+        Facts, container, dns, env_files::Files, environment, host_name, hosts, resources, sandbox,
+        security,
+    },
 };
 use std::collections::BTreeMap;
 
@@ -94,7 +97,8 @@ fn an_environment_is_services_then_sources_then_the_containers_own_words() {
     );
     let container = &pod.spec.as_ref().unwrap().containers[0];
     let world = client.world();
-    let found = environment::of(&world, &pod, container, &facts(), "10.0.0.2").unwrap();
+    let found =
+        environment::of(&world, &pod, container, &facts(), "10.0.0.2", &Files::new()).unwrap();
     let lines: Vec<String> = found.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let expected = "ALL=a-10.0.0.2-10.96.0.7-$(LATER)
 KUBERNETES_PORT=tcp://10.96.0.1:443
@@ -121,7 +125,7 @@ P_B=b";
     let mut missing = container.clone();
     missing.env_from = None;
     missing.env = yaml_env("{name: X, valueFrom: {configMapKeyRef: {name: m, key: none}}}");
-    let why = environment::of(&world, &pod, &missing, &facts(), "").unwrap_err();
+    let why = environment::of(&world, &pod, &missing, &facts(), "", &Files::new()).unwrap_err();
     assert_eq!(why, "couldn't find key none in ConfigMap ns/m");
 }
 

@@ -3,6 +3,7 @@
 mod binding;
 mod eviction;
 mod log;
+mod log_socket;
 mod negotiate;
 mod onward;
 mod port_forward;
@@ -63,7 +64,7 @@ pub(crate) async fn stream(
             port_forward::connect(server, target, query, request).await
         }
         Some(Subresource::Proxy) => proxy::pass(server, target, request).await,
-        Some(Subresource::Log) => log::read(server, target, query).await,
+        Some(Subresource::Log) => log::read(server, target, query, request).await,
         _ => Err(no_such_path()),
     }
 }

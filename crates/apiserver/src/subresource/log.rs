@@ -2,9 +2,10 @@
 //!
 //! Upstream: `pkg/registry/core/pod/{strategy.go,rest/log.go}`.
 
-use super::placed;
+use super::{log_socket, placed};
 use crate::{
     answer::{self, Answer, Body},
+    http::upgrade,
     node,
     server::Server,
     target::{Query, Target, encode},
@@ -34,11 +35,18 @@ pub(crate) async fn read(
     server: &Server,
     target: &Target,
     query: &Query,
+    request: Request<Incoming>,
 ) -> Result<Answer, Failure> {
+    let wants_socket = upgrade(&request).is_some_and(|it| it.eq_ignore_ascii_case("websocket"));
     let (pod, node) = placed(server, target).await?;
     let container = node::container(&pod, query.one("container"))?;
     // A pod without a node has printed nothing.
-    let Some(node) = node else { return Ok(answer::text(StatusCode::OK, "")) };
+    let Some(node) = node else {
+        return match wants_socket {
+            true => log_socket::pass_on(request, None),
+            false => Ok(answer::text(StatusCode::OK, "")),
+        };
+    };
     let parameters: Vec<String> = query
         .pairs()
         .filter(|(key, value)| PASSED_ON.contains(key) && !value.is_empty() && *value != "false")
@@ -52,16 +60,19 @@ pub(crate) async fn read(
         parameters.join("&")
     );
     let proxy = server.node_proxy()?;
-    let answer = node::send(proxy, &node, request(&path)?).await?;
+    let answer = node::send(proxy, &node, ask(&path)?).await?;
     if !answer.status().is_success() {
         return Err(refusal(answer).await);
+    }
+    if wants_socket {
+        return log_socket::pass_on(request, Some(answer.into_body()));
     }
     let mut passed = Response::new(Body::Passed(answer.into_body()));
     passed.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     Ok(passed)
 }
 
-fn request(path: &str) -> Result<Request<Empty<Bytes>>, Failure> {
+fn ask(path: &str) -> Result<Request<Empty<Bytes>>, Failure> {
     let request = Request::get(path).header(header::HOST, "node").body(Empty::new());
     request.map_err(Failure::internal)
 }

@@ -67,7 +67,9 @@ pub(super) fn switch_to_web_socket(
     let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()));
     let agreed = answer.headers_mut();
     agreed.insert(header::SEC_WEBSOCKET_ACCEPT, accept.map_err(Failure::internal)?);
-    agreed.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    if !protocol.is_empty() {
+        agreed.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    }
     Ok(answer)
 }
 

@@ -85,6 +85,28 @@ async fn a_log_is_what_the_node_says() {
 }
 
 #[tokio::test]
+async fn a_log_comes_through_a_web_socket_too() {
+    let (door, mut calls) = door_with_a_pod().await;
+    let headers = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-protocol", "binary.k8s.io"),
+    ];
+    let path = format!("{PODS}/p/log?container=b");
+    let (mut client, (head, _stream)) = tokio::join!(
+        door.upgrade(&path, &headers),
+        answer(&mut calls, "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhello\n"),
+    );
+    assert!(head.starts_with("GET /containerLogs/default/p/b? HTTP/1.1"), "{head}");
+    // An empty message, the text, the end: binary, unmasked.
+    let mut frames = [0; 12];
+    client.read_exact(&mut frames).await.unwrap();
+    assert_eq!(&frames, b"\x82\x00\x82\x06hello\n\x88\x00");
+}
+
+#[tokio::test]
 async fn a_stream_is_joined_to_the_nodes() {
     let (door, mut calls) = door_with_a_pod().await;
     door.get(&format!("{PODS}/p/exec?container=a&command=ls")).await.is(400);

@@ -3,6 +3,7 @@
 //! Upstream: staging/src/k8s.io/apimachinery/pkg/util/remotecommand/constants.go and
 //! staging/src/k8s.io/streaming/pkg/httpstream/wsstream/conn.go.
 
+use super::outcome::Outcome;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
@@ -23,6 +24,9 @@ pub(super) enum Protocol {
     V4,
     /// Text, for clients without binary messages.
     V4Base64,
+    /// Tells at the end only what went wrong, in words. Also of clients that name no version.
+    V1,
+    V1Base64,
 }
 
 /// What a message means.
@@ -36,10 +40,13 @@ pub(super) enum Incoming {
 }
 
 impl Protocol {
-    pub(super) const ALL: [(&'static str, Protocol); 3] = [
+    pub(super) const ALL: [(&'static str, Protocol); 6] = [
         ("v5.channel.k8s.io", Protocol::V5),
         ("v4.channel.k8s.io", Protocol::V4),
         ("v4.base64.channel.k8s.io", Protocol::V4Base64),
+        ("channel.k8s.io", Protocol::V1),
+        ("base64.channel.k8s.io", Protocol::V1Base64),
+        ("", Protocol::V1),
     ];
 
     /// The client's first choice among ours; it writes them with commas.
@@ -48,15 +55,23 @@ impl Protocol {
         wanted.split(',').find_map(known)
     }
 
+    /// How the end is told to a client of this version; `None`: not at all.
+    pub(super) fn farewell(self, outcome: Outcome) -> Option<String> {
+        match self {
+            Protocol::V5 | Protocol::V4 | Protocol::V4Base64 => Some(outcome.status),
+            Protocol::V1 | Protocol::V1Base64 => outcome.failure,
+        }
+    }
+
     pub(super) fn outgoing(self, channel: u8, data: &[u8]) -> Message {
         match self {
-            Protocol::V5 | Protocol::V4 => {
+            Protocol::V5 | Protocol::V4 | Protocol::V1 => {
                 let mut message = Vec::with_capacity(data.len() + 1);
                 message.push(channel);
                 message.extend_from_slice(data);
                 Message::binary(message)
             }
-            Protocol::V4Base64 => {
+            Protocol::V4Base64 | Protocol::V1Base64 => {
                 let mut message = char::from(b'0'.saturating_add(channel)).to_string();
                 STANDARD.encode_string(data, &mut message);
                 Message::text(message)
@@ -73,12 +88,16 @@ impl Protocol {
                 [channel] if channel <= last => Incoming::Close(channel),
                 _ => Incoming::Violation,
             },
-            Protocol::V5 | Protocol::V4 if first <= last => Incoming::Data(first, data),
-            Protocol::V5 | Protocol::V4 => Incoming::Nothing,
-            Protocol::V4Base64 => match (first.wrapping_sub(b'0'), STANDARD.decode(data)) {
-                (channel, Ok(data)) if channel <= last => Incoming::Data(channel, data.into()),
-                _ => Incoming::Nothing,
-            },
+            Protocol::V5 | Protocol::V4 | Protocol::V1 if first <= last => {
+                Incoming::Data(first, data)
+            }
+            Protocol::V5 | Protocol::V4 | Protocol::V1 => Incoming::Nothing,
+            Protocol::V4Base64 | Protocol::V1Base64 => {
+                match (first.wrapping_sub(b'0'), STANDARD.decode(data)) {
+                    (channel, Ok(data)) if channel <= last => Incoming::Data(channel, data.into()),
+                    _ => Incoming::Nothing,
+                }
+            }
         }
     }
 }
@@ -93,6 +112,8 @@ mod tests {
         assert_eq!(choose("v9, v5.channel.k8s.io,v4.channel.k8s.io"), Some(Protocol::V5));
         assert_eq!(choose("v4.base64.channel.k8s.io"), Some(Protocol::V4Base64));
         assert_eq!(choose("v3.channel.k8s.io"), None);
+        assert_eq!(choose("channel.k8s.io"), Some(Protocol::V1));
+        assert_eq!(choose(""), Some(Protocol::V1));
     }
 
     #[test]

@@ -1,32 +1,42 @@
-//! How a session ended, as the Status object that clients read from the error channel.
+//! How a session ended, as clients read it from the error channel.
 //!
 //! Upstream: staging/src/k8s.io/cri-streaming/pkg/streaming/remotecommand/exec.go and status.go.
 
 use serde_json::json;
 
-pub(super) fn exited(code: i32) -> String {
+pub(super) struct Outcome {
+    /// A Status object.
+    pub(super) status: String,
+    /// What went wrong, if something did.
+    pub(super) failure: Option<String>,
+}
+
+pub(super) fn exited(code: i32) -> Outcome {
     if code == 0 {
-        return json!({ "metadata": {}, "status": "Success" }).to_string();
+        let status = json!({ "metadata": {}, "status": "Success" }).to_string();
+        return Outcome { status, failure: None };
     }
     let why = format!("command terminated with exit code {code}");
-    json!({
+    let message = format!("command terminated with non-zero exit code: {why}");
+    let status = json!({
         "metadata": {},
         "status": "Failure",
-        "message": format!("command terminated with non-zero exit code: {why}"),
+        "message": message,
         "reason": "NonZeroExitCode",
         "details": { "causes": [{ "reason": "ExitCode", "message": code.to_string() }] },
-    })
-    .to_string()
+    });
+    Outcome { status: status.to_string(), failure: Some(message) }
 }
 
 /// `attempted` is upstream's phrase, such as `error executing command in container`.
-pub(super) fn failed(attempted: &str, why: &str) -> String {
-    json!({
+pub(super) fn failed(attempted: &str, why: &str) -> Outcome {
+    let message = format!("Internal error occurred: {attempted}: {why}");
+    let status = json!({
         "metadata": {},
         "status": "Failure",
-        "message": format!("Internal error occurred: {attempted}: {why}"),
+        "message": message,
         "reason": "InternalError",
         "code": 500,
-    })
-    .to_string()
+    });
+    Outcome { status: status.to_string(), failure: Some(message) }
 }

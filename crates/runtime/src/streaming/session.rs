@@ -203,7 +203,9 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let Some(outcome) = outcome else { return };
     let farewell = async {
-        outlet.send(ERROR, outcome.as_bytes()).await?;
+        if let Some(words) = outlet.protocol.farewell(outcome) {
+            outlet.send(ERROR, words.as_bytes()).await?;
+        }
         outlet.close().await?;
         // Until the client has closed too, it may not have read everything.
         while let Some(Ok(_)) = source.next().await {}

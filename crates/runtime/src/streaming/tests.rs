@@ -335,6 +335,24 @@ async fn the_base64_form_is_text() {
     assert_eq!(messages[..2], ["1", "1Zm9vCg=="]);
 }
 
+/// Old clients read words, and take silence for success.
+#[tokio::test]
+async fn the_first_version_tells_only_what_went_wrong() {
+    let server = Server::start();
+    let protocol = "channel.k8s.io";
+    for (command, last) in [("true", ""), ("false", "exit code 1")] {
+        let mut client = server.exec(protocol, false, false, &[command]).await;
+        let mut error = Vec::new();
+        while let Some(Ok(Message::Binary(message))) = client.0.next().await {
+            if message[0] == 3 {
+                error.extend_from_slice(&message[1..]);
+            }
+        }
+        let error = String::from_utf8(error).unwrap();
+        assert!(error.ends_with(last) && error.is_empty() == last.is_empty(), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_url_works_once_and_only_as_what_it_is() {
     let server = Server::start();

@@ -118,19 +118,22 @@ impl Streaming {
             .collect();
         let wanted = wanted.join(",");
         let Some((name, protocol)) = Protocol::choose(&wanted) else {
-            let ours = Protocol::ALL.map(|(name, _)| name).join(" ");
+            let ours = Protocol::ALL.map(|(name, _)| name).join(" ").trim_end().to_owned();
             let reason =
                 format!("requested protocol(s) are not supported: [{wanted}]; supports [{ours}]");
             return Err(refuse(StatusCode::FORBIDDEN, reason));
         };
-        let answer = Response::builder()
+        let mut answer = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)
             .header(header::CONNECTION, "Upgrade")
             .header(header::UPGRADE, "websocket")
             .header(header::SEC_WEBSOCKET_ACCEPT, key)
-            .header(header::SEC_WEBSOCKET_PROTOCOL, name)
             .body(Full::default())
             .expect("all headers are valid");
+        if !name.is_empty() {
+            let name = header::HeaderValue::from_static(name);
+            answer.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+        }
         let upgrade = hyper::upgrade::on(&mut request);
         Ok((Agreed { upgrade, protocol, order }, answer))
     }

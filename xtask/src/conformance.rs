@@ -18,7 +18,8 @@ use std::{
 
 const USAGE: &str = "\
 usage: cargo xtask conformance --e2e-test PROGRAM (--images DIR | --kubeconfig FILE)
-         [--focus REGEX]… [--skip REGEX] [--results DIR] [--table FILE] [--binary STANCHION]
+         [--focus REGEX]… [--skip REGEX] [--results DIR] [--table FILE] [--binary STANCHION] [-- FLAG…]
+       cargo xtask conformance --report FILE… --table FILE
 
   --e2e-test PROGRAM   e2e.test of Kubernetes 1.36
   --images DIR         archives to import, under the names that the specs use, into a fresh cluster
@@ -26,9 +27,11 @@ usage: cargo xtask conformance --e2e-test PROGRAM (--images DIR | --kubeconfig F
   --focus REGEX        only the specs whose full names match; every such flag is a run of its own
                        [default: StatefulSet, then the conformance specs of storage and of pods]
   --skip REGEX         not the specs whose full names match
-  --results DIR        where logs and reports go [default: a new directory, removed if all specs passed]
+  --results DIR        where logs and reports go [default: a new directory]
   --table FILE         carry the results into the tables of this Markdown file
-  --binary STANCHION   the server to test [default: a release build of this tree]";
+  --binary STANCHION   the server to test [default: a release build of this tree]
+  --report FILE        results of an earlier run, instead of a run; as often as there are
+  FLAG…                more flags of the program";
 
 /// What this project is about; each is a run of the program, in this order.
 const GROUPS: [&str; 3] = [
@@ -48,6 +51,8 @@ struct Wish {
     results: Option<PathBuf>,
     table: Option<PathBuf>,
     binary: Option<PathBuf>,
+    reports: Vec<PathBuf>,
+    flags: Vec<String>,
 }
 
 /// How one spec ended.
@@ -71,52 +76,53 @@ pub(crate) type Outcomes = BTreeMap<String, Outcome>;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let wish = Wish::parse(arguments)?;
-    let program = wish.program.context(USAGE)?;
+    let mut outcomes = Outcomes::new();
+    if wish.reports.is_empty() {
+        outcomes = test(&wish)?;
+    }
+    for report in &wish.reports {
+        outcomes.extend(report::read(report)?);
+    }
+    if let Some(path) = &wish.table {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        fs::write(path, table::merge(&text, &outcomes))
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    println!("{}", table::tally(outcomes.values().map(|it| it.result)));
+    let failed = outcomes.values().filter(|it| it.result == Ended::Failed).count();
+    ensure!(failed == 0, "{failed} specs failed");
+    Ok(())
+}
+
+/// Runs every group against one cluster.
+fn test(wish: &Wish) -> Result<Outcomes> {
+    let program = wish.program.as_ref().context(USAGE)?;
     ensure!(program.is_file(), "{} is not a program", program.display());
-    let kept = wish.results.is_some();
-    let results = wish.results.unwrap_or_else(|| {
+    let results = wish.results.clone().unwrap_or_else(|| {
         env::temp_dir().join(format!("stanchion-conformance-{}", std::process::id()))
     });
     fs::create_dir_all(&results).with_context(|| format!("make {}", results.display()))?;
-
-    let mut outcomes = Outcomes::new();
-    {
-        let cluster = match (&wish.kubeconfig, &wish.images) {
-            (Some(kubeconfig), _) => Cluster::running(kubeconfig),
-            (None, Some(images)) => {
-                let binary = match wish.binary {
-                    Some(binary) => binary,
-                    None => cluster::build()?,
-                };
-                Cluster::fresh(&binary, images, &results)?
-            }
-            (None, None) => bail!("{USAGE}"),
-        };
-        let default = GROUPS.map(str::to_owned);
-        let groups = if wish.focus.is_empty() { &default[..] } else { &wish.focus };
-        for (number, focus) in groups.iter().enumerate() {
-            let place = results.join(number.to_string());
-            println!("{focus}");
-            start(&program, cluster.kubeconfig(), focus, wish.skip.as_deref(), &place)?;
-            let found = report::read(&place.join("report.json"))?;
-            report::print(&found);
-            outcomes.extend(found);
+    println!("logs and reports: {}", results.display());
+    let cluster = match (&wish.kubeconfig, &wish.images) {
+        (Some(kubeconfig), _) => Cluster::running(kubeconfig),
+        (None, Some(images)) => {
+            let binary = wish.binary.clone().map_or_else(cluster::build, Ok)?;
+            Cluster::fresh(&binary, images, &results)?
         }
+        (None, None) => bail!("{USAGE}"),
+    };
+    let default = GROUPS.map(str::to_owned);
+    let groups = if wish.focus.is_empty() { &default[..] } else { &wish.focus };
+    let mut outcomes = Outcomes::new();
+    for (number, focus) in groups.iter().enumerate() {
+        let place = results.join(number.to_string());
+        println!("{focus}");
+        start(wish, program, cluster.kubeconfig(), focus, &place)?;
+        let found = report::read(&place.join("report.json"))?;
+        report::print(&found);
+        outcomes.extend(found);
     }
-    if let Some(path) = wish.table {
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        fs::write(&path, table::merge(&text, &outcomes))
-            .with_context(|| format!("write {}", path.display()))?;
-    }
-    let failed = outcomes.values().filter(|it| it.result == Ended::Failed).count();
-    println!("{}", table::tally(outcomes.values().map(|it| it.result)));
-    if failed == 0 && !kept {
-        fs::remove_dir_all(&results)?;
-    } else {
-        println!("logs and reports: {}", results.display());
-    }
-    ensure!(failed == 0, "{failed} specs failed");
-    Ok(())
+    Ok(outcomes)
 }
 
 impl Wish {
@@ -135,6 +141,8 @@ impl Wish {
                 "--results" => wish.results = Some(value()?.into()),
                 "--table" => wish.table = Some(value()?.into()),
                 "--binary" => wish.binary = Some(value()?.into()),
+                "--report" => wish.reports.push(value()?.into()),
+                "--" => wish.flags = words.by_ref().cloned().collect(),
                 _ => bail!("{USAGE}"),
             }
         }
@@ -143,13 +151,7 @@ impl Wish {
 }
 
 /// One run of the program. That specs failed is in its report; only a run without a report is an error.
-fn start(
-    program: &Path,
-    kubeconfig: &Path,
-    focus: &str,
-    skip: Option<&str>,
-    place: &Path,
-) -> Result<()> {
+fn start(wish: &Wish, program: &Path, kubeconfig: &Path, focus: &str, place: &Path) -> Result<()> {
     fs::create_dir_all(place)?;
     let report = place.join("report.json");
     let log = fs::File::create(place.join("log"))?;
@@ -159,9 +161,10 @@ fn start(
         .arg(format!("--ginkgo.focus={focus}"))
         .arg(format!("--ginkgo.json-report={}", report.display()))
         .args(["--provider=skeleton", "--num-nodes=1", "--ginkgo.no-color", "--disable-log-dump"]);
-    if let Some(skip) = skip {
+    if let Some(skip) = &wish.skip {
         command.arg(format!("--ginkgo.skip={skip}"));
     }
+    command.args(&wish.flags);
     let status = command
         .current_dir(place)
         .stdin(Stdio::null())

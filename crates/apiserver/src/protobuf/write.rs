@@ -368,6 +368,16 @@ mod tests {
         assert_eq!(from_json(odd), Err(ProtobufError::Mismatch("name")));
     }
 
+    /// A client took the end of the first verb for the end of the document.
+    #[test]
+    fn the_verbs_of_a_resource_are_a_message_of_their_own() {
+        let list = json!({"apiVersion": "v1", "kind": "APIResourceList", "groupVersion": "v1",
+            "resources": [{"name": "pods", "namespaced": true, "kind": "Pod", "verbs": ["get", "list"], "singularName": "pod"}]});
+        let packed = from_json(list.to_string().as_bytes()).unwrap();
+        let verbs = b"\x22\x0b\x0a\x03get\x0a\x04list";
+        assert!(packed.windows(verbs.len()).any(|it| it == verbs), "{packed:?}");
+    }
+
     #[test]
     fn an_event_of_a_watch_is_framed_by_its_length() {
         let json = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"m"}}"#;

@@ -3,7 +3,10 @@
 //! Upstream: `apiserver/pkg/endpoints/handlers/{create,rest}.go`.
 
 use crate::{protobuf, scan, target::Query};
-use api::{AnyKind, AnyObject, Failure, KindRef};
+use api::{
+    AnyKind, AnyObject, Failure, KindRef,
+    failure::{Cause, Details},
+};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -68,8 +71,26 @@ pub(crate) fn dry_run(query: &Query, options: &str) -> Result<bool, Failure> {
     }
 }
 
+/// `why`: the field, the reason and what is wrong, as [`api::Errors`] would say it.
 pub(crate) fn invalid_options(options: &str, why: &str) -> Failure {
-    Failure::new(422, "Invalid", format!("{options}.meta.k8s.io \"\" is invalid: {why}"))
+    let message = format!("{options}.meta.k8s.io \"\" is invalid: {why}");
+    let mut failure = Failure::new(422, "Invalid", message);
+    let (field, said) = why.split_once(": ").unwrap_or(("", why));
+    let reason = match said.split(':').next().unwrap_or_default() {
+        "Forbidden" => "FieldValueForbidden",
+        "Required value" => "FieldValueRequired",
+        "Unsupported value" => "FieldValueNotSupported",
+        _ => "FieldValueInvalid",
+    };
+    let cause =
+        Cause { reason: reason.to_owned(), message: said.to_owned(), field: field.to_owned() };
+    failure.details = Some(Box::new(Details {
+        group: "meta.k8s.io".to_owned(),
+        kind: options.to_owned(),
+        causes: vec![cause],
+        ..Details::default()
+    }));
+    failure
 }
 
 /// The body as JSON: `application/json` as it is, YAML and protobuf translated.

@@ -55,7 +55,8 @@ pub(crate) fn table(
         let object = row.object().map_err(Failure::internal)?;
         let cells: Vec<Value> = match kind.rules.cells(&*object, &printing) {
             cells if cells.is_empty() => {
-                vec![row.meta.name.as_str().into(), api::meta::age(row.meta.created, now).into()]
+                let created = row.meta.created.map(Timestamp::rfc3339);
+                vec![row.meta.name.as_str().into(), created.into()]
             }
             cells => cells.into_iter().map(cell).collect(),
         };
@@ -95,7 +96,7 @@ fn columns(kind: &AnyKind) -> Vec<Value> {
     if columns.is_empty() {
         return vec![
             column("Name", "string", "name", "Name must be unique within a namespace.", false),
-            column("Age", "string", "", "Time since the object was created.", false),
+            column("Created At", "date", "", "When the object was created.", false),
         ];
     }
     let head = |it: &api::any::ColumnHead| {

@@ -47,7 +47,8 @@ pub(crate) fn smaller(answer: Answer, asked: &HeaderMap) -> Answer {
         it.to_str()
             .is_ok_and(|it| it.split(',').any(|it| it.trim().split(';').next() == Some("gzip")))
     };
-    if !asked.get_all(header::ACCEPT_ENCODING).iter().any(takes) {
+    let is_small = answer.headers().contains_key(header::CONTENT_ENCODING);
+    if is_small || !asked.get_all(header::ACCEPT_ENCODING).iter().any(takes) {
         return answer;
     }
     let (mut parts, body) = answer.into_parts();

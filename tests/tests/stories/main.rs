@@ -10,6 +10,7 @@ mod full_disk;
 mod host_path;
 mod image;
 mod killed;
+mod kubectl;
 mod local_class;
 mod manifest;
 mod ordered_set;

@@ -5,7 +5,7 @@
 mod validate;
 
 use crate::{
-    core::pod,
+    core::{persistent_volume_claim::spec_warnings as claim_warnings, pod},
     field::Errors,
     k8s::api::{
         apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus},
@@ -92,11 +92,17 @@ impl Kind for StatefulSet {
         validate::validate_status(self, errors);
     }
 
-    fn warnings(&self, _old: Option<&StatefulSet>) -> Vec<String> {
-        let Some(spec) = &self.spec else { return Vec::new() };
-        let pods = spec.template.spec.as_ref();
-        let mut warnings =
-            pods.map(|it| pod::warnings("spec.template.spec", it)).unwrap_or_default();
+    fn warnings(&self, old: Option<&StatefulSet>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let Some(spec) = &self.spec else { return warnings };
+        if old.is_none_or(|it| it.metadata.generation != self.metadata.generation) {
+            let pods = spec.template.spec.as_ref();
+            warnings.extend(pods.into_iter().flat_map(|it| pod::warnings("spec.template.spec", it)));
+            for (n, claim) in spec.volume_claim_templates.iter().flatten().enumerate() {
+                let path = format!("spec.volumeClaimTemplates[{n}]");
+                warnings.extend(claim_warnings(&path, claim.spec.as_ref()));
+            }
+        }
         let text = "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended";
         warnings.extend(spec.revision_history_limit.filter(|it| *it < 0).map(|_| text.to_owned()));
         warnings

@@ -86,14 +86,7 @@ impl Kind for PersistentVolumeClaim {
         );
         let mut warnings: Vec<String> =
             self.annotation(CLASS_ANNOTATION).map(|_| text).into_iter().collect();
-        let Some(resources) = self.spec.as_ref().and_then(|it| it.resources.as_ref()) else {
-            return warnings;
-        };
-        for (field, amounts) in [("requests", &resources.requests), ("limits", &resources.limits)] {
-            let amount = amounts.as_ref().and_then(|it| it.get("storage"));
-            let path = format!("spec.resources.{field}[storage]");
-            warnings.extend(amount.and_then(|it| pod::fraction(&path, it)));
-        }
+        warnings.extend(spec_warnings("spec", self.spec.as_ref()));
         warnings
     }
 
@@ -109,6 +102,17 @@ impl Kind for PersistentVolumeClaim {
         }
         keys
     }
+}
+
+/// Sentences about what a claim asks for, wherever it stands.
+pub(crate) fn spec_warnings(path: &str, spec: Option<&PersistentVolumeClaimSpec>) -> Vec<String> {
+    let Some(resources) = spec.and_then(|it| it.resources.as_ref()) else { return Vec::new() };
+    let both = [("requests", &resources.requests), ("limits", &resources.limits)];
+    let amounts = both.into_iter().filter_map(|(field, amounts)| {
+        let amount = amounts.as_ref()?.get("storage")?;
+        pod::fraction(&format!("{path}.resources.{field}[storage]"), amount)
+    });
+    amounts.collect()
 }
 
 const COLUMNS: &[Column<PersistentVolumeClaim>] = &[

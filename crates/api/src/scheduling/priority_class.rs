@@ -9,7 +9,7 @@ use crate::{
     meta::{
         ObjectMeta,
         absent::{fill, text},
-        columns::{age, integer, name, truth, truths, wide},
+        columns::{self, age, integer, name, truth, truths},
     },
 };
 
@@ -54,7 +54,7 @@ impl Kind for PriorityClass {
             truth(class.global_default)
         }),
         age(),
-        wide("PreemptionPolicy", "Whether its pods push others away.", |class, _| {
+        columns::text("PreemptionPolicy", "Whether its pods push others away.", |class, _| {
             text(&class.preemption_policy).into()
         }),
     ];

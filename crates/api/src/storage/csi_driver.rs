@@ -8,7 +8,7 @@ use crate::{
     kind::{Column, Kind, Names, Scope, Subresource},
     meta::{
         absent::{list, same},
-        columns::{NONE, UNSET, age, name, or, text, truth},
+        columns::{NONE, UNSET, age, name, or, text, truth, truths},
     },
 };
 
@@ -21,13 +21,13 @@ impl Kind for CSIDriver {
     const GENERATION: bool = true;
     const COLUMNS: &'static [Column<CSIDriver>] = &[
         name(),
-        text("AttachRequired", "Whether volumes are attached before use.", |driver, _| {
+        truths("AttachRequired", "Whether volumes are attached before use.", |driver, _| {
             truth(Some(driver.spec.attach_required.unwrap_or(true)))
         }),
-        text("PodInfoOnMount", "Whether it is told about the pod.", |driver, _| {
+        truths("PodInfoOnMount", "Whether it is told about the pod.", |driver, _| {
             truth(driver.spec.pod_info_on_mount)
         }),
-        text("StorageCapacity", "Whether it says how much room it has.", |driver, _| {
+        truths("StorageCapacity", "Whether it says how much room it has.", |driver, _| {
             truth(driver.spec.storage_capacity)
         }),
         text("TokenRequests", "Audiences of the tokens that it gets.", |driver, _| {
@@ -35,7 +35,7 @@ impl Kind for CSIDriver {
             let audiences: Vec<&str> = requests.iter().map(|it| it.audience.as_str()).collect();
             audiences.join(",").into()
         }),
-        text("RequiresRepublish", "Whether volumes are published again and again.", |driver, _| {
+        truths("RequiresRepublish", "Whether volumes are published again and again.", |driver, _| {
             truth(driver.spec.requires_republish)
         }),
         text("Modes", "Persistent, Ephemeral.", |driver, _| {

@@ -8,7 +8,7 @@ use crate::{
     kind::{Column, Kind, Names, Scope, Subresource},
     meta::{
         absent::{same, text as plain},
-        columns::{age, name, text, truth},
+        columns::{age, name, text, truth, truths},
         names,
     },
 };
@@ -34,7 +34,7 @@ impl Kind for VolumeAttachment {
         text("Attacher", "The driver that attaches.", |it, _| it.spec.attacher.as_str().into()),
         text("PV", "The volume.", |it, _| volume(it).into()),
         text("Node", "The node.", |it, _| it.spec.node_name.as_str().into()),
-        text("Attached", "Whether it is attached.", |it, _| {
+        truths("Attached", "Whether it is attached.", |it, _| {
             truth(it.status.as_ref().map(|it| it.attached))
         }),
         age(),

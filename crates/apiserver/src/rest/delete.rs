@@ -116,6 +116,7 @@ impl Options {
                 )));
             }
         }
+        expect_types(&options)?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let orphan = options["orphanDependents"].as_bool();
         let dry_run = match options["dryRun"].as_array() {
@@ -136,6 +137,27 @@ impl Options {
             revision: text(&options["preconditions"]["resourceVersion"]),
         };
         Ok(Options { asked, dry_run, waits_for_dependents: orphan == Some(false) })
+    }
+}
+
+/// A field of the wrong type is no field that is not there.
+fn expect_types(options: &Value) -> Result<(), Failure> {
+    let is_of = |name: &str, value: &Value| match name {
+        "gracePeriodSeconds" => value.is_i64(),
+        "orphanDependents" => value.is_boolean(),
+        "propagationPolicy" => value.is_string(),
+        "dryRun" => value.as_array().is_some_and(|it| it.iter().all(Value::is_string)),
+        "preconditions" => value.is_object(),
+        _ => true,
+    };
+    let Some(fields) = options.as_object() else {
+        return Err(Failure::bad_request("DeleteOptions: the body is not an object"));
+    };
+    match fields.iter().find(|(name, value)| !value.is_null() && !is_of(name, value)) {
+        None => Ok(()),
+        Some((name, value)) => Err(Failure::bad_request(format!(
+            "DeleteOptions in version \"v1\" cannot be handled as a DeleteOptions: {name}: {value} is not of its type"
+        ))),
     }
 }
 

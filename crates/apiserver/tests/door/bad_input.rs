@@ -225,6 +225,42 @@ async fn changes_of_what_does_not_change() {
 }
 
 #[tokio::test]
+async fn deletions_that_make_no_sense() {
+    let door = Door::open().await;
+    door.post(MAPS, json!({"metadata": {"name": "m"}})).await.is(201);
+    let path = format!("{MAPS}/m");
+    for (body, code) in [
+        (r#"{"gracePeriodSeconds":"soon"}"#, 400),
+        (r#"{"dryRun":"All"}"#, 400),
+        (r#"{"dryRun":["Some"]}"#, 422),
+        (r#"{"propagationPolicy":"Sideways"}"#, 422),
+        (r#"{"propagationPolicy":"Orphan","orphanDependents":true}"#, 422),
+        (r#"{"kind":"Pod"}"#, 400),
+        ("[]", 400),
+        ("{", 400),
+    ] {
+        let reply = door.call("DELETE", &path, JSON, body).await;
+        assert_eq!(reply.code, code, "{body}: {}", reply.text);
+        assert_eq!(reply.body["status"], "Failure");
+    }
+    let reply = door.call("DELETE", &path, JSON, r#"{"propagationPolicy":"Sideways"}"#).await;
+    let details = &reply.body["details"];
+    assert_eq!(
+        (&details["kind"], &details["group"]),
+        (&json!("DeleteOptions"), &json!("meta.k8s.io"))
+    );
+    assert_eq!(details["causes"][0]["field"], "propagationPolicy");
+    assert_eq!(details["causes"][0]["reason"], "FieldValueNotSupported");
+    door.get(&path).await.is(200);
+    let asked = r#"{"preconditions":{"uid":"other"}}"#;
+    let reply = door.call("DELETE", &path, JSON, asked).await;
+    refused(&reply, 409, "Conflict", "does not match the UID in record");
+    let reply = door.call("DELETE", &path, JSON, r#"{"dryRun":["All"]}"#).await;
+    assert_eq!(reply.code, 200);
+    door.get(&path).await.is(200);
+}
+
+#[tokio::test]
 async fn paths_and_queries_that_lead_nowhere() {
     let door = Door::open().await;
     door.post(MAPS, json!({"metadata": {"name": "m"}})).await.is(201);

@@ -59,6 +59,10 @@ async fn documents_come_as_asked() {
     assert_eq!(ask(JSON, "identity").await.is(200).body["swagger"], "2.0");
     let zipped = ask(JSON, "gzip").await.is(200);
     assert_eq!(zipped.headers["content-encoding"], "gzip");
+    // Once: what kubectl takes for protobuf must not be another archive.
+    let zipped = ask(PROTOBUF, "gzip").await.is(200);
+    assert_eq!(zipped.headers.get_all("content-encoding").iter().count(), 1);
+    assert_eq!(zipped.headers.get_all("vary").iter().count(), 1);
     let protobuf = ask(PROTOBUF, "identity").await.is(200);
     assert_eq!(
         protobuf.headers["content-type"],

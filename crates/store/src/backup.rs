@@ -1,9 +1,10 @@
 //! A ledger as one file: a stream of parts, compressed, that is believed only whole.
 //!
 //! `stanchion backup`, the format's version (u32, little endian), then one zstd stream of parts
-//! (tag, length as u32, payload). The last part holds the SHA-256 of everything before it, so a
-//! file that was cut short or changed anywhere is told from a whole one.
+//! (tag, length as u32, payload), then the SHA-256 of every byte before it, so that a file which was
+//! cut short or changed anywhere is told from a whole one.
 
+mod digest;
 mod part;
 mod read;
 mod restore;

@@ -121,7 +121,6 @@ fn files_are_keys_under_the_paths_they_are_given() {
     let token = "projected: {sources: [{serviceAccountToken: {path: token}}]}";
     assert!(of(token).unwrap_err().starts_with("failed to fetch token"));
     for (source, plugin) in [
-        ("nfs: {server: s, path: /}", "kubernetes.io/nfs"),
         ("awsElasticBlockStore: {volumeID: v}", "kubernetes.io/aws-ebs"),
         ("azureDisk: {diskName: d, diskURI: u}", "kubernetes.io/azure-disk"),
         ("gcePersistentDisk: {pdName: p}", "kubernetes.io/gce-pd"),

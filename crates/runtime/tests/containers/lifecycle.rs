@@ -36,7 +36,7 @@ fn a_command_that_is_missing_is_a_clear_error() {
         ] {
             let id = harness.create(&sandbox, command(name, &[program])).await.unwrap();
             let error = harness.start(&id).await.unwrap_err();
-            assert_eq!(error.message(), format!("start container {id}: {text}"));
+            assert_eq!(error.message(), format!("start the container: {text}"));
             let status = harness.status(&id).await;
             assert_eq!((status.exit_code, status.reason.as_str()), (128, "StartError"));
             assert_eq!(status.message, text);

@@ -2,21 +2,21 @@
 
 use super::{
     BackupError, MAGIC, PART_BYTES_MAX, VERSION,
+    digest::{LENGTH, Summed},
     part::{self, END, HEAD, Head, Part},
 };
-use sha2::{Digest, Sha256};
 use std::io::{self, BufReader, Read};
 
 pub struct Reader<R: Read> {
-    input: zstd::Decoder<'static, BufReader<R>>,
-    sum: Sha256,
+    input: zstd::Decoder<'static, Summed<BufReader<R>>>,
     head: Head,
     ended: bool,
 }
 
 impl<R: Read> Reader<R> {
     /// Reads as far as the head.
-    pub fn open(mut input: R) -> Result<Reader<R>, BackupError> {
+    pub fn open(input: R) -> Result<Reader<R>, BackupError> {
+        let mut input = Summed::new(BufReader::new(input));
         let mut begin = [0; MAGIC.len() + 4];
         match input.read_exact(&mut begin) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -32,15 +32,13 @@ impl<R: Read> Reader<R> {
         if found > VERSION {
             return Err(BackupError::Newer { found, known: VERSION });
         }
-        let mut sum = Sha256::new();
-        sum.update(begin);
         // One frame and nothing behind it: what follows is looked at by hand.
-        let input = zstd::Decoder::new(input)
+        let input = zstd::Decoder::with_buffer(input)
             .map_err(|source| BackupError::Io { attempted: "decompress it", source })?
             .single_frame();
         let program = String::new();
         let head = Head { revision: crate::Revision::ZERO, made: stdx::Timestamp(0), program };
-        let mut reader = Reader { input, sum, head, ended: false };
+        let mut reader = Reader { input, head, ended: false };
         let (tag, payload) = reader.raw()?;
         reader.head = Some(tag)
             .filter(|tag| *tag == HEAD)
@@ -59,19 +57,22 @@ impl<R: Read> Reader<R> {
         if self.ended {
             return Ok(None);
         }
-        let before = self.sum.clone();
         let (tag, payload) = self.raw()?;
         if tag != END {
             return part::part(tag, &payload).map(Some);
         }
-        if payload != before.finalize()[..] {
-            return Err(BackupError::damaged("it fails its checksum"));
-        }
-        let mut more = [0];
-        let behind = self.input.read(&mut more).map_err(broken)?;
-        let behind_frame = self.input.get_mut().read(&mut more).map_err(broken)?;
-        if behind + behind_frame > 0 {
+        // The stream ends here: it is read until it says so itself.
+        if self.input.read(&mut [0]).map_err(broken)? > 0 {
             return Err(BackupError::damaged("something follows its end"));
+        }
+        let sum = self.input.get_ref().so_far();
+        let mut end = Vec::new();
+        self.input.get_mut().rest(&mut end).map_err(broken)?;
+        match end.len() {
+            0..LENGTH => return Err(BackupError::damaged("it was cut short")),
+            LENGTH if end == sum => {}
+            LENGTH => return Err(BackupError::damaged("it fails its checksum")),
+            _ => return Err(BackupError::damaged("something follows its end")),
         }
         self.ended = true;
         Ok(None)
@@ -86,8 +87,6 @@ impl<R: Read> Reader<R> {
         }
         let mut payload = vec![0; length];
         self.input.read_exact(&mut payload).map_err(broken)?;
-        self.sum.update(begin);
-        self.sum.update(&payload);
         Ok((begin[0], payload))
     }
 }

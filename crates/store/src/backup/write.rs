@@ -2,10 +2,10 @@
 
 use super::{
     BackupError, MAGIC, VERSION,
+    digest::Summed,
     part::{END, File, HEAD, Head, Part, head_bytes, part_bytes},
 };
 use crate::{Key, KeyRange, LeaseId, Snapshot};
-use sha2::{Digest, Sha256};
 use std::{
     io::{self, Write},
     time::Duration,
@@ -73,20 +73,17 @@ pub fn save(
 }
 
 struct Writer<W: Write> {
-    out: zstd::Encoder<'static, W>,
-    sum: Sha256,
+    out: zstd::Encoder<'static, Summed<W>>,
     counts: Counts,
 }
 
 impl<W: Write> Writer<W> {
-    fn begin(mut out: W, head: &Head) -> io::Result<Writer<W>> {
-        let mut sum = Sha256::new();
-        for bytes in [&MAGIC[..], &VERSION.to_le_bytes()] {
-            out.write_all(bytes)?;
-            sum.update(bytes);
-        }
+    fn begin(out: W, head: &Head) -> io::Result<Writer<W>> {
+        let mut out = Summed::new(out);
+        out.write_all(MAGIC)?;
+        out.write_all(&VERSION.to_le_bytes())?;
         let out = zstd::Encoder::new(out, LEVEL)?;
-        let mut writer = Writer { out, sum, counts: Counts::default() };
+        let mut writer = Writer { out, counts: Counts::default() };
         writer.push(HEAD, &head_bytes(head))?;
         Ok(writer)
     }
@@ -101,15 +98,13 @@ impl<W: Write> Writer<W> {
         let length = u32::try_from(payload.len()).expect("parts are bounded");
         for bytes in [&[tag][..], &length.to_le_bytes(), payload] {
             self.out.write_all(bytes)?;
-            self.sum.update(bytes);
         }
         Ok(())
     }
 
     fn end(mut self) -> io::Result<Counts> {
-        let sum = self.sum.clone().finalize();
-        self.push(END, &sum)?;
-        self.out.finish()?.flush()?;
+        self.push(END, &[])?;
+        self.out.finish()?.end()?;
         Ok(self.counts)
     }
 }

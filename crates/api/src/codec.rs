@@ -156,11 +156,8 @@ pub fn plain<'a>(stored: &'a [u8], managed: Option<&Managed>) -> Cow<'a, [u8]> {
 
 /// Encoded bytes with a list of managedFields, where [`head`] finds it at once.
 pub fn with_managed(plain: Vec<u8>, list: Option<&str>) -> Vec<u8> {
-    const METADATA: &[u8] = b"\"metadata\":{";
     let Some(list) = list else { return plain };
-    // Before it there are only the names of a version and a kind.
-    let at = plain.windows(METADATA.len()).position(|it| it == METADATA);
-    let at = at.expect("every object is encoded with its metadata") + METADATA.len();
+    let at = opening(&plain).expect("every object is encoded with its metadata");
     let mut out = Vec::with_capacity(plain.len() + MANAGED.len() + list.len() + 1);
     out.extend_from_slice(&plain[..at]);
     out.extend_from_slice(MANAGED.as_bytes());
@@ -169,6 +166,18 @@ pub fn with_managed(plain: Vec<u8>, list: Option<&str>) -> Vec<u8> {
     out.push(b',');
     out.extend_from_slice(&plain[at..]);
     out
+}
+
+/// Where an object's own metadata begins, behind the brace. Members of any form may come before it and hold metadata
+/// of their own, as the template in a ControllerRevision does.
+fn opening(json: &[u8]) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct Outer<'a> {
+        #[serde(borrow)]
+        metadata: &'a RawValue,
+    }
+    let outer: Outer<'_> = serde_json::from_slice(json).ok()?;
+    Some(outer.metadata.get().as_ptr() as usize - json.as_ptr() as usize + 1)
 }
 
 /// Takes managedFields out of an object as JSON: what its author says of them.
@@ -227,6 +236,17 @@ fn render(path: &serde_ignored::Path<'_>) -> String {
 mod tests {
     use super::*;
     use crate::core::v1::Pod;
+
+    /// The template that a ControllerRevision keeps came back with managedFields in it, so that no set knew its own
+    /// after a restart of the server, and every one of them replaced its pods.
+    #[test]
+    fn managed_fields_go_into_the_objects_own_metadata() {
+        let revision = r#"{"apiVersion":"apps/v1","kind":"ControllerRevision","data":{"spec":{"template":{"metadata":{"labels":{}}}}},"metadata":{"name":"r"},"revision":1}"#;
+        let stored = with_managed(revision.as_bytes().to_vec(), Some("[1]"));
+        let expected =
+            revision.replace(r#""metadata":{"name""#, r#""metadata":{"managedFields":[1],"name""#);
+        assert_eq!(std::str::from_utf8(&stored), Ok(expected.as_str()));
+    }
 
     #[test]
     fn names_unknown_fields_by_path() {

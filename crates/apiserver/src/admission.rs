@@ -77,6 +77,10 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is another thing, and named where it is given"
+    )]
     pub(crate) fn new(
         server: &'a Server,
         view: &'a View,

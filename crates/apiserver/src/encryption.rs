@@ -32,7 +32,7 @@ struct Rule {
 }
 
 enum Provider {
-    Gcm { name: String, key: LessSafeKey },
+    Gcm { name: String, key: Box<LessSafeKey> },
     Identity,
 }
 
@@ -155,7 +155,7 @@ fn gcm(key: &Value) -> Result<Provider, String> {
         _ => return Err(wrong()),
     };
     let key = UnboundKey::new(algorithm, &secret).map_err(|_| wrong())?;
-    Ok(Provider::Gcm { name, key: LessSafeKey::new(key) })
+    Ok(Provider::Gcm { name, key: Box::new(LessSafeKey::new(key)) })
 }
 
 fn covers(resource: &str, kind: &AnyKind) -> bool {

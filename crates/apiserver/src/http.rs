@@ -313,6 +313,7 @@ impl Server {
         }
     }
 
+    #[allow(clippy::too_many_arguments, reason = "each is another thing, and there is one caller")]
     async fn act(
         self: Arc<Self>,
         user: &User,

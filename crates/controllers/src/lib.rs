@@ -37,14 +37,14 @@ use api::{Kind, meta::OwnerReference};
 use std::sync::Arc;
 use world::Controller;
 
-/// Every controller, by name.
-pub fn controllers() -> Vec<Arc<dyn Controller>> {
+/// Every controller, by name. `authority`: the certificate, as PEM, that clients in pods trust.
+pub fn controllers(authority: &str) -> Vec<Arc<dyn Controller>> {
     vec![
+        Arc::new(bootstrap_tokens::BootstrapTokens),
+        Arc::new(cluster_role_aggregation::ClusterRoleAggregation),
         Arc::new(daemon_set::DaemonSetController),
         Arc::new(deployment::DeploymentController),
         Arc::new(disruption::Disruption),
-        Arc::new(bootstrap_tokens::BootstrapTokens),
-        Arc::new(cluster_role_aggregation::ClusterRoleAggregation),
         Arc::new(endpoint_slice::EndpointSliceController),
         Arc::new(endpoints::EndpointsController),
         Arc::new(garbage_collector::GarbageCollector),
@@ -54,6 +54,7 @@ pub fn controllers() -> Vec<Arc<dyn Controller>> {
         Arc::new(replica_set::ReplicaSetController),
         Arc::new(replication_controller::ReplicationControllers),
         Arc::new(resource_quota::ResourceQuotaController),
+        Arc::new(root_ca_publisher::RootCaPublisher::new(authority)),
         Arc::new(service_account::ServiceAccountController),
         Arc::new(service_account_tokens::ServiceAccountTokens),
         Arc::new(stateful_set::StatefulSetController),

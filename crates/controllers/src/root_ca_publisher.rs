@@ -43,7 +43,7 @@ impl Controller for RootCaPublisher {
     fn reconcile(&self, world: &World, key: &ObjectKey, _now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         let namespace = world.get::<Namespace>(key);
-        if !namespace.is_some_and(|it| namespace::phase(&it) == namespace::ACTIVE) {
+        if namespace.is_none_or(|it| namespace::phase(&it) != namespace::ACTIVE) {
             return plan;
         }
         let data = BTreeMap::from([(KEY.to_owned(), self.certificate.clone())]);

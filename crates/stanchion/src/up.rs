@@ -16,7 +16,6 @@ use ::runtime::{Embedded, PodNetwork};
 use anyhow::{Context, Result, anyhow};
 use apiserver::{Server, Tls, TlsNodeProxy};
 use client::Client;
-use controllers::root_ca_publisher::RootCaPublisher;
 use kubelet::{Kubelet, runtime::cri::Cri};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -88,9 +87,8 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     });
     tasks.spawn(async move { serve.await.context("serve the API") });
 
-    let mut loops = controllers::controllers();
+    let mut loops = controllers::controllers(authority.certificate());
     loops.push(Arc::new(scheduler::Scheduler));
-    loops.push(Arc::new(RootCaPublisher::new(authority.certificate())));
     let volumes = Arc::new(Places {
         node: settings.node_name.clone(),
         kubelet: node.as_ref().map(|it| it.kubelet.clone()),

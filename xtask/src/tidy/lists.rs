@@ -42,7 +42,7 @@ const LISTS: [List; 6] = [
     },
     List {
         file: "crates/controllers/src/lib.rs",
-        begins: "pub fn controllers()",
+        begins: "pub fn controllers(",
         folder: "crates/controllers/src/",
         sign: "impl Controller for ",
         names: Names::File,
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(
             found(check, &files),
             [
-                "crates/controllers/src/cron_job.rs:3: `cron_job::` is missing in the list `pub fn controllers()` of crates/controllers/src/lib.rs"
+                "crates/controllers/src/cron_job.rs:3: `cron_job::` is missing in the list `pub fn controllers(` of crates/controllers/src/lib.rs"
             ]
         );
     }

@@ -97,7 +97,8 @@ impl Kind for StatefulSet {
         let Some(spec) = &self.spec else { return warnings };
         if old.is_none_or(|it| it.metadata.generation != self.metadata.generation) {
             let pods = spec.template.spec.as_ref();
-            warnings.extend(pods.into_iter().flat_map(|it| pod::warnings("spec.template.spec", it)));
+            warnings
+                .extend(pods.into_iter().flat_map(|it| pod::warnings("spec.template.spec", it)));
             for (n, claim) in spec.volume_claim_templates.iter().flatten().enumerate() {
                 let path = format!("spec.volumeClaimTemplates[{n}]");
                 warnings.extend(claim_warnings(&path, claim.spec.as_ref()));

@@ -35,9 +35,11 @@ impl Kind for CSIDriver {
             let audiences: Vec<&str> = requests.iter().map(|it| it.audience.as_str()).collect();
             audiences.join(",").into()
         }),
-        truths("RequiresRepublish", "Whether volumes are published again and again.", |driver, _| {
-            truth(driver.spec.requires_republish)
-        }),
+        truths(
+            "RequiresRepublish",
+            "Whether volumes are published again and again.",
+            |driver, _| truth(driver.spec.requires_republish),
+        ),
         text("Modes", "Persistent, Ephemeral.", |driver, _| {
             or(&list(&driver.spec.volume_lifecycle_modes).join(","), NONE).into()
         }),

@@ -131,7 +131,7 @@ fn rule(value: &Value) -> Result<Rule, String> {
         urls: texts(&value["nonResourceURLs"]),
         omitted: stages(&value["omitStages"])?,
     };
-    if !rule.urls.is_empty() && !(rule.resources.is_empty() && rule.namespaces.is_empty()) {
+    if !rule.urls.is_empty() && (!rule.resources.is_empty() || !rule.namespaces.is_empty()) {
         return Err("rules cannot apply to both regular resources and non-resource URLs".to_owned());
     }
     Ok(rule)

@@ -203,7 +203,9 @@ fn cluster_role(name: &str, marks: &[&str]) -> ClusterRole {
     for mark in marks {
         let label = |it: &str| (format!("{LABELS}{it}"), "true".to_owned());
         match mark.split_at(1) {
-            ("+", it) => drop(metadata.labels.get_or_insert_default().extend([label(it)])),
+            ("+", it) => {
+                metadata.labels.get_or_insert_default().extend([label(it)]);
+            }
             ("<", it) => selectors.push(LabelSelector {
                 match_labels: Some(BTreeMap::from([label(it)])),
                 ..LabelSelector::default()

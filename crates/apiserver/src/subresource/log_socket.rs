@@ -22,8 +22,10 @@ use tokio_tungstenite::{
     tungstenite::{self, Message, protocol::Role},
 };
 
+type Frame = fn(Bytes) -> Message;
+
 /// How pieces are written, by the name of the subprotocol; a client may name none.
-const PROTOCOLS: [(&str, fn(Bytes) -> Message); 3] =
+const PROTOCOLS: [(&str, Frame); 3] =
     [("", Message::Binary), ("binary.k8s.io", Message::Binary), ("base64.binary.k8s.io", text)];
 
 /// How long a client may take for its half of the closing.

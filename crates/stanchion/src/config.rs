@@ -1,5 +1,6 @@
 //! What a user may say on the command line, checked and completed.
 
+use crate::format;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser};
 use std::{
@@ -254,13 +255,17 @@ impl DataDir {
     pub(crate) fn open(&self) -> Result<PathBuf> {
         let attempt = || format!("open data dir {}", self.data_dir.display());
         std::fs::create_dir_all(&self.data_dir).with_context(attempt)?;
-        self.data_dir.canonicalize().with_context(attempt)
+        let data_dir = self.data_dir.canonicalize().with_context(attempt)?;
+        format::migrate(&data_dir)?;
+        Ok(data_dir)
     }
 
     /// Where the directory really is. Whoever only looks at one, or ends it, makes none.
     pub(crate) fn existing(&self) -> Result<PathBuf> {
         let attempt = || format!("open data dir {}", self.data_dir.display());
-        self.data_dir.canonicalize().with_context(attempt)
+        let data_dir = self.data_dir.canonicalize().with_context(attempt)?;
+        format::check(&data_dir)?;
+        Ok(data_dir)
     }
 }
 

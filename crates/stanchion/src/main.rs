@@ -10,6 +10,7 @@ mod connection;
 mod defaults;
 mod doctor;
 mod down;
+mod format;
 mod image;
 mod log;
 mod network;

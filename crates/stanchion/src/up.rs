@@ -52,6 +52,8 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     restore::finish(&settings.data_dir)?;
     let authority = Arc::new(Authority::open(&settings.data_dir)?);
     let plane = Plane::open(&flags, &settings, &authority).await?;
+    // Before anything is made on this machine that would have to be taken down again.
+    let mut listeners = vec![bind(flags.listen).await?];
     let client = plane.server.client("system:stanchion");
     defaults::create(&*client).await?;
     let (wires, node) = match flags.no_node {
@@ -64,7 +66,6 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
         }
     };
 
-    let mut listeners = vec![bind(flags.listen).await?];
     let port = listeners[0].local_addr().context("read the API's address")?.port();
     let listen = SocketAddr::new(flags.listen.ip(), port);
     let gateway = wires.as_ref().map(|it| it.network.host_gateway());
@@ -186,7 +187,13 @@ async fn stop_requested() -> Result<()> {
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))
+    let taken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::AddrInUse;
+    match TcpListener::bind(address).await {
+        Err(error) if taken(&error) => Err(anyhow!(
+            "listen on {address}: another process does; name another port with --listen"
+        )),
+        bound => bound.with_context(|| format!("listen on {address}")),
+    }
 }
 
 /// Where a client on this host finds an address that may mean "all of them".

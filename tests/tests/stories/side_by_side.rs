@@ -1,7 +1,7 @@
 //! Two instances on one machine do not know of each other.
 
 use crate::manifest::{claim, pod_with};
-use tests::Cluster;
+use tests::{Cluster, Options};
 
 #[test]
 fn two_instances_live_side_by_side() {
@@ -30,4 +30,34 @@ fn two_instances_live_side_by_side() {
     let second = one.stanchion(&["up", "--listen=127.0.0.1:0", "--no-node"]);
     assert!(!second.ok && second.errors.starts_with("error: "), "{second:?}");
     assert!(second.errors.contains("process"), "{}", second.errors);
+}
+
+#[test]
+fn a_server_that_cannot_start_says_why_in_one_line() {
+    let flags = vec!["--no-node".to_owned()];
+    let options = Options { flags, ..Options::default() };
+    let Some(mut cluster) = Cluster::start_with("starts", options) else { return };
+    let refused = |cluster: &Cluster, words: &[&str], why: &str| {
+        let said = cluster.stanchion(words);
+        assert!(!said.ok && said.errors.lines().count() == 1, "{said:?}");
+        assert!(said.errors.starts_with("error: ") && said.errors.contains(why), "{said:?}");
+    };
+    let up = ["up", "--no-node", "--listen=127.0.0.1:0"];
+    refused(&cluster, &up, "is in use by process");
+    cluster.stop();
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("--listen={}", taken.local_addr().unwrap());
+    let why = format!("listen on {}: another process does", taken.local_addr().unwrap());
+    refused(&cluster, &["up", "--no-node", &listen], &why);
+
+    let format = cluster.data_dir().join("format");
+    std::fs::write(&format, "99\n").unwrap();
+    for words in [&up[..], &["doctor"], &["backup", "/nowhere"], &["down"]] {
+        refused(&cluster, words, "a newer program made it (format 99");
+    }
+    // A data dir from before there were formats.
+    std::fs::remove_file(&format).unwrap();
+    cluster.up();
+    assert_eq!(std::fs::read_to_string(&format).unwrap(), "1\n");
 }

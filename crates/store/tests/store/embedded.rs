@@ -156,6 +156,38 @@ async fn history_is_forgotten_when_it_is_old() {
     assert_eq!(store.snapshot().await.unwrap().count(&KeyRange::all()).unwrap(), 7);
 }
 
+/// Written by a machine whose clock was a year ahead, and set right before the next start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn history_from_the_future_is_not_kept_until_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Hands::default());
+    let year = Duration::from_secs(365 * 24 * 3600);
+    clock.advance(year);
+    let open = |clock: &Arc<Hands>| {
+        backend::open("embedded", dir.path(), Arc::clone(clock) as Arc<dyn Clock>).unwrap()
+    };
+    let store = open(&clock);
+    for number in 0..20u64 {
+        put(&store, "/k", number.to_string()).await;
+    }
+    let lease = store.grant(HISTORY_AGE).await.unwrap();
+    drop(store);
+    let clock = Arc::new(Hands::default());
+    clock.advance(Duration::from_secs(3600));
+    let store = open(&clock);
+    store.keep_alive(lease).await.expect("a restart gives a lease its whole time");
+    clock.advance(Duration::from_secs(20));
+    while store.figures().oldest < Revision(20) {
+        put(&store, "/k", "wakes the writer").await;
+    }
+    clock.advance(HISTORY_AGE);
+    put(&store, "/k", "wakes the writer").await;
+    assert!(
+        matches!(store.keep_alive(lease).await, Err(LeaseError::Gone { .. })),
+        "it ends in time"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_file_stays_within_three_times_the_live_data() {
     let dir = tempfile::tempdir().unwrap();

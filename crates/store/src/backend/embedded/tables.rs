@@ -296,7 +296,9 @@ impl<'t> Tables<'t> {
         for found in self.history.iter()?.take(COMPACT_STEP + 1) {
             let (revision, bytes) = found?;
             let at = codec::history_time(bytes.value()).ok_or_else(|| damaged("revision"))?;
-            if now.since(at) <= age {
+            // What says that it is from the future was written before the clock was set back: its age is unknown, and
+            // keeping it until then might fill the disk.
+            if at <= now && now.since(at) <= age {
                 break;
             }
             outdated = Some(Revision(revision.value()));

@@ -1,6 +1,5 @@
 //! What a user may say on the command line, checked and completed.
 
-use crate::format;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser};
 use std::{
@@ -256,7 +255,7 @@ impl DataDir {
         let attempt = || format!("open data dir {}", self.data_dir.display());
         std::fs::create_dir_all(&self.data_dir).with_context(attempt)?;
         let data_dir = self.data_dir.canonicalize().with_context(attempt)?;
-        format::migrate(&data_dir)?;
+        crate::format::migrate(&data_dir)?;
         Ok(data_dir)
     }
 
@@ -264,7 +263,7 @@ impl DataDir {
     pub(crate) fn existing(&self) -> Result<PathBuf> {
         let attempt = || format!("open data dir {}", self.data_dir.display());
         let data_dir = self.data_dir.canonicalize().with_context(attempt)?;
-        format::check(&data_dir)?;
+        crate::format::check(&data_dir)?;
         Ok(data_dir)
     }
 }

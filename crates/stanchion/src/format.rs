@@ -31,7 +31,7 @@ fn found(data_dir: &Path) -> Result<u32> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
     };
-    let version = text.trim().parse().with_context(|| format!("read {}", path.display()))?;
+    let version: u32 = text.trim().parse().with_context(|| format!("read {}", path.display()))?;
     if version > VERSION {
         bail!(
             "open data dir {}: a newer program made it (format {version}, this one knows up to {VERSION}): use that one",

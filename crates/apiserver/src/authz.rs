@@ -69,7 +69,7 @@ impl<'a> Wish<'a> {
         Wish {
             verb,
             about: About::Objects(Objects {
-                group: &kind.group,
+                group: target.group(),
                 resource: &kind.plural,
                 subresource: &target.subresource,
                 namespace,

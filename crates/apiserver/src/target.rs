@@ -145,6 +145,11 @@ impl Target {
         self.version.contains('/')
     }
 
+    /// The group of the path: what roles are about. That of the stored kind may be another.
+    pub(crate) fn group(&self) -> &str {
+        self.version.split_once('/').map_or(&self.kind.group, |it| it.0)
+    }
+
     /// `/api/v1/pods`
     pub(crate) fn is_all_namespaces(&self) -> bool {
         self.kind.is_namespaced() && self.namespace.is_empty()
@@ -210,6 +215,14 @@ mod tests {
             let read = (it.name.as_str(), it.subresource.as_str(), it.rest.as_str());
             assert_eq!(read, (name, "proxy", rest), "{path}");
         }
+    }
+
+    #[test]
+    fn another_face_keeps_its_group() {
+        let group = |path: &str| Target::parse(api::kinds(), path).unwrap().group().to_owned();
+        assert_eq!(group("/apis/events.k8s.io/v1/events"), "events.k8s.io");
+        assert_eq!(group("/api/v1/events"), "");
+        assert_eq!(group("/apis/apps/v1/statefulsets"), "apps");
     }
 
     #[test]

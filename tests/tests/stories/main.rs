@@ -18,5 +18,7 @@ mod probe;
 mod refusal;
 mod registry;
 mod restart;
+mod services;
 mod side_by_side;
+mod streams;
 mod workloads;

@@ -94,10 +94,10 @@ fn a_command_takes_and_gives_every_byte_and_ends_with_its_own_code() {
     // Many at once do not mix.
     std::thread::scope(|scope| {
         for number in 0..8 {
-            let run = &run;
+            let mut command = cluster.kubectl_command(&["exec", "-i", "box", "--", "cat"]);
             scope.spawn(move || {
                 let said = format!("words of {number}\n").repeat(2000);
-                let (code, back, errors) = run(&["cat"], said.as_bytes());
+                let (code, back, errors) = coded(&mut command, said.as_bytes());
                 assert_eq!((code, back), (Some(0), said.into_bytes()), "{errors}");
             });
         }
@@ -113,7 +113,7 @@ fn a_pod_that_is_run_and_attached_to_is_gone_afterwards() {
         coded(&mut cluster.kubectl_command(&words), b"echo from inside; exit 3\n");
     assert_eq!(code, Some(3), "{errors}");
     assert!(String::from_utf8_lossy(&out).contains("from inside"), "{out:?} {errors}");
-    assert!(!cluster.try_kubectl(&["get", "pod", "once"]).ok, "--rm takes it away");
+    cluster.wait_for("--rm takes it away", &["pod", "once"], |pod| pod.is_null().then_some(()));
 
     // A client that leaves takes nothing but itself.
     cluster.apply(

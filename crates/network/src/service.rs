@@ -5,6 +5,7 @@
 //! process. Rules stay, too, when the server stops: containers go on, and so do their Services.
 //! Upstream: `pkg/proxy/nftables/proxier.go` (1.36).
 
+mod host_ports;
 mod ports;
 mod rules;
 

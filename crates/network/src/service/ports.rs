@@ -2,6 +2,7 @@
 //!
 //! Upstream: `pkg/proxy/{serviceport,endpointslicecache,topology}.go` (1.36).
 
+use super::host_ports;
 use api::{
     Object,
     core::v1::{Service, ServicePort},
@@ -59,6 +60,7 @@ impl Port {
 pub(super) fn concerns(touched: &Touched) -> bool {
     let kind = (touched.kind.group.as_str(), touched.kind.kind.as_str());
     matches!(kind, ("", "Service") | ("discovery.k8s.io", "EndpointSlice"))
+        || host_ports::concerns(touched)
 }
 
 /// Every port that has an address, in the order of Services.
@@ -78,6 +80,8 @@ pub(super) fn of_world(world: &World, node: &str) -> Vec<Port> {
         let own: Vec<&EndpointSlice> = own.iter().map(|it| &**it).collect();
         ports.extend(of_service(&service, &own, node));
     }
+    // Where a Service has the port already, it stays the Service's.
+    ports.extend(host_ports::of_world(world, node));
     ports
 }
 
@@ -101,12 +105,7 @@ pub(super) fn of_service(service: &Service, slices: &[&EndpointSlice], node: &st
     let external = spec.external_ips.iter().flatten().chain(ingress);
     let external: BTreeSet<Ipv4Addr> = external.filter_map(|it| it.parse().ok()).collect();
     let one = |port: &ServicePort| {
-        let protocol = match port.protocol.as_deref().unwrap_or("TCP") {
-            "TCP" => TCP,
-            "UDP" => UDP,
-            "SCTP" => SCTP,
-            _ => return None,
-        };
+        let protocol = protocol(port.protocol.as_deref().unwrap_or("TCP"))?;
         let name = port.name.as_deref().unwrap_or_default();
         let endpoints = |only_here: bool| endpoints(slices, name, only_here.then_some(node));
         Some(Port {
@@ -155,6 +154,16 @@ fn endpoints(slices: &[&EndpointSlice], port: &str, only_on: Option<&str>) -> Ve
     }
     let chosen = if ready.is_empty() { ending } else { ready };
     chosen.into_iter().take(ENDPOINTS_MAX).collect()
+}
+
+/// Its number in a packet.
+pub(super) fn protocol(name: &str) -> Option<u8> {
+    match name {
+        "TCP" => Some(TCP),
+        "UDP" => Some(UDP),
+        "SCTP" => Some(SCTP),
+        _ => None,
+    }
 }
 
 /// Twelve hexadecimal digits that only these parts have.

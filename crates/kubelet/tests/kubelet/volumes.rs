@@ -118,8 +118,6 @@ fn files_are_keys_under_the_paths_they_are_given() {
     assert_eq!(of("secret: {secretName: s, optional: true}").unwrap(), Vec::<String>::new());
     let projected = "projected: {sources: [{configMap: {name: m}}, {downwardAPI: {items: [{path: l, fieldRef: {fieldPath: metadata.labels}}]}}]}";
     assert_eq!(of(projected).unwrap(), ["a 644 1", "b 644 2", "l 644 x=\"one\""]);
-    let token = "projected: {sources: [{serviceAccountToken: {path: token}}]}";
-    assert!(of(token).unwrap_err().starts_with("failed to fetch token"));
     for (source, plugin) in [
         ("awsElasticBlockStore: {volumeID: v}", "kubernetes.io/aws-ebs"),
         ("azureDisk: {diskName: d, diskURI: u}", "kubernetes.io/azure-disk"),

@@ -166,6 +166,7 @@ const WALK: &[Step] = &[
     refused("diff -f MANIFEST", &["-  replicas: 2", "+  replicas: 3"]),
     ok("apply -f MANIFEST --dry-run=server", &["statefulset.apps/web configured (server dry run)"]),
     ok("replace -f MANIFEST", &["statefulset.apps/web replaced"]),
+    ok("rollout status sts/web --timeout=120s", &["roll out complete"]),
     // Waiting and reading.
     ok("wait --for=condition=Ready pod/web-0 --timeout=120s", &["pod/web-0 condition met"]),
     since(

@@ -113,24 +113,28 @@ fn concerns(touched: Option<&[Touched]>) -> bool {
 }
 
 /// A client that goes on sending datagrams would go on reaching an endpoint that is gone, or nobody, for as long as it
-/// does: each of its packets keeps the translation of the first.
+/// does: each of its packets keeps the translation of the first. So would one whose first packet nobody answered: it
+/// sends the same again, for two minutes.
 fn forget(before: &[Port], now: &[Port]) -> Result<(), Error> {
-    let changed = |it: &&Port| it.protocol == UDP && !now.contains(it);
+    let changed = |it: &&Port| !now.contains(it);
     let new = |it: &&Port| it.protocol == UDP && !before.contains(it);
     let concerned: Vec<&Port> =
         before.iter().filter(changed).chain(now.iter().filter(new)).collect();
     if concerned.is_empty() {
         return Ok(());
     }
-    let asked: BTreeSet<(Ipv4Addr, u16)> = concerned.iter().flat_map(|it| it.places()).collect();
-    let node_ports: BTreeSet<u16> = concerned.iter().filter_map(|it| it.node_port).collect();
-    let endpoints: BTreeSet<(Ipv4Addr, u16)> =
-        now.iter().filter(|it| it.protocol == UDP).flat_map(Port::endpoints).collect();
+    let places = |it: &&Port| it.places().map(|place| (it.protocol, place)).collect::<Vec<_>>();
+    let asked: BTreeSet<(u8, connections::End)> = concerned.iter().flat_map(places).collect();
+    let node_ports: BTreeSet<(u8, u16)> =
+        concerned.iter().filter_map(|it| Some((it.protocol, it.node_port?))).collect();
+    let of = |it: &Port| it.endpoints().map(|end| (it.protocol, end)).collect::<Vec<_>>();
+    let endpoints: BTreeSet<(u8, connections::End)> = now.iter().flat_map(of).collect();
     let stale = |it: &connections::Connection| {
-        let through_node_port = node_ports.contains(&it.asked.1) && it.answers != it.asked;
-        it.protocol == UDP
-            && (asked.contains(&it.asked) || through_node_port)
-            && !endpoints.contains(&it.answers)
+        let by_node_port =
+            node_ports.contains(&(it.protocol, it.asked.1)) && it.answers != it.asked;
+        (it.protocol == UDP || !it.answered)
+            && (asked.contains(&(it.protocol, it.asked)) || by_node_port)
+            && !endpoints.contains(&(it.protocol, it.answers))
     };
     let forgotten = connections::forget(stale)
         .attempted(|| "forgetting connections of endpoints that are gone".to_owned())?;

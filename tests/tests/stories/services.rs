@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeSet,
     io::{self, Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
+    time::Duration,
 };
 use tests::{Cluster, until};
 
@@ -46,9 +47,13 @@ spec:
     args: [sleep, infinity]
 ";
 
+/// A first packet that got lost is sent again after a second.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
 /// The page as this machine gets it: its last line.
 fn page(address: &str, port: u16) -> io::Result<String> {
-    let mut stream = TcpStream::connect((address, port))?;
+    let place = SocketAddr::new(address.parse().expect("an address"), port);
+    let mut stream = TcpStream::connect_timeout(&place, ANSWER_MAX)?;
     stream.write_all(b"GET /name HTTP/1.0\r\nHost: web\r\n\r\n")?;
     let mut said = String::new();
     stream.read_to_string(&mut said)?;

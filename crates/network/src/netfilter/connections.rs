@@ -14,6 +14,9 @@ const DELETE: u16 = SUBSYSTEM << 8 | 2;
 
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
+const STATUS: u16 = 3;
+/// `IPS_SEEN_REPLY`.
+const ANSWERED: u32 = 1 << 1;
 
 /// One end of a connection.
 pub(crate) type End = (Ipv4Addr, u16);
@@ -26,6 +29,8 @@ pub(crate) struct Connection {
     pub(crate) asked: End,
     /// Who answers.
     pub(crate) answers: End,
+    /// Whether it did.
+    pub(crate) answered: bool,
 }
 
 /// Forgets connections, so that their next packets are judged as a first one is. Says how many there were.
@@ -65,7 +70,9 @@ fn read(all: Attributes<'_>) -> Option<Connection> {
         let two = tuple.nested(2)?.find(which)?.first_chunk::<2>().copied();
         two.map(u16::from_be_bytes)
     };
+    let status = all.find(STATUS)?.first_chunk::<4>().copied().map(u32::from_be_bytes)?;
     Some(Connection {
+        answered: status & ANSWERED != 0,
         protocol: *original.nested(2)?.find(1)?.first()?,
         asked: (address(original, 2)?, port(original, 3)?),
         answers: (address(reply, 1)?, port(reply, 2)?),

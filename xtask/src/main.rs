@@ -28,6 +28,8 @@ fn run() -> Result<()> {
         Some((chore, rest)) if chore == "fuzz" => fuzz::run(rest),
         Some((chore, rest)) if chore == "images" => images::run(rest),
         Some((chore, [])) if chore == "tidy" => tidy::run(),
-        _ => bail!("usage: cargo xtask bench [NAME…] | conformance FLAGS… | images DIR | tidy"),
+        _ => bail!(
+            "usage: cargo xtask bench [NAME…] | conformance FLAGS… | fuzz TARGET | images DIR | tidy"
+        ),
     }
 }

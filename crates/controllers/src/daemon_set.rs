@@ -18,12 +18,12 @@ use api::{
         pod::{condition, is_available, is_ready, node_name, phase},
         v1::{Node, Pod},
     },
-    meta::{self, Selector},
+    meta,
 };
 use placement::Verdict;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use stdx::Timestamp;
-use world::{Change, Controller, Event, ObjectKey, Plan, Row, Touched, Verb, Watch, World};
+use world::{Change, Controller, Event, ObjectKey, Plan, Row, Touched, Watch, World};
 
 pub struct DaemonSetController;
 
@@ -42,7 +42,7 @@ impl Controller for DaemonSetController {
             Watch::of::<DaemonSet>(),
             Watch::owned::<Pod, DaemonSet>(),
             Watch::owned::<ControllerRevision, DaemonSet>(),
-            Watch::mapped::<Pod>(sets_that_choose),
+            Watch::mapped::<Pod>(ownership::choosers::<DaemonSet>),
             Watch::mapped::<Node>(all_sets),
         ]
     }
@@ -50,10 +50,8 @@ impl Controller for DaemonSetController {
     fn reconcile(&self, world: &World, key: &ObjectKey, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         let Some(set) = world.get::<DaemonSet>(key) else { return plan };
-        let selector = Selector::of(set.spec.as_ref().map(|it| &it.selector));
-        let orphans =
-            world.table::<Pod>().into_iter().flat_map(|it| it.indexed("orphan", &key.namespace));
-        ownership::settle::<DaemonSet, Pod>(world, &set, &selector, orphans, &mut plan);
+        let orphans = ownership::orphans(world, &key.namespace);
+        ownership::settle::<DaemonSet, Pod>(world, &*set, orphans, &mut plan);
         if !plan.steps.is_empty() {
             // The next look sees what is ours.
             return plan;
@@ -71,24 +69,8 @@ impl Controller for DaemonSetController {
         failure: &Failure,
         _now: Timestamp,
     ) -> Plan {
-        let mut plan = Plan::default();
-        let is_pod = changes.iter().any(|it| it.verb == Verb::Create);
-        if let Some(set) = world.get::<DaemonSet>(key).filter(|_| is_pod) {
-            plan.event(Event::warning(&*set, "FailedCreate", format!("Error creating: {failure}")));
-        }
-        plan
+        ownership::refused::<DaemonSet>(world, key, changes, failure)
     }
-}
-
-fn sets_that_choose(world: &World, touched: &Touched) -> Vec<ObjectKey> {
-    let Some(pod) = touched.new.as_ref().filter(|it| it.meta.controller().is_none()) else {
-        return Vec::new();
-    };
-    let chooses = |set: &world::Typed<DaemonSet>| {
-        Selector::of(set.spec.as_ref().map(|it| &it.selector)).matches(&pod.meta.labels)
-    };
-    let sets = world.list::<DaemonSet>(&touched.key.namespace);
-    sets.filter(chooses).map(|it| ObjectKey::of(&*it)).collect()
 }
 
 /// A node that comes, goes, or changes in what decides where pods may run. Its status does not.

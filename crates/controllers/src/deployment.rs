@@ -16,7 +16,6 @@ use api::{
         v1::{Deployment, ReplicaSet},
     },
     core::v1::Pod,
-    meta::Selector,
 };
 use replica_sets::Sets;
 use stdx::Timestamp;
@@ -33,7 +32,7 @@ impl Controller for DeploymentController {
         vec![
             Watch::of::<Deployment>(),
             Watch::owned::<ReplicaSet, Deployment>(),
-            Watch::mapped::<ReplicaSet>(deployments_that_choose),
+            Watch::mapped::<ReplicaSet>(ownership::choosers::<Deployment>),
             // The last pod of an old template lets a Recreate go on.
             Watch::mapped::<Pod>(deployment_of_gone_pod),
         ]
@@ -42,10 +41,9 @@ impl Controller for DeploymentController {
     fn reconcile(&self, world: &World, key: &ObjectKey, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         let Some(deployment) = world.get::<Deployment>(key) else { return plan };
-        let selector = Selector::of(deployment.spec.as_ref().map(|it| &it.selector));
         let sets = world.table::<ReplicaSet>().into_iter();
         let sets = sets.flat_map(|it| it.rows(Some(&key.namespace)));
-        ownership::settle::<Deployment, ReplicaSet>(world, &deployment, &selector, sets, &mut plan);
+        ownership::settle::<Deployment, ReplicaSet>(world, &*deployment, sets, &mut plan);
         if !plan.steps.is_empty() {
             // The next look sees what is ours.
             return plan;
@@ -125,17 +123,6 @@ impl Look<'_> {
     fn namespace_is_leaving(&self) -> bool {
         is_terminating(self.world, self.deployment.namespace())
     }
-}
-
-fn deployments_that_choose(world: &World, touched: &Touched) -> Vec<ObjectKey> {
-    let Some(set) = touched.new.as_ref().filter(|it| it.meta.controller().is_none()) else {
-        return Vec::new();
-    };
-    let all = world.list::<Deployment>(&touched.key.namespace);
-    let chooses = |it: &world::Typed<Deployment>| {
-        Selector::of(it.spec.as_ref().map(|it| &it.selector)).matches(&set.meta.labels)
-    };
-    all.filter(chooses).map(|it| ObjectKey::of(&*it)).collect()
 }
 
 fn deployment_of_gone_pod(world: &World, touched: &Touched) -> Vec<ObjectKey> {

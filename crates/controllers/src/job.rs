@@ -21,12 +21,12 @@ use api::{
         pod::{is_ready, is_terminal, phase},
         v1::Pod,
     },
-    meta::{self, Selector},
+    meta,
 };
 use indexes::Indexes;
 use std::time::Duration;
 use stdx::Timestamp;
-use world::{Change, Controller, Event, ObjectKey, Plan, Touched, Verb, Watch, World};
+use world::{Change, Controller, ObjectKey, Plan, Touched, Watch, World};
 
 pub struct JobController;
 
@@ -55,10 +55,8 @@ impl Controller for JobController {
         if is_managed_elsewhere(&job) {
             return plan;
         }
-        let selector = Selector::of(job.spec.as_ref().and_then(|it| it.selector.as_ref()));
-        let orphans =
-            world.table::<Pod>().into_iter().flat_map(|it| it.indexed("orphan", &key.namespace));
-        ownership::settle::<Job, Pod>(world, &job, &selector, orphans, &mut plan);
+        let orphans = ownership::orphans(world, &key.namespace);
+        ownership::settle::<Job, Pod>(world, &*job, orphans, &mut plan);
         if !plan.steps.is_empty() {
             // The next look sees what is ours.
             return plan;
@@ -84,12 +82,7 @@ impl Controller for JobController {
         failure: &Failure,
         _now: Timestamp,
     ) -> Plan {
-        let mut plan = Plan::default();
-        let is_pod = changes.iter().any(|it| it.verb == Verb::Create);
-        if let Some(job) = world.get::<Job>(key).filter(|_| is_pod) {
-            plan.event(Event::warning(&*job, "FailedCreate", format!("Error creating: {failure}")));
-        }
-        plan
+        ownership::refused::<Job>(world, key, changes, failure)
     }
 }
 

@@ -19,7 +19,7 @@ use api::{
 };
 use std::time::Duration;
 use stdx::Timestamp;
-use world::{Change, Controller, Event, ObjectKey, Plan, Touched, Verb, Watch, World};
+use world::{Change, Controller, Event, ObjectKey, Plan, Verb, Watch, World};
 
 pub struct ReplicaSetController;
 
@@ -35,17 +35,15 @@ impl Controller for ReplicaSetController {
         vec![
             Watch::of::<ReplicaSet>(),
             Watch::owned::<Pod, ReplicaSet>(),
-            Watch::mapped::<Pod>(sets_that_choose),
+            Watch::mapped::<Pod>(ownership::choosers::<ReplicaSet>),
         ]
     }
 
     fn reconcile(&self, world: &World, key: &ObjectKey, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         let Some(set) = world.get::<ReplicaSet>(key) else { return plan };
-        let selector = Selector::of(set.spec.as_ref().map(|it| &it.selector));
-        let orphans =
-            world.table::<Pod>().into_iter().flat_map(|it| it.indexed("orphan", &key.namespace));
-        ownership::settle::<ReplicaSet, Pod>(world, &set, &selector, orphans, &mut plan);
+        let orphans = ownership::orphans(world, &key.namespace);
+        ownership::settle::<ReplicaSet, Pod>(world, &*set, orphans, &mut plan);
         if !plan.steps.is_empty() {
             // The next look sees what is ours.
             return plan;
@@ -118,18 +116,6 @@ pub(crate) fn write_condition<O: Kind>(
         conditions: Some(vec![condition]),
         ..set.status.clone().unwrap_or_default()
     })
-}
-
-/// A pod that nobody controls wakes the sets that would have it.
-fn sets_that_choose(world: &World, touched: &Touched) -> Vec<ObjectKey> {
-    let Some(pod) = touched.new.as_ref().filter(|it| it.meta.controller().is_none()) else {
-        return Vec::new();
-    };
-    let sets = world.list::<ReplicaSet>(&touched.key.namespace);
-    let chooses = |set: &world::Typed<ReplicaSet>| {
-        Selector::of(set.spec.as_ref().map(|it| &it.selector)).matches(&pod.meta.labels)
-    };
-    sets.filter(chooses).map(|it| ObjectKey::of(&*it)).collect()
 }
 
 /// Not at its end, and not on its way there.

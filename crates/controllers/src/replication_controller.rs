@@ -12,10 +12,10 @@ use api::{
     core::v1::{
         Pod, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
     },
-    meta::{LabelSelector, Selector},
+    meta::LabelSelector,
 };
 use stdx::Timestamp;
-use world::{Change, Controller, ObjectKey, Plan, Touched, Watch, World};
+use world::{Change, Controller, ObjectKey, Plan, Watch, World};
 
 pub struct ReplicationControllers;
 
@@ -28,23 +28,15 @@ impl Controller for ReplicationControllers {
         vec![
             Watch::of::<ReplicationController>(),
             Watch::owned::<Pod, ReplicationController>(),
-            Watch::mapped::<Pod>(controllers_that_choose),
+            Watch::mapped::<Pod>(ownership::choosers::<ReplicationController>),
         ]
     }
 
     fn reconcile(&self, world: &World, key: &ObjectKey, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         let Some(controller) = world.get::<ReplicationController>(key) else { return plan };
-        let orphans =
-            world.table::<Pod>().into_iter().flat_map(|it| it.indexed("orphan", &key.namespace));
-        let selector = selector(&controller);
-        ownership::settle::<ReplicationController, Pod>(
-            world,
-            &controller,
-            &selector,
-            orphans,
-            &mut plan,
-        );
+        let orphans = ownership::orphans(world, &key.namespace);
+        ownership::settle::<ReplicationController, Pod>(world, &*controller, orphans, &mut plan);
         if !plan.steps.is_empty() {
             // The next look sees what is ours.
             return plan;
@@ -81,20 +73,6 @@ impl Controller for ReplicationControllers {
         }
         plan
     }
-}
-
-/// A pod that nobody controls wakes those that would have it.
-fn controllers_that_choose(world: &World, touched: &Touched) -> Vec<ObjectKey> {
-    let Some(pod) = touched.new.as_ref().filter(|it| it.meta.controller().is_none()) else {
-        return Vec::new();
-    };
-    let all = world.list::<ReplicationController>(&touched.key.namespace);
-    let chooses = |it: &world::Typed<ReplicationController>| selector(it).matches(&pod.meta.labels);
-    all.filter(chooses).map(|it| ObjectKey::of(&*it)).collect()
-}
-
-fn selector(controller: &ReplicationController) -> Selector {
-    Selector::of(as_set(controller).spec.as_ref().map(|it| &it.selector))
 }
 
 fn as_set(controller: &ReplicationController) -> ReplicaSet {

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod report;
+mod shards;
 mod table;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,27 +19,32 @@ use std::{
 
 const USAGE: &str = "\
 usage: cargo xtask conformance --e2e-test PROGRAM (--images DIR | --kubeconfig FILE)
-         [--focus REGEX]… [--skip REGEX] [--results DIR] [--table FILE] [--binary STANCHION] [-- FLAG…]
+         [--focus REGEX]… [--skip REGEX] [--processes N] [--results DIR] [--table FILE] [--binary STANCHION]
+         [-- FLAG…]
        cargo xtask conformance --report FILE… --table FILE
 
   --e2e-test PROGRAM   e2e.test of Kubernetes 1.36
   --images DIR         archives to import, under the names that the specs use, into a fresh cluster
   --kubeconfig FILE    a cluster that runs already, instead of a fresh one
-  --focus REGEX        only the specs whose full names match; every such flag is a run of its own
-                       [default: StatefulSet, then the conformance specs of storage and of pods]
+  --focus REGEX        only the specs whose full names match one of these
+                       [default: StatefulSet, and the conformance specs of storage and of pods]
   --skip REGEX         not the specs whose full names match
+  --processes N        so many specs at a time, but those that say Serial or Disruptive alone, at the end [default: 4]
   --results DIR        where logs and reports go [default: a new directory]
   --table FILE         carry the results into the tables of this Markdown file
   --binary STANCHION   the server to test [default: a release build of this tree]
   --report FILE        results of an earlier run, instead of a run; as often as there are
   FLAG…                more flags of the program";
 
-/// What this project is about; each is a run of the program, in this order.
+/// What this project is about.
 const GROUPS: [&str; 3] = [
     r"\[sig-apps\] StatefulSet",
     r"\[sig-storage\].*\[Conformance\]",
     r"\[sig-node\] (ConfigMap|Container Lifecycle Hook|Container Runtime|Downward API|InitContainer|Pods|Probing container|Projected|Secrets|Security Context).*\[Conformance\]",
 ];
+
+/// Specs wait more than they work.
+const PROCESSES: usize = 4;
 
 /// What was said on the command line.
 #[derive(Default)]
@@ -48,6 +54,7 @@ struct Wish {
     kubeconfig: Option<PathBuf>,
     focus: Vec<String>,
     skip: Option<String>,
+    processes: Option<usize>,
     results: Option<PathBuf>,
     table: Option<PathBuf>,
     binary: Option<PathBuf>,
@@ -94,7 +101,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Runs every group against one cluster.
+/// Runs the specs against one cluster.
 fn test(wish: &Wish) -> Result<Outcomes> {
     let program = wish.program.as_ref().context(USAGE)?;
     ensure!(program.is_file(), "{} is not a program", program.display());
@@ -111,16 +118,36 @@ fn test(wish: &Wish) -> Result<Outcomes> {
         }
         (None, None) => bail!("{USAGE}"),
     };
-    let default = GROUPS.map(str::to_owned);
-    let groups = if wish.focus.is_empty() { &default[..] } else { &wish.focus };
+    let focus = match &wish.focus[..] {
+        [] => GROUPS.join("|"),
+        given => given.join("|"),
+    };
+    let run = |specs: &str, place: &str, more: &[&str]| -> Result<Outcomes> {
+        let place = results.join(place);
+        start(wish, program, cluster.kubeconfig(), specs, &place, more)?;
+        report::read(&place.join("report.json"))
+    };
+    let specs = run(&focus, "list", &["--ginkgo.dry-run"])?;
+    let plan = shards::plan(specs.keys(), wish.processes.unwrap_or(PROCESSES));
+    println!("{} specs, {} of them alone", specs.len(), plan.alone.len());
     let mut outcomes = Outcomes::new();
-    for (number, focus) in groups.iter().enumerate() {
-        let place = results.join(number.to_string());
-        println!("{focus}");
-        start(wish, program, cluster.kubeconfig(), focus, &place)?;
-        let found = report::read(&place.join("report.json"))?;
+    let mut note = |found: Result<Outcomes>| -> Result<()> {
+        let found = found?;
         report::print(&found);
         outcomes.extend(found);
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let (run, shards) = (&run, plan.together.iter().enumerate());
+        let started: Vec<_> = shards
+            .map(|(number, specs)| {
+                scope.spawn(move || run(&shards::regex(specs), &number.to_string(), &[]))
+            })
+            .collect();
+        started.into_iter().try_for_each(|it| note(it.join().expect("runs do not panic")))
+    })?;
+    if !plan.alone.is_empty() {
+        note(run(&shards::regex(&plan.alone), "alone", &[]))?;
     }
     Ok(outcomes)
 }
@@ -138,6 +165,7 @@ impl Wish {
                 "--kubeconfig" => wish.kubeconfig = Some(value()?.into()),
                 "--focus" => wish.focus.push(value()?),
                 "--skip" => wish.skip = Some(value()?),
+                "--processes" => wish.processes = Some(value()?.parse().context("--processes")?),
                 "--results" => wish.results = Some(value()?.into()),
                 "--table" => wish.table = Some(value()?.into()),
                 "--binary" => wish.binary = Some(value()?.into()),
@@ -151,7 +179,14 @@ impl Wish {
 }
 
 /// One run of the program. That specs failed is in its report; only a run without a report is an error.
-fn start(wish: &Wish, program: &Path, kubeconfig: &Path, focus: &str, place: &Path) -> Result<()> {
+fn start(
+    wish: &Wish,
+    program: &Path,
+    kubeconfig: &Path,
+    focus: &str,
+    place: &Path,
+    more: &[&str],
+) -> Result<()> {
     fs::create_dir_all(place)?;
     let report = place.join("report.json");
     let log = fs::File::create(place.join("log"))?;
@@ -164,7 +199,7 @@ fn start(wish: &Wish, program: &Path, kubeconfig: &Path, focus: &str, place: &Pa
     if let Some(skip) = &wish.skip {
         command.arg(format!("--ginkgo.skip={skip}"));
     }
-    command.args(&wish.flags);
+    command.args(more).args(&wish.flags);
     let status = command
         .current_dir(place)
         .stdin(Stdio::null())

@@ -360,14 +360,14 @@ fn finalized(given: &dyn Erased, old: &dyn Erased) -> AnyObject {
     object
 }
 
-/// A request for a certificate with other conditions, and nothing else of it changed.
+/// A request for a certificate with other conditions and metadata, and nothing else of it changed.
 fn approved(given: &dyn Erased, old: &dyn Erased, now: Timestamp) -> AnyObject {
     let given = given.as_any().downcast_ref::<CertificateSigningRequest>();
     let mut object = old.clone_box();
     let was = old.as_any().downcast_ref::<CertificateSigningRequest>();
     let own = (*object).as_any_mut().downcast_mut::<CertificateSigningRequest>();
     if let (Some(own), Some(given)) = (own, given) {
-        own.metadata.resource_version.clone_from(&given.metadata.resource_version);
+        own.metadata.clone_from(&given.metadata);
         let conditions = given.status.as_ref().and_then(|it| it.conditions.clone());
         own.status.get_or_insert_default().conditions = conditions;
         crate::certificates::stamp(own, was, now);

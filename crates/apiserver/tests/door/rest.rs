@@ -1,6 +1,7 @@
 //! The verbs over HTTPS.
 
 use crate::house::{Door, JSON, STRATEGIC, Who};
+use base64::Engine;
 use serde_json::json;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -157,6 +158,29 @@ async fn patches_that_race_all_arrive() {
     racers.join_all().await;
     let map = door.get(&format!("{MAPS}/m")).await.is(200);
     assert_eq!(map.body["data"].as_object().unwrap().len(), 16);
+}
+
+#[tokio::test]
+async fn an_approval_may_come_with_annotations() {
+    let door = Door::open().await;
+    let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
+    let spec = json!({
+        "request": base64::engine::general_purpose::STANDARD.encode(request.pem().unwrap()),
+        "signerName": "example.com/own", "usages": ["client auth"],
+    });
+    door.post(requests, json!({"metadata": {"name": "r"}, "spec": spec})).await.is(201);
+    let patch = json!({
+        "metadata": {"annotations": {"seen": "yes"}},
+        "spec": {"signerName": "example.com/other"},
+        "status": {"conditions": [{"type": "Approved", "status": "True", "reason": "test"}]},
+    });
+    let path = format!("{requests}/r/approval");
+    let approved = door.patch(&path, "application/merge-patch+json", patch).await.is(200).body;
+    assert_eq!(approved["metadata"]["annotations"]["seen"], "yes");
+    assert_eq!(approved["status"]["conditions"][0]["type"], "Approved");
+    assert_eq!(approved["spec"]["signerName"], "example.com/own");
 }
 
 #[tokio::test]

@@ -131,10 +131,12 @@ pub async fn start(
         Some(tls) => Some(Server::bind(&config.node_address, config.port, tls.clone()).await?),
         None => None,
     };
-    let port = server.as_ref().map_or(config.port, Server::port);
-    let registered = node::register(&config, &shared, port).await;
-    registered
-        .map_err(|source| KubeletError::Register { node: config.node_name.clone(), source })?;
+    // A node that nobody can ask says nothing of itself: it is only there to be taken down.
+    if let Some(server) = &server {
+        let registered = node::register(&config, &shared, server.port()).await;
+        registered
+            .map_err(|source| KubeletError::Register { node: config.node_name.clone(), source })?;
+    }
     Ok(Kubelet { config, shared, server, workers: Mutex::default() })
 }
 

@@ -3,7 +3,7 @@
 //! While a server holds the data dir, it writes the backup itself, to whoever connects to a socket in the data
 //! dir that only root (or the server's own user) may use: no port, no credentials to keep.
 
-use crate::{config::DataDir, up::VERSION};
+use crate::{config::DataDir, hands::VERSION};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use std::{

@@ -1,5 +1,9 @@
 //! What a user may say on the command line, checked and completed.
 
+mod node;
+
+pub(crate) use node::NodeFlags;
+
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser};
 use std::{
@@ -34,13 +38,8 @@ pub(crate) struct Flags {
     /// Address and port of the API (HTTPS)
     #[arg(long, default_value = "127.0.0.1:6443")]
     pub(crate) listen: SocketAddr,
-    /// Where volumes are mounted and drivers register; must not be a symlink
-    /// [default: /var/lib/kubelet with the default data dir, else DATA/kubelet]
-    #[arg(long)]
-    pub(crate) kubelet_dir: Option<PathBuf>,
-    /// Port of the node's own API; 0: any free one
-    #[arg(long, default_value_t = 10250)]
-    pub(crate) kubelet_port: u16,
+    #[command(flatten)]
+    pub(crate) node: NodeFlags,
     /// Admission plugins to switch on besides the default ones
     #[arg(long, value_delimiter = ',')]
     pub(crate) enable_admission_plugins: Vec<String>,
@@ -63,9 +62,6 @@ pub(crate) struct Flags {
     /// Where objects are kept: embedded
     #[arg(long, default_value = "embedded")]
     pub(crate) store: String,
-    /// Name of this node [default: the host's name]
-    #[arg(long)]
-    pub(crate) node_name: Option<String>,
     /// Control plane only
     #[arg(long)]
     pub(crate) no_node: bool,
@@ -81,63 +77,9 @@ pub(crate) struct Flags {
     /// Domain of the cluster
     #[arg(long, default_value = "cluster.local")]
     pub(crate) cluster_domain: String,
-    /// Container runtime: embedded
-    #[arg(long, default_value = "embedded")]
-    pub(crate) runtime_endpoint: String,
-    /// Directory of static pods: this node runs what lies there, a file each, and shows it as mirror pods [default: manifests in the data dir]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) pod_manifest_path: Option<PathBuf>,
-    /// Free so much, or evict pods: `memory.available<100Mi,nodefs.available<10%`
-    /// [default: upstream's, for disks below 2Gi only]
-    #[arg(long, value_name = "LIST")]
-    pub(crate) eviction_hard: Option<kubelet::plan::eviction::Thresholds>,
-    /// Percent of the disk above which images go that nobody uses
-    #[arg(long, default_value_t = 85)]
-    pub(crate) image_gc_high_threshold: u64,
-    /// Percent of the disk at which that ends
-    #[arg(long, default_value_t = 80)]
-    pub(crate) image_gc_low_threshold: u64,
-    /// A larger log of a container is rotated
-    #[arg(long, default_value = "10Mi")]
-    pub(crate) container_log_max_size: Bytes,
-    /// Files that are kept of a container's log
-    #[arg(long, default_value_t = 5)]
-    pub(crate) container_log_max_files: usize,
     /// Apply these manifests once ready, and show progress until they are Ready (repeatable)
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) apply: Vec<PathBuf>,
-}
-
-/// `10Mi`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bytes(pub(crate) u64);
-
-impl std::str::FromStr for Bytes {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Bytes, String> {
-        let amount = api::meta::Exact::parse(text).map(api::meta::Exact::units);
-        let bytes = amount.and_then(|it| u64::try_from(it).ok()).filter(|it| *it > 0);
-        bytes.map(Bytes).ok_or_else(|| "not a size such as 10Mi".to_owned())
-    }
-}
-
-impl Flags {
-    /// How much of the node may be used up.
-    pub(crate) fn upkeep(&self) -> kubelet::Upkeep {
-        kubelet::Upkeep {
-            logs: kubelet::LogLimits {
-                bytes_max: self.container_log_max_size.0,
-                files_max: self.container_log_max_files.max(2),
-            },
-            images: kubelet::ImageLimits {
-                high_percent: self.image_gc_high_threshold.min(100),
-                low_percent: self.image_gc_low_threshold.min(100),
-                ..kubelet::ImageLimits::default()
-            },
-            eviction: self.eviction_hard.clone().unwrap_or_default(),
-        }
-    }
 }
 
 /// Flags with everything that they leave open filled in. `up` leaves them in the data dir for `down`.
@@ -148,9 +90,15 @@ pub(crate) struct Settings {
     pub(crate) kubelet_dir: PathBuf,
     pub(crate) kubeconfig: PathBuf,
     pub(crate) node_name: String,
-    /// This node's share of the cluster's addresses.
-    pub(crate) pod_cidr: Cidr,
-    pub(crate) cluster_dns: Ipv4Addr,
+}
+
+/// Addresses and names that all nodes of a cluster share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cluster {
+    pub(crate) pods: Cidr,
+    pub(crate) services: Cidr,
+    pub(crate) dns: Ipv4Addr,
+    pub(crate) domain: String,
 }
 
 /// In the data dir: what `down` has to know of the `up` before it.
@@ -175,7 +123,7 @@ impl Flags {
     pub(crate) fn recall(data: &DataDir) -> Result<Flags> {
         let path = data.existing()?.join(NODE_FILE);
         let flags = Recalled::parse_from(["stanchion"]).flags;
-        let flags = Flags { data: data.clone(), kubelet_port: 0, ..flags };
+        let flags = Flags { data: data.clone(), ..flags };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(flags),
@@ -184,9 +132,13 @@ impl Flags {
         let value: serde_json::Value =
             serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))?;
         let field = |name: &str| value[name].as_str().map(str::to_owned);
-        Ok(Flags {
+        let node = NodeFlags {
             node_name: field("name"),
             kubelet_dir: field("kubeletDir").map(PathBuf::from),
+            ..flags.node
+        };
+        Ok(Flags {
+            node,
             encryption_provider_config: field("encryptionProviderConfig").map(PathBuf::from),
             ..flags
         })
@@ -196,27 +148,20 @@ impl Flags {
         if self.store != "embedded" {
             bail!("open store {:?}: only \"embedded\" is there", self.store);
         }
-        if self.runtime_endpoint != "embedded" {
-            bail!("use runtime {:?}: only \"embedded\" is there", self.runtime_endpoint);
+        let mut settings = self.node.settle(&self.data)?;
+        if let Some(named) = &self.kubeconfig {
+            settings.kubeconfig.clone_from(named);
         }
-        let data_dir = self.data.open()?;
-        let kubelet_dir = kubelet_dir(&data_dir, self.kubelet_dir.as_deref());
-        if kubelet_dir.is_symlink() {
-            bail!("use kubelet dir {}: it is a symlink", kubelet_dir.display());
+        Ok(settings)
+    }
+
+    pub(crate) fn cluster(&self) -> Cluster {
+        Cluster {
+            pods: self.cluster_cidr,
+            services: self.service_cidr,
+            dns: self.cluster_dns.unwrap_or_else(|| self.service_cidr.address(10)),
+            domain: self.cluster_domain.clone(),
         }
-        let kubeconfig = self.kubeconfig.clone();
-        Ok(Settings {
-            instance: instance(&data_dir),
-            kubeconfig: kubeconfig.unwrap_or_else(|| data_dir.join("admin.kubeconfig")),
-            node_name: match &self.node_name {
-                Some(name) => name.clone(),
-                None => host_name()?,
-            },
-            pod_cidr: self.cluster_cidr.first(24)?,
-            cluster_dns: self.cluster_dns.unwrap_or_else(|| self.service_cidr.address(10)),
-            kubelet_dir,
-            data_dir,
-        })
     }
 }
 
@@ -297,7 +242,7 @@ impl Cidr {
     }
 
     /// The first part of the range with this many bits.
-    fn first(self, bits: u8) -> Result<Cidr> {
+    pub(crate) fn first(self, bits: u8) -> Result<Cidr> {
         if self.bits > 28 {
             bail!("divide cluster CIDR {self}: it has no room for pods, use a /28 or larger");
         }

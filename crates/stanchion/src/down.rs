@@ -2,8 +2,9 @@
 
 use crate::{
     config::{DataDir, Flags as UpFlags},
+    hands::Node,
     pki::Authority,
-    up::{Node, Plane},
+    up::Plane,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
@@ -61,7 +62,8 @@ async fn stop(data: &DataDir) -> Result<()> {
     crate::restore::finish(&settings.data_dir)?;
     let authority = std::sync::Arc::new(Authority::open(&settings.data_dir)?);
     let plane = Plane::open(&flags, &settings, &authority).await?;
-    let node = Node::open(&flags, &settings, None, &plane, signal).await?;
+    let client = plane.clients(&settings.node_name).kubelet;
+    let node = Node::open(&flags.node, &settings, None, client, signal).await?;
     let pods = node.runtime.sandbox_ids().len();
     let volumes = mounts_below(&settings.kubelet_dir)?.len();
     node.kubelet

@@ -11,6 +11,7 @@ mod defaults;
 mod doctor;
 mod down;
 mod format;
+mod hands;
 mod image;
 mod log;
 mod network;

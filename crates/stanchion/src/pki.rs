@@ -17,7 +17,7 @@ use rcgen::{
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{ResolvesServerCert, WebPkiClientVerifier},
 };
 use std::{
     fs,
@@ -104,26 +104,6 @@ impl Authority {
         self.leaf(user, group, Vec::new(), ExtendedKeyUsagePurpose::ClientAuth)
     }
 
-    /// TLS in which both sides show a certificate of this authority.
-    pub(crate) fn mutual(&self, own: Renewing) -> Result<Arc<ServerConfig>> {
-        let attempt = "set up mutual TLS";
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(self.certificate())? {
-            roots.add(certificate).context(attempt)?;
-        }
-        let clients =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .build()
-                .context(attempt)?;
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .context(attempt)?
-            .with_client_cert_verifier(clients)
-            .with_cert_resolver(Arc::new(own));
-        Ok(Arc::new(config))
-    }
-
     fn leaf(
         &self,
         name: &str,
@@ -175,6 +155,28 @@ current-context: stanchion
             data(&admin.key),
         ))
     }
+}
+
+/// TLS in which both sides show a certificate of one authority, PEM.
+pub(crate) fn mutual(
+    authority: &str,
+    own: Arc<dyn ResolvesServerCert>,
+) -> Result<Arc<ServerConfig>> {
+    let attempt = "set up mutual TLS";
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(authority)? {
+        roots.add(certificate).context(attempt)?;
+    }
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .context(attempt)?;
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context(attempt)?
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(own);
+    Ok(Arc::new(config))
 }
 
 /// The certificates in a PEM text.

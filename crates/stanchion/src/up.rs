@@ -3,33 +3,24 @@
 use crate::{
     access, apply, backup,
     config::{Flags, Settings},
-    defaults, image,
-    network::{Interfaces, Nothing},
+    defaults,
+    hands::{Clients, Node, Served, VERSION, Wires},
     pki::{self, Authority, Renewing},
     restore,
 };
-use ::network::{
-    Ipv4Cidr, Network, dns,
-    service::{self, Translation},
-};
-use ::runtime::{Embedded, PodNetwork};
 use anyhow::{Context, Result, anyhow};
 use apiserver::{Server, Tls, TlsNodeProxy};
-use client::Client;
-use kubelet::{Kubelet, runtime::cri::Cri};
+use kubelet::Kubelet;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
-use stdx::{BoxFuture, Shutdown, ShutdownSignal, SystemClock, SystemEntropy};
+use stdx::{BoxFuture, Shutdown, SystemClock, SystemEntropy};
 use store::Store;
 use tokio::net::TcpListener;
 use world::{CallFailure, Outcome, Place, VolumeCall};
-
-/// The API that is spoken here, and by whom.
-pub(crate) const VERSION: &str = concat!("v1.36.0+stanchion.", env!("CARGO_PKG_VERSION"));
 
 pub(crate) fn run(flags: Flags) -> Result<()> {
     let begun = Instant::now();
@@ -60,8 +51,23 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
         true => (None, None),
         false => {
             settings.remember(&flags)?;
-            let wires = Wires::open(&flags, &settings, &authority, &plane, signal.clone()).await?;
-            let node = Node::open(&flags, &settings, Some(&wires), &plane, signal.clone()).await?;
+            let (cluster, pods) = (flags.cluster(), flags.cluster_cidr.first(24)?);
+            let clients = plane.clients(&settings.node_name);
+            let wires = Wires::open(&settings, &cluster, pods, &clients, signal.clone()).await?;
+            let address = wires.network.host_gateway();
+            let hosts = vec![settings.node_name.clone(), address.to_string()];
+            let name = format!("system:node:{}", settings.node_name);
+            let own = Renewing::server(&authority, &name, hosts)?;
+            let served = Served {
+                wires: &wires,
+                cluster: &cluster,
+                pods,
+                address,
+                tls: pki::mutual(authority.certificate(), Arc::new(own))?,
+            };
+            let kubelet = clients.kubelet.clone();
+            let node = Node::open(&flags.node, &settings, Some(served), kubelet, signal.clone());
+            let node = node.await?;
             (Some(wires), Some(node))
         }
     };
@@ -238,6 +244,15 @@ impl Plane {
         Ok(Plane { server, store, first_service: flags.service_cidr.address(1) })
     }
 
+    /// The ways of one node of this process.
+    pub(crate) fn clients(&self, node: &str) -> Clients {
+        Clients {
+            kubelet: self.server.client(&format!("system:node:{node}")),
+            proxy: self.server.client("system:kube-proxy"),
+            dns: self.server.client("system:dns"),
+        }
+    }
+
     /// Every name under which the API is called.
     fn hosts(&self, flags: &Flags, gateway: Option<IpAddr>) -> Vec<String> {
         let service = "kubernetes.default.svc";
@@ -251,142 +266,6 @@ impl Plane {
         hosts.sort();
         hosts.dedup();
         hosts
-    }
-}
-
-/// The hands of this process.
-pub(crate) struct Node {
-    pub(crate) kubelet: Arc<Kubelet>,
-    pub(crate) runtime: Embedded,
-}
-
-/// The network of this node: interfaces for pods, Services' addresses and the cluster's DNS.
-pub(crate) struct Wires<'a> {
-    pub(crate) authority: &'a Arc<Authority>,
-    pub(crate) network: Network,
-}
-
-impl<'a> Wires<'a> {
-    pub(crate) async fn open(
-        flags: &Flags,
-        settings: &Settings,
-        authority: &'a Arc<Authority>,
-        plane: &Plane,
-        signal: ShutdownSignal,
-    ) -> Result<Wires<'a>> {
-        let cidr = |it: crate::config::Cidr| -> Result<Ipv4Cidr> {
-            it.to_string().parse().map_err(|error| anyhow!("read range {it}: {error}"))
-        };
-        let network = Network::start(::network::Config {
-            instance: settings.instance.clone(),
-            bridge: ::network::bridge_name(&settings.instance),
-            pod_cidr: cidr(settings.pod_cidr)?,
-            dns_address: settings.cluster_dns,
-            data_dir: settings.data_dir.clone(),
-        })
-        .await
-        .context("start the pod network")?;
-        let zone = dns::Zone::new(
-            &flags.cluster_domain,
-            vec![cidr(flags.cluster_cidr)?, cidr(flags.service_cidr)?],
-            vec![IpAddr::V4(settings.cluster_dns)],
-        )
-        .context("make the cluster's DNS zone")?;
-        let names = dns::Server::bind(dns::Config {
-            listen: vec![SocketAddr::new(IpAddr::V4(settings.cluster_dns), 53)],
-            zone,
-            resolv_conf: "/etc/resolv.conf".into(),
-        })
-        .await
-        .context("start the cluster's DNS")?;
-        tokio::spawn(names.serve(plane.server.client("system:dns"), signal.clone()));
-        let translation = Translation::new(service::Config {
-            instance: settings.instance.clone(),
-            bridge: ::network::bridge_name(&settings.instance),
-            node_name: settings.node_name.clone(),
-            cluster_cidr: cidr(flags.cluster_cidr)?,
-            service_cidr: cidr(flags.service_cidr)?,
-            dns_address: settings.cluster_dns,
-        });
-        tokio::spawn(translation.serve(plane.server.client("system:kube-proxy"), signal));
-        Ok(Wires { authority, network })
-    }
-}
-
-impl Node {
-    /// Takes back what runs on this machine. Without wires no pod can be started and nobody can ask
-    /// the node: enough to take it down.
-    pub(crate) async fn open(
-        flags: &Flags,
-        settings: &Settings,
-        wires: Option<&Wires<'_>>,
-        plane: &Plane,
-        signal: ShutdownSignal,
-    ) -> Result<Node> {
-        let images = image::open(&settings.data_dir)?;
-        images.import_builtin().context("import the built-in images")?;
-        let registries = image::registries(&settings.data_dir)?;
-        let network: Arc<dyn PodNetwork> = match wires {
-            Some(wires) => Arc::new(Interfaces(wires.network.clone())),
-            None => Arc::new(Nothing),
-        };
-        let runtime = ::runtime::open(::runtime::Config {
-            data_dir: settings.data_dir.join("runtime"),
-            instance: settings.instance.clone(),
-            images,
-            registries,
-            network,
-            clock: Arc::new(SystemClock),
-            entropy: Arc::new(SystemEntropy::default()),
-            shutdown: signal,
-        })
-        .await
-        .context("start the container runtime")?;
-        let (address, tls) = match wires {
-            None => (Ipv4Addr::LOCALHOST.to_string(), None),
-            Some(Wires { authority, network }) => {
-                let living = runtime.sandbox_ids();
-                network.sweep(living).await.context("sweep interfaces of gone pods")?;
-                let address = network.host_gateway().to_string();
-                let hosts = vec![settings.node_name.clone(), address.clone()];
-                let name = format!("system:node:{}", settings.node_name);
-                (address, Some(authority.mutual(Renewing::server(authority, &name, hosts)?)?))
-            }
-        };
-        let config = kubelet::Config {
-            node_name: settings.node_name.clone(),
-            node_address: address,
-            kubelet_dir: settings.kubelet_dir.clone(),
-            log_dir: settings.data_dir.join("log/pods"),
-            data_dir: settings.data_dir.clone(),
-            manifests: match &flags.pod_manifest_path {
-                Some(path) => path.clone(),
-                None => settings.data_dir.join("manifests"),
-            },
-            pod_cidr: settings.pod_cidr.to_string(),
-            cluster_dns: settings.cluster_dns.to_string(),
-            cluster_domain: flags.cluster_domain.clone(),
-            port: flags.kubelet_port,
-            tls,
-            // The embedded runtime has a root of its own, by instance.
-            cgroup_root: String::new(),
-            instance: settings.instance.clone(),
-            clock: Arc::new(SystemClock),
-            entropy: Arc::new(SystemEntropy::default()),
-            version: VERSION.to_owned(),
-            upkeep: flags.upkeep(),
-        };
-        let plugins = volumes::plugins(&volumes::Config {
-            data_dir: settings.data_dir.clone(),
-            node_name: settings.node_name.clone(),
-            instance: settings.instance.clone(),
-        });
-        let user = format!("system:node:{}", settings.node_name);
-        let client: Arc<dyn Client> = plane.server.client(&user);
-        let cri = Arc::new(Cri::new(runtime.services()));
-        let kubelet =
-            kubelet::start(config, client, cri, plugins).await.context("start the node")?;
-        Ok(Node { kubelet: Arc::new(kubelet), runtime })
     }
 }
 

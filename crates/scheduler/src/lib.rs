@@ -2,16 +2,16 @@
 //!
 //! Upstream: `pkg/scheduler/schedule_one.go`, `framework/plugins` (1.36). There is no assume cache:
 //! the world it looks at already holds what it decided before. A pod whose claims wait for a node gets
-//! them first (bound, or a node selected for their provisioner) and keeps its place by nomination.
+//! them first (bound, or a node selected for their provisioner) and keeps its place by nomination; so does
+//! one for which others have to go.
 #![forbid(unsafe_code)]
 
+mod choose;
 mod filter;
 mod pod;
+mod preempt;
 mod score;
 mod volumes;
-
-use filter::FILTERS;
-use score::SCORES;
 
 use api::{
     Object,
@@ -21,11 +21,11 @@ use api::{
     },
     storage::v1::StorageClass,
 };
-use pod::Request;
-use std::collections::BTreeMap;
+use choose::{Misfit, choose};
+use preempt::{Unhelpful, preempt};
 use stdx::Timestamp;
 use volumes::{Claims, Move};
-use world::{Change, Controller, Event, ObjectKey, Plan, Touched, Typed, Watch, World};
+use world::{Change, Controller, Event, ObjectKey, Plan, Touched, Watch, World};
 
 /// The name that pods ask for it by, and under which it speaks in events.
 pub const NAME: &str = "default-scheduler";
@@ -54,14 +54,14 @@ impl Controller for Scheduler {
         let claims = match volumes::look(world, &pod) {
             Ok(claims) => claims,
             Err(why) => {
-                let nodes = world.all::<Node>().count();
-                refuse(&pod, &format!("0/{nodes} nodes are available: {why}."), now, &mut plan);
+                let misfit = Misfit::everywhere(world, &why);
+                preempt_or_refuse(world, &pod, &misfit, now, &mut plan);
                 return plan;
             }
         };
         match choose(world, &pod, &claims) {
             Ok((node, moves)) => place(&pod, &node, &claims, moves, now, &mut plan),
-            Err(why) => refuse(&pod, &why, now, &mut plan),
+            Err(misfit) => preempt_or_refuse(world, &pod, &misfit, now, &mut plan),
         }
         plan
     }
@@ -74,47 +74,6 @@ fn is_ours(pod: &Pod) -> bool {
     let gated =
         spec.is_some_and(|it| it.scheduling_gates.as_ref().is_some_and(|it| !it.is_empty()));
     name == NAME && !gated && !is_scheduled(pod) && !is_terminal(pod) && !pod.is_deleting()
-}
-
-/// The best node that passes every filter, and what has to be done to the pod's claims for it; else
-/// why not, per reason with the number of nodes.
-fn choose<'a>(
-    world: &'a World,
-    pod: &'a Pod,
-    claims: &'a Claims,
-) -> Result<(Typed<Node>, Vec<Move>), String> {
-    let request = Request::new(world, pod);
-    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let mut nodes = 0;
-    let mut best: Option<(i64, Typed<Node>, Vec<Move>)> = None;
-    for node in world.all::<Node>() {
-        nodes += 1;
-        let place = request.at(&node);
-        let refused = FILTERS.iter().map(|filter| filter(&place)).find(|it| !it.is_empty());
-        let moves = match refused {
-            Some(refused) => Err(refused),
-            None => claims.moves_at(world, &node).map_err(|why| vec![why.to_owned()]),
-        };
-        match moves {
-            Err(whys) => whys.into_iter().for_each(|why| *reasons.entry(why).or_default() += 1),
-            Ok(moves) => {
-                let score: i64 = SCORES.iter().map(|score| score(&place)).sum();
-                // Of equals the first by name: the same world gives the same plan.
-                if best.as_ref().is_none_or(|(most, ..)| score > *most) {
-                    best = Some((score, node, moves));
-                }
-            }
-        }
-    }
-    if let Some((_, node, moves)) = best {
-        return Ok((node, moves));
-    }
-    if nodes == 0 {
-        return Err("no nodes available to schedule pods".to_owned());
-    }
-    let mut list: Vec<String> = reasons.iter().map(|(why, n)| format!("{n} {why}")).collect();
-    list.sort();
-    Err(format!("0/{nodes} nodes are available: {}.", list.join(", ")))
 }
 
 /// Binds the pod, or first gets its claims ready for the node.
@@ -140,8 +99,7 @@ fn place(
         plan.event(Event::normal(pod, "Scheduled", message));
         return;
     }
-    let nominated = pod.status.as_ref().and_then(|it| it.nominated_node_name.as_deref());
-    if nominated != Some(node.name()) {
+    if nomination(pod) != Some(node.name()) {
         let mut pod = pod.clone();
         let status = pod.status.get_or_insert_default();
         status.nominated_node_name = Some(node.name().to_owned());
@@ -152,16 +110,39 @@ fn place(
     }
 }
 
-/// Says why not, once per reason.
-fn refuse(pod: &Pod, why: &str, now: Timestamp, plan: &mut Plan) {
-    plan.event(Event::warning(pod, "FailedScheduling", why));
+/// Makes room at the cost of pods that matter less, or says why not, once per reason.
+fn preempt_or_refuse(world: &World, pod: &Pod, misfit: &Misfit, now: Timestamp, plan: &mut Plan) {
+    let nominated = pod.status.as_ref().and_then(|it| it.nominated_node_name.clone());
+    let (why, nominated, sacrifice) = match preempt(world, pod, misfit, now) {
+        // Nobody could go anywhere.
+        _ if misfit.is_empty() => (misfit.to_string(), None, None),
+        Ok(it) => (misfit.to_string(), Some(it.node.name().to_owned()), Some(it)),
+        Err(Unhelpful::NotNow(why)) => (format!("{misfit} preemption: {why}"), nominated, None),
+        Err(Unhelpful::Nowhere(why)) => (format!("{misfit} preemption: {why}"), None, None),
+    };
+    plan.event(Event::warning(pod, "FailedScheduling", &*why));
     let mut told = pod.clone();
-    let changed = set_condition(&mut told, "PodScheduled", "False", "Unschedulable", why, now);
+    let mut changed = set_condition(&mut told, "PodScheduled", "False", "Unschedulable", &why, now);
     let status = told.status.get_or_insert_default();
-    let nominated = status.nominated_node_name.take();
-    if changed || nominated.is_some() {
-        plan.status = Some(Change::status(told));
+    changed |= status.nominated_node_name != nominated;
+    status.nominated_node_name = nominated;
+    if changed {
+        // First of all the place is kept, so that nobody else takes what is about to be freed.
+        plan.write([Change::status(told)]);
     }
+    if let Some(it) = sacrifice {
+        it.carry_out(world, pod, now, plan);
+    }
+}
+
+/// The node that is kept for the pod.
+fn nomination(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.nominated_node_name.as_deref()
+}
+
+/// How much the pod matters.
+fn priority(pod: &Pod) -> i32 {
+    pod.spec.as_ref().and_then(|it| it.priority).unwrap_or(0)
 }
 
 /// All pods that wait for a node.
@@ -170,11 +151,11 @@ fn waiting(world: &World, _: &Touched) -> Vec<ObjectKey> {
     unscheduled.filter(|it| is_ours(it)).map(|it| ObjectKey::of(&*it)).collect()
 }
 
-/// A pod that ends or goes makes room for others.
+/// A pod that ends or goes, or no longer has a node kept for it, makes room for others.
 fn waiting_when_room_is_made(world: &World, touched: &Touched) -> Vec<ObjectKey> {
     let uses = |row: &Option<std::sync::Arc<world::Row>>| {
         let pod = row.as_ref().and_then(|it| it.typed::<Pod>());
-        pod.is_some_and(|it| is_scheduled(&it) && !is_terminal(&it))
+        pod.is_some_and(|it| (is_scheduled(&it) || nomination(&it).is_some()) && !is_terminal(&it))
     };
     if uses(&touched.old) && !uses(&touched.new) { waiting(world, touched) } else { Vec::new() }
 }

@@ -1,6 +1,9 @@
 //! What a pod asks for, beside what a node has left: the value that filters and scores judge.
 
-use crate::filter::{Neighbours, Spread};
+use crate::{
+    filter::{Neighbours, Spread},
+    nomination, priority,
+};
 use api::{
     Object,
     core::{
@@ -35,9 +38,9 @@ pub(crate) struct Place<'a> {
 impl<'a> Request<'a> {
     pub(crate) fn new(world: &'a World, pod: &Pod) -> Request<'a> {
         let spec = pod.spec.clone().unwrap_or_default();
+        // What is kept for pods that matter less is there to be taken.
         let kept = |it: &Typed<Pod>| {
-            let status = it.status.as_ref();
-            status.is_some_and(|it| it.nominated_node_name.is_some()) && it.uid() != pod.uid()
+            nomination(it).is_some() && it.uid() != pod.uid() && priority(it) >= priority(pod)
         };
         let nominated = world.indexed::<Pod>("node", "").filter(kept).collect();
         let (neighbours, spreads) = (Neighbours::of(world, pod), Spread::of(world, pod));
@@ -46,11 +49,7 @@ impl<'a> Request<'a> {
 
     pub(crate) fn at(&'a self, node: &'a Node) -> Place<'a> {
         let here = self.world.indexed::<Pod>("node", node.name()).filter(|it| !is_terminal(it));
-        let keeps = |it: &&Typed<Pod>| {
-            let status = it.status.as_ref();
-            status.and_then(|it| it.nominated_node_name.as_deref()) == Some(node.name())
-                && !is_scheduled(it)
-        };
+        let keeps = |it: &&Typed<Pod>| nomination(it) == Some(node.name()) && !is_scheduled(it);
         let pods: Vec<_> = here.chain(self.nominated.iter().filter(keeps).cloned()).collect();
         let mut used = Amounts::new();
         for pod in &pods {

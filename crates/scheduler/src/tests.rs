@@ -4,6 +4,8 @@ use super::*;
 use bytes::Bytes;
 use expect_test::{Expect, expect};
 
+mod preemption;
+
 fn world(yaml: &str) -> World {
     let mut world = World::default();
     for document in yaml.split("---\n").filter(|it| !it.trim().is_empty()) {
@@ -53,8 +55,9 @@ fn says_why_not_per_reason_with_the_number_of_nodes() {
     check(
         &yaml,
         expect![[r#"
-            status Pod default/p
-            event Warning FailedScheduling 0/4 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable, 2 node(s) had untolerated taint(s).
+            write
+              status Pod default/p
+            event Warning FailedScheduling 0/4 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable, 2 node(s) had untolerated taint(s). preemption: 0/4 nodes are available: 1 No preemption victims found for incoming pod, 3 Preemption is not helpful for scheduling.
         "#]],
     );
 }
@@ -122,8 +125,9 @@ fn prefers_a_volume_that_is_there_and_reachable() {
     check(
         &yaml.concat(),
         expect![[r#"
-            status Pod default/p
-            event Warning FailedScheduling 0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind.
+            write
+              status Pod default/p
+            event Warning FailedScheduling 0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.
         "#]],
     );
 }
@@ -133,16 +137,18 @@ fn waits_for_claims_that_are_missing_or_unbound() {
     check(
         &[node("n1", ""), pod(VOLUMES)].concat(),
         expect![[r#"
-            status Pod default/p
-            event Warning FailedScheduling 0/1 nodes are available: persistentvolumeclaim "c" not found.
+            write
+              status Pod default/p
+            event Warning FailedScheduling 0/1 nodes are available: persistentvolumeclaim "c" not found. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.
         "#]],
     );
     let manual = CLAIM.replace("storageClassName: local", "storageClassName: manual");
     check(
         &[node("n1", ""), manual, pod(VOLUMES)].concat(),
         expect![[r#"
-            status Pod default/p
-            event Warning FailedScheduling 0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.
+            write
+              status Pod default/p
+            event Warning FailedScheduling 0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.
         "#]],
     );
 }
@@ -153,8 +159,9 @@ fn a_nominated_pod_keeps_its_room() {
     check(
         &[node("n1", ""), nominated.to_owned(), pod("")].concat(),
         expect![[r#"
-            status Pod default/p
-            event Warning FailedScheduling 0/1 nodes are available: 1 Insufficient cpu.
+            write
+              status Pod default/p
+            event Warning FailedScheduling 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.
         "#]],
     );
 }
@@ -182,8 +189,9 @@ fn pods_that_want_to_be_apart_are_on_different_nodes() {
     check(
         &yaml.concat(),
         expect![[r#"
-            status Pod default/p
-            event Warning FailedScheduling 0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules.
+            write
+              status Pod default/p
+            event Warning FailedScheduling 0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.
         "#]],
     );
 }
@@ -222,8 +230,9 @@ fn spread_pods_go_where_the_fewest_are() {
     check(
         &yaml.concat(),
         expect![[r#"
-            status Pod default/p
-            event Warning FailedScheduling 0/2 nodes are available: 1 node(s) didn't match pod topology spread constraints, 1 node(s) were unschedulable.
+            write
+              status Pod default/p
+            event Warning FailedScheduling 0/2 nodes are available: 1 node(s) didn't match pod topology spread constraints, 1 node(s) were unschedulable. preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling.
         "#]],
     );
 }

@@ -3,6 +3,7 @@
 //!
 //! Upstream: `plugins/volumebinding`, `plugins/volumerestrictions`.
 
+use crate::filter::Refused;
 use api::{
     Object,
     core::{
@@ -20,12 +21,16 @@ use api::{
 use std::collections::BTreeSet;
 use world::{Change, ObjectKey, Typed, World};
 
+const NO_VOLUMES: &str = "node(s) didn't find available persistent volumes to bind";
+
 /// The claims of one pod.
 pub(crate) struct Claims {
     /// With the volume that each is bound to.
     bound: Vec<(Typed<PersistentVolumeClaim>, Typed<PersistentVolume>)>,
     /// Those that wait for a node, with their class.
     waiting: Vec<(Typed<PersistentVolumeClaim>, Typed<StorageClass>)>,
+    /// Another pod has one that only one pod may have.
+    is_taken: bool,
 }
 
 /// One thing to be done for a claim once the node is chosen.
@@ -38,7 +43,7 @@ pub(crate) enum Move {
 
 /// Finds the pod's claims; else what stands in the way, whatever the node.
 pub(crate) fn look(world: &World, pod: &Pod) -> Result<Claims, String> {
-    let mut found = Claims { bound: Vec::new(), waiting: Vec::new() };
+    let mut found = Claims { bound: Vec::new(), waiting: Vec::new(), is_taken: false };
     let mut immediate = false;
     let names: BTreeSet<String> = pod::claims(pod).into_iter().map(|(_, claim)| claim).collect();
     for name in names {
@@ -58,7 +63,7 @@ pub(crate) fn look(world: &World, pod: &Pod) -> Result<Claims, String> {
         if claims::access_modes(&claim).iter().any(|it| it == "ReadWriteOncePod")
             && is_used_by_another(world, &key, pod)
         {
-            return Err("node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod".to_owned());
+            found.is_taken = true;
         }
         let is_bound = claim.annotation(BIND_COMPLETED).is_some();
         let volume = world.cluster::<PersistentVolume>(claims::volume_name(&claim));
@@ -98,9 +103,14 @@ impl Claims {
     }
 
     /// What has to be done for the claims that wait, if the pod goes to this node.
-    pub(crate) fn moves_at(&self, world: &World, node: &Node) -> Result<Vec<Move>, &'static str> {
+    pub(crate) fn moves_at(&self, world: &World, node: &Node) -> Result<Vec<Move>, Refused> {
+        if self.is_taken {
+            return Err(Refused::for_now(
+                "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod",
+            ));
+        }
         if !self.bound.iter().all(|(_, volume)| volumes::is_reachable_from(volume, node)) {
-            return Err("node(s) didn't match PersistentVolume's node affinity");
+            return Err(Refused::for_good("node(s) didn't match PersistentVolume's node affinity"));
         }
         let mut taken: BTreeSet<String> = BTreeSet::new();
         let mut moves = Vec::new();
@@ -109,9 +119,7 @@ impl Claims {
             if let Some(selected) = claim.annotation(SELECTED_NODE) {
                 match selected == node.name() {
                     true => continue,
-                    false => {
-                        return Err("node(s) didn't find available persistent volumes to bind");
-                    }
+                    false => return Err(Refused::for_good(NO_VOLUMES)),
                 }
             }
             let free = world
@@ -121,7 +129,7 @@ impl Claims {
                 taken.insert(volume.name().to_owned());
                 moves.push(Move::Bind(volume, claim.clone()));
             } else if class.provisioner == "kubernetes.io/no-provisioner" || !allows(class, node) {
-                return Err("node(s) didn't find available persistent volumes to bind");
+                return Err(Refused::for_good(NO_VOLUMES));
             } else {
                 moves.push(Move::Select(claim.clone()));
             }

@@ -1,12 +1,13 @@
 //! A pod that names its node. Upstream: `plugins/nodename`.
 
+use super::Refused;
 use crate::pod::Place;
 use api::Object;
 
-pub(super) fn filter(place: &Place<'_>) -> Vec<String> {
+pub(super) fn filter(place: &Place<'_>) -> Result<(), Refused> {
     match place.request.spec.node_name.as_deref() {
-        None | Some("") => Vec::new(),
-        Some(name) if name == place.node.name() => Vec::new(),
-        Some(_) => vec!["node(s) didn't match the requested node name".to_owned()],
+        None | Some("") => Ok(()),
+        Some(name) if name == place.node.name() => Ok(()),
+        Some(_) => Err(Refused::for_good("node(s) didn't match the requested node name")),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A pod is near another when their nodes have the same value of the term's topology key.
 
+use super::Refused;
 use crate::pod::Place;
 use api::{
     Object,
@@ -14,24 +15,24 @@ use api::{
 use std::collections::BTreeSet;
 use world::{Typed, World};
 
-pub(super) fn filter(place: &Place<'_>) -> Vec<String> {
+pub(super) fn filter(place: &Place<'_>) -> Result<(), Refused> {
     let neighbours = &place.request.neighbours;
     let in_one_of = |values: &Values, key: &str| {
         label(place.node, key).is_some_and(|value| values.contains(value))
     };
     let near = |it: &Term| in_one_of(&it.near, &it.key);
     if neighbours.repelled_by_others.iter().any(near) {
-        return vec!["node(s) didn't satisfy existing pods anti-affinity rules".to_owned()];
+        return Err(Refused::for_now("node(s) didn't satisfy existing pods anti-affinity rules"));
     }
     if neighbours.repelled.iter().any(near) {
-        return vec!["node(s) didn't match pod anti-affinity rules".to_owned()];
+        return Err(Refused::for_now("node(s) didn't match pod anti-affinity rules"));
     }
     // The first of a group that wants to be together may go anywhere that has the key.
     let is_first = neighbours.attracted.iter().all(|it| it.near.is_empty() && it.selects_itself);
     let fits = |it: &Term| near(it) || is_first && label(place.node, &it.key).is_some();
     match neighbours.attracted.iter().all(fits) {
-        true => Vec::new(),
-        false => vec!["node(s) didn't match pod affinity rules".to_owned()],
+        true => Ok(()),
+        false => Err(Refused::for_good("node(s) didn't match pod affinity rules")),
     }
 }
 

@@ -1,15 +1,18 @@
 //! Host ports that another pod of the node has. Upstream: `plugins/nodeports`.
 
+use super::Refused;
 use crate::pod::Place;
 use api::core::v1::PodSpec;
 
-pub(super) fn filter(place: &Place<'_>) -> Vec<String> {
+pub(super) fn filter(place: &Place<'_>) -> Result<(), Refused> {
     let wanted = host_ports(&place.request.spec);
     let taken = place.pods.iter().filter_map(|it| it.spec.as_ref()).flat_map(host_ports);
     let mut taken = taken.filter(|it| wanted.iter().any(|other| clash(it, other)));
     match taken.next() {
-        None => Vec::new(),
-        Some(_) => vec!["node(s) didn't have free ports for the requested pod ports".to_owned()],
+        None => Ok(()),
+        Some(_) => {
+            Err(Refused::for_now("node(s) didn't have free ports for the requested pod ports"))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Pods that are to be spread over the values of a label of nodes. Upstream: `plugins/podtopologyspread`,
 //! Filter.
 
+use super::Refused;
 use super::pod_affinity::{is_there, label, value};
 use crate::pod::Place;
 use api::{
@@ -14,22 +15,21 @@ use api::{
 use std::collections::BTreeMap;
 use world::World;
 
-pub(super) fn filter(place: &Place<'_>) -> Vec<String> {
+pub(super) fn filter(place: &Place<'_>) -> Result<(), Refused> {
     for it in &place.request.spreads {
         let Some(value) = label(place.node, &it.key) else {
-            return vec![
-                "node(s) didn't match pod topology spread constraints (missing required label)"
-                    .to_owned(),
-            ];
+            return Err(Refused::for_good(
+                "node(s) didn't match pod topology spread constraints (missing required label)",
+            ));
         };
         let here = it.counts.get(value).copied().unwrap_or(0);
         let fewest = it.counts.values().min().copied().unwrap_or(0);
         let fewest = if it.counts.len() < it.domains_min { 0 } else { fewest };
         if here + it.selects_itself - fewest > it.skew_max {
-            return vec!["node(s) didn't match pod topology spread constraints".to_owned()];
+            return Err(Refused::for_now("node(s) didn't match pod topology spread constraints"));
         }
     }
-    Vec::new()
+    Ok(())
 }
 
 /// One constraint, with the pods that it counts by value of its key.

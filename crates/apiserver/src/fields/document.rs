@@ -174,13 +174,39 @@ impl<'a> Reader<'a> {
             b'n' => self.word("null", Document::Null),
             b'-' | b'0'..=b'9' => {
                 let start = self.at;
-                while matches!(self.peek(), Some(b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')) {
-                    self.at += 1;
-                }
+                self.number()?;
                 Some(Document::Number(Cow::Borrowed(&self.text[start..self.at])))
             }
             _ => None,
         }
+    }
+
+    fn number(&mut self) -> Option<()> {
+        self.at += usize::from(self.peek() == Some(b'-'));
+        if self.peek()? == b'0' {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
+            self.digits()?;
+        }
+        Some(())
+    }
+
+    /// At least one.
+    fn digits(&mut self) -> Option<()> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        (self.at > start).then_some(())
     }
 
     fn string(&mut self) -> Option<Cow<'a, str>> {
@@ -194,6 +220,8 @@ impl<'a> Reader<'a> {
                     escaped = true;
                     self.at += 2;
                 }
+                // As serde has it: control characters are written with a backslash.
+                0..=0x1f => return None,
                 _ => self.at += 1,
             }
         }
@@ -289,7 +317,22 @@ mod tests {
 
     #[test]
     fn gives_up_on_what_is_no_json() {
-        for text in ["", "{", "[1,]", "{\"a\"}", "{} x", "nul", "\"\\", "{\"a\":1,}", "\"\\u12\""] {
+        for text in [
+            "",
+            "{",
+            "[1,]",
+            "{\"a\"}",
+            "{} x",
+            "nul",
+            "\"\\",
+            "{\"a\":1,}",
+            "\"\\u12\"",
+            "\"\n\"",
+            "-",
+            "01",
+            "1.",
+            "1e",
+        ] {
             assert!(Document::parse(text).is_err(), "{text}");
         }
         assert!(Document::parse(&"[".repeat(100_000)).is_err());

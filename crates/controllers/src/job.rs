@@ -9,6 +9,7 @@ mod backoff;
 mod ending;
 mod indexes;
 mod pods;
+mod rules;
 
 use crate::{namespace::is_terminating, ownership};
 use api::{
@@ -123,8 +124,8 @@ impl Look<'_> {
         if self.status().start_time.is_none() && !self.is_suspended() {
             self.status_mut().start_time = Some(meta::time(self.now));
         }
-        let is_ending = has(&self.job, "FailureTarget") || has(&self.job, "SuccessCriteriaMet");
-        self.count_ended(is_ending || self.job.is_deleting());
+        self.judge_pods();
+        self.count_ended(self.is_ending() || self.job.is_deleting());
         self.judge();
         if !self.is_ending() && !self.job.is_deleting() {
             self.note_suspension();
@@ -161,6 +162,17 @@ impl Look<'_> {
         Indexes::read(text.unwrap_or_default())
     }
 
+    fn failed_indexes(&self) -> Indexes {
+        let text = self.job.status.as_ref().and_then(|it| it.failed_indexes.as_deref());
+        Indexes::read(text.unwrap_or_default())
+    }
+
+    /// Pods in whose place no other may start.
+    fn holders(&self) -> impl Iterator<Item = &Pod> {
+        let waits = self.spec.pod_replacement_policy.as_deref() == Some("Failed");
+        self.pods.iter().filter(move |it| !is_terminal(it) && (waits || !it.is_deleting()))
+    }
+
     fn active(&self) -> impl Iterator<Item = &Pod> {
         self.pods.iter().filter(|it| !is_terminal(it) && !it.is_deleting())
     }
@@ -186,7 +198,16 @@ impl Look<'_> {
             if !succeeded && !self.has_failed(&pod) && !gone {
                 continue;
             }
+            if !succeeded {
+                self.note_failed_index(&pod);
+            }
+            if !succeeded && !all && self.awaits_successor(&pod) {
+                continue;
+            }
             let mut indexes = self.completed_indexes();
+            // What is stopped because enough succeeded did not fail.
+            let failed = self.has_failed(&pod) || !has(&self.job, "SuccessCriteriaMet");
+            let counts = failed && self.verdict(&pod) != rules::Verdict::Ignore;
             let index = indexes::of(&pod);
             let status = self.status_mut();
             match (succeeded, index) {
@@ -196,13 +217,21 @@ impl Look<'_> {
                     status.succeeded = Some(indexes.count());
                 }
                 (true, None) => status.succeeded = Some(status.succeeded.unwrap_or(0) + 1),
-                (false, _) => status.failed = Some(status.failed.unwrap_or(0) + 1),
+                (false, _) if counts => status.failed = Some(status.failed.unwrap_or(0) + 1),
+                (false, _) => {}
             }
             let mut finalizers = pod.metadata.finalizers.take().unwrap_or_default();
             finalizers.retain(|it| it != TRACKING);
             pod.metadata.finalizers = (!finalizers.is_empty()).then_some(finalizers);
             self.plan.write([Change::update(pod), Change::status(self.job.clone())]);
         }
+    }
+
+    fn note_failed_index(&mut self, pod: &Pod) {
+        let Some(index) = indexes::of(pod).filter(|_| self.fails_index(pod)) else { return };
+        let mut failed = self.failed_indexes();
+        failed.insert(index);
+        self.status_mut().failed_indexes = Some(failed.to_string());
     }
 
     /// Starts and stops pods until as many run as are to.
@@ -234,7 +263,9 @@ impl Look<'_> {
         if missing == 0 || is_terminating(self.world, self.job.namespace()) {
             return;
         }
-        if let Some(wait) = backoff::remaining(&self.pods, self.now) {
+        let waits_together = self.limits_indexes().is_none();
+        let wait = backoff::remaining(&self.pods, self.now).filter(|_| waits_together);
+        if let Some(wait) = wait {
             self.come_back(wait);
             return;
         }
@@ -247,7 +278,11 @@ impl Look<'_> {
         let active = count(self.active().count());
         let ready = count(self.active().filter(|it| is_ready(it)).count());
         let leaving = self.pods.iter().filter(|it| it.is_deleting() && !is_terminal(it)).count();
+        let limits_indexes = self.limits_indexes().is_some();
         let status = self.status_mut();
+        if limits_indexes {
+            status.failed_indexes.get_or_insert_default();
+        }
         status.active = (active > 0).then_some(active);
         status.ready = Some(ready);
         status.terminating = Some(count(leaving));

@@ -2,6 +2,8 @@
 //!
 //! Upstream: `pkg/apis/batch/validation/validation.go`, `pkg/registry/batch/job/strategy.go`.
 
+mod rules;
+
 use crate::{
     apps::template,
     field::Errors,
@@ -67,11 +69,19 @@ impl Kind for Job {
             spec.completions = Some(1);
         }
         spec.parallelism.get_or_insert(1);
-        spec.backoff_limit.get_or_insert(6);
+        // Each index has a limit of its own, or all together.
+        let limit = if spec.backoff_limit_per_index.is_some() { i32::MAX } else { 6 };
+        spec.backoff_limit.get_or_insert(limit);
         fill(&mut spec.completion_mode, "NonIndexed");
         spec.suspend.get_or_insert(false);
         spec.manual_selector.get_or_insert(false);
-        fill(&mut spec.pod_replacement_policy, "TerminatingOrFailed");
+        let rules = spec.pod_failure_policy.is_some();
+        let replaced = if rules { "Failed" } else { "TerminatingOrFailed" };
+        fill(&mut spec.pod_replacement_policy, replaced);
+        let rules = spec.pod_failure_policy.iter_mut().flat_map(|it| &mut it.rules);
+        for pattern in rules.flat_map(|it| it.on_pod_conditions.iter_mut().flatten()) {
+            fill(&mut pattern.status, "True");
+        }
         template::default_template(&mut spec.template);
         let labels = spec.template.metadata.as_ref().and_then(|it| it.labels.clone());
         if self.metadata.labels.as_ref().is_none_or(|it| it.is_empty()) && labels.is_some() {
@@ -122,7 +132,12 @@ impl Kind for Job {
         template::immutable("spec.template", &new.template, &old.template, errors);
         let (mode, before) = (&new.completion_mode, &old.completion_mode);
         template::immutable("spec.completionMode", mode, before, errors);
+        let (rules, before) = (&new.pod_failure_policy, &old.pod_failure_policy);
+        template::immutable("spec.podFailurePolicy", rules, before, errors);
+        let (limit, before) = (&new.backoff_limit_per_index, &old.backoff_limit_per_index);
+        template::immutable("spec.backoffLimitPerIndex", limit, before, errors);
         template::immutable("spec.managedBy", &new.managed_by, &old.managed_by, errors);
+        template::immutable("spec.successPolicy", &new.success_policy, &old.success_policy, errors);
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -172,26 +187,23 @@ fn validate_spec(spec: &JobSpec, errors: &mut Errors) {
             errors.not_supported("spec.completionMode", mode, &["NonIndexed", "Indexed"]);
         }
     }
-    for (field, is_there) in [
-        ("backoffLimitPerIndex", spec.backoff_limit_per_index.is_some()),
-        ("maxFailedIndexes", spec.max_failed_indexes.is_some()),
-        ("podFailurePolicy", spec.pod_failure_policy.is_some()),
-        ("successPolicy", spec.success_policy.is_some()),
-    ] {
-        if is_there {
-            errors.forbidden(format!("spec.{field}"), "this server has no such rule for Jobs");
-        }
-    }
-    match text(&spec.pod_replacement_policy) {
-        "TerminatingOrFailed" | "Failed" => {}
-        policy => {
-            let known = ["Failed", "TerminatingOrFailed"];
-            errors.not_supported("spec.podReplacementPolicy", policy, &known);
-        }
+    rules::validate(spec, errors);
+    let policy = text(&spec.pod_replacement_policy);
+    let known: &[&str] = match spec.pod_failure_policy {
+        // What ends a pod is known only when it has ended.
+        Some(_) => &["Failed"],
+        None => &["Failed", "TerminatingOrFailed"],
+    };
+    if !known.contains(&policy) {
+        errors.not_supported("spec.podReplacementPolicy", policy, known);
     }
     template::validate_spec(&spec.template, errors);
     let path = "spec.template.spec.restartPolicy";
     match spec.template.spec.as_ref().map_or("", |it| text(&it.restart_policy)) {
+        "OnFailure" if spec.pod_failure_policy.is_some() => {
+            let why = "only \"Never\" is supported when podFailurePolicy is specified";
+            errors.invalid(path, "\"OnFailure\"", why);
+        }
         "OnFailure" | "Never" => {}
         "" | "Always" => errors.required(path, "valid values: \"OnFailure\", \"Never\""),
         other => errors.not_supported(path, other, &["OnFailure", "Never"]),
@@ -286,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_ends_and_has_no_rules_that_nobody_would_keep() {
+    fn a_job_ends() {
         check(
             json!({"template": {"spec": {"containers": [{"name": "c", "image": "busybox"}]}}}),
             "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
@@ -295,9 +307,61 @@ mod tests {
             json!({"completionMode": "Indexed", "parallelism": 2}),
             "spec.completions: Required value: when completion mode is Indexed",
         );
+    }
+
+    #[test]
+    fn rules_of_failure_and_success_are_judged_in_upstreams_words() {
+        let rule = |rule: Value| json!({"podFailurePolicy": {"rules": [rule]}});
+        let codes = |values: Value| json!({"operator": "In", "values": values});
+        check(rule(json!({"action": "FailJob", "onExitCodes": codes(json!([1, 42]))})), "");
+        check(
+            rule(json!({"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]})),
+            "",
+        );
+        let at = "spec.podFailurePolicy.rules[0]";
+        for (given, why) in [
+            (
+                json!({"action": "Ignore"}),
+                ": Invalid value: specifying one of OnExitCodes and OnPodConditions is required",
+            ),
+            (
+                json!({"action": "FailIndex", "onExitCodes": codes(json!([1]))}),
+                ".action: Invalid value: \"FailIndex\": requires the backoffLimitPerIndex to be set",
+            ),
+            (
+                json!({"action": "Ignore", "onExitCodes": codes(json!([0]))}),
+                ".onExitCodes.values[0]: Invalid value: 0: must not be 0 for the In operator",
+            ),
+            (
+                json!({"action": "Ignore", "onExitCodes": codes(json!([2, 1]))}),
+                ".onExitCodes.values: Invalid value: [2,1]: must be ordered",
+            ),
+        ] {
+            check(rule(given), &format!("{at}{why}"));
+        }
         check(
             json!({"backoffLimitPerIndex": 1}),
-            "spec.backoffLimitPerIndex: Forbidden: this server has no such rule for Jobs",
+            "spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode",
+        );
+        let indexed = |mut more: Value| {
+            more["completionMode"] = json!("Indexed");
+            more["completions"] = json!(3);
+            more
+        };
+        check(indexed(json!({"backoffLimitPerIndex": 1, "maxFailedIndexes": 3})), "");
+        check(
+            indexed(json!({"maxFailedIndexes": 4})),
+            "[spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified, spec.maxFailedIndexes: Invalid value: 4: must be less than or equal to completions]",
+        );
+        let success = |rule: Value| indexed(json!({"successPolicy": {"rules": [rule]}}));
+        check(success(json!({"succeededIndexes": "0,2", "succeededCount": 1})), "");
+        check(
+            success(json!({"succeededIndexes": "0,2", "succeededCount": 3})),
+            "spec.successPolicy.rules[0].succeededCount: Invalid value: 3: must be less than or equal to 2 (the number of indexes in the specified succeededIndexes field)",
+        );
+        assert_eq!(
+            job(indexed(json!({"backoffLimitPerIndex": 1}))).spec.unwrap().backoff_limit,
+            Some(i32::MAX)
         );
     }
 

@@ -27,6 +27,14 @@ pub(super) fn remaining(pods: &[Pod], now: Timestamp) -> Option<Duration> {
     (!left.is_zero()).then_some(left)
 }
 
+/// What is left of the wait for a pod's successor where each index waits by itself.
+pub(super) fn remaining_after(failures: i32, pod: &Pod, now: Timestamp) -> Option<Duration> {
+    let doublings = u32::try_from(failures).unwrap_or(0).min(10);
+    let wait = FIRST.saturating_mul(1 << doublings).min(MOST);
+    let left = ended_at(pod)?.plus(wait).since(now);
+    (!left.is_zero()).then_some(left)
+}
+
 /// When the last of its containers ended.
 pub(super) fn ended_at(pod: &Pod) -> Option<Timestamp> {
     let statuses = pod.status.iter().flat_map(|it| it.container_statuses.iter().flatten());

@@ -17,22 +17,29 @@ use std::time::Duration;
 use stdx::Timestamp;
 use world::{Change, Event};
 
+/// Why a Job fails.
+const REASONS: [&str; 5] = [
+    "BackoffLimitExceeded",
+    "DeadlineExceeded",
+    "FailedIndexes",
+    "MaxFailedIndexesExceeded",
+    "PodFailurePolicy",
+];
+
 impl Look<'_> {
     /// Notes the verdict, once there is one, and stops what still runs.
     pub(super) fn judge(&mut self) {
         if !self.is_ending() {
             let verdict =
-                self.failure().map(|(reason, message)| ("FailureTarget", reason, message));
+                self.failure().map(|(reason, why)| ("FailureTarget", reason, why.to_owned()));
+            let met = |reason, why| ("SuccessCriteriaMet", reason, why);
+            let verdict = verdict.or_else(|| Some(met("SuccessPolicy", self.success()?)));
             let verdict = verdict.or_else(|| {
-                let met = (
-                    "SuccessCriteriaMet",
-                    "CompletionsReached",
-                    "Reached expected number of succeeded pods",
-                );
-                self.has_enough().then_some(met)
+                let why = "Reached expected number of succeeded pods".to_owned();
+                self.has_enough().then(|| met("CompletionsReached", why))
             });
             let Some((kind, reason, message)) = verdict else { return };
-            self.set_condition(kind, "True", reason, message);
+            self.set_condition(kind, "True", reason, &message);
         }
         let running: Vec<_> = self.active().cloned().collect();
         for pod in running {
@@ -42,19 +49,43 @@ impl Look<'_> {
         }
     }
 
+    /// A pod that failed in a way that the Job does not survive; noted before any pod is let go of.
+    pub(super) fn judge_pods(&mut self) {
+        if let Some(why) = self.fatal().filter(|_| !self.is_ending()) {
+            self.set_condition("FailureTarget", "True", "PodFailurePolicy", &why);
+        }
+    }
+
     fn failure(&mut self) -> Option<(&'static str, &'static str)> {
         let limit = self.spec.backoff_limit.unwrap_or(6);
         if self.status().failed.unwrap_or(0) > limit || self.restarts_exceed(limit) {
             return Some(("BackoffLimitExceeded", "Job has reached the specified backoff limit"));
         }
+        if let Some(end) = self.deadline() {
+            if end <= self.now {
+                return Some(("DeadlineExceeded", "Job was active longer than specified deadline"));
+            }
+            self.come_back(end.since(self.now));
+        }
+        self.failed_too_widely()
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
         let seconds = self.spec.active_deadline_seconds.filter(|_| !self.is_suspended())?;
         let start = meta::timestamp_of(self.status().start_time.as_ref()?);
-        let end = start.plus(Duration::from_secs(seconds.unsigned_abs()));
-        if end <= self.now {
-            return Some(("DeadlineExceeded", "Job was active longer than specified deadline"));
+        Some(start.plus(Duration::from_secs(seconds.unsigned_abs())))
+    }
+
+    /// Too many indexes failed, or nothing but failed ones is left.
+    fn failed_too_widely(&self) -> Option<(&'static str, &'static str)> {
+        self.limits_indexes()?;
+        let (failed, done) = (self.failed_indexes().count(), self.completed_indexes().count());
+        if self.spec.max_failed_indexes.is_some_and(|most| failed > most) {
+            let why = "Job has exceeded the specified maximal number of failed indexes";
+            return Some(("MaxFailedIndexesExceeded", why));
         }
-        self.come_back(end.since(self.now));
-        None
+        let all = failed > 0 && failed + done >= self.spec.completions.unwrap_or(0);
+        all.then_some(("FailedIndexes", "Job has failed indexes"))
     }
 
     /// Containers that are started again in their pod count as failures, too.
@@ -97,10 +128,8 @@ impl Look<'_> {
             self.plan.event(Event::normal(&self.job, "Completed", "Job completed"));
         } else {
             self.set_condition("Failed", "True", &reason, &message);
-            let reason = match &*reason {
-                "DeadlineExceeded" => "DeadlineExceeded",
-                _ => "BackoffLimitExceeded",
-            };
+            let known = REASONS.iter().find(|it| **it == reason);
+            let reason = known.copied().unwrap_or("BackoffLimitExceeded");
             self.plan.event(Event::warning(&self.job, reason, message));
         }
         let status = self.status_mut();

@@ -31,6 +31,11 @@ impl Indexes {
         self.0.contains(&index)
     }
 
+    /// How many of these are among the others.
+    pub(super) fn common(&self, others: &Indexes) -> i32 {
+        i32::try_from(self.0.intersection(&others.0).count()).unwrap_or(i32::MAX)
+    }
+
     pub(super) fn count(&self) -> i32 {
         i32::try_from(self.0.len()).unwrap_or(i32::MAX)
     }
@@ -47,6 +52,7 @@ impl fmt::Display for Indexes {
             }
             match last - first {
                 0 => write!(f, "{separator}{first}")?,
+                1 => write!(f, "{separator}{first},{last}")?,
                 _ => write!(f, "{separator}{first}-{last}")?,
             }
             separator = ",";
@@ -61,7 +67,7 @@ mod tests {
 
     #[test]
     fn are_written_as_ranges_and_read_back() {
-        for text in ["", "0", "0-2,5", "1,3-9,11-12"] {
+        for text in ["", "0", "0-2,5", "1,3-9,11,12"] {
             assert_eq!(Indexes::read(text).to_string(), text);
         }
         assert_eq!(Indexes::read("0-2,5").count(), 4);

@@ -2,7 +2,7 @@
 //!
 //! Upstream: `pkg/controller/job/job_controller.go` (1.36), manageJob, syncOrphanPod.
 
-use super::{Look, indexes};
+use super::{Look, backoff, indexes, rules};
 use crate::pod_template;
 use api::{
     Object,
@@ -17,10 +17,13 @@ impl Look<'_> {
         let indexes: Vec<Option<i32>> = match self.indexed() {
             None => vec![None; count],
             Some(needed) => {
-                let done = self.completed_indexes();
-                let taken: Vec<i32> = self.active().filter_map(indexes::of).collect();
-                let open = (0..needed).filter(|it| !done.contains(*it) && !taken.contains(it));
-                open.take(count).map(Some).collect()
+                let (done, failed) = (self.completed_indexes(), self.failed_indexes());
+                let taken: Vec<i32> = self.holders().filter_map(indexes::of).collect();
+                let open = (0..needed).filter(|it| {
+                    !done.contains(*it) && !failed.contains(*it) && !taken.contains(it)
+                });
+                let open: Vec<i32> = open.take(count).collect();
+                self.now_ready(open).into_iter().map(Some).collect()
             }
         };
         for (nth, index) in indexes.into_iter().enumerate() {
@@ -28,11 +31,29 @@ impl Look<'_> {
             pod.metadata.finalizers.get_or_insert_default().push(TRACKING.to_owned());
             if let Some(index) = index {
                 give_index(&mut pod, self.job.name(), index);
+                self.pass_on_failures(&mut pod, index);
             }
             let message = format!("Created pod: {}", pod.name());
             self.plan.event(Event::normal(&self.job, "SuccessfulCreate", message));
             self.plan.write([Change::create(pod)]);
         }
+    }
+
+    /// Indexes whose wait is over; if none is, the Job comes back when the first will be.
+    fn now_ready(&mut self, indexes: Vec<i32>) -> Vec<i32> {
+        if self.limits_indexes().is_none() {
+            return indexes;
+        }
+        let wait = |index: &i32| {
+            let before = self.failed_last(*index)?;
+            backoff::remaining_after(rules::failures(before), before, self.now)
+        };
+        let waits: Vec<_> = indexes.into_iter().map(|it| (it, wait(&it))).collect();
+        let first = waits.iter().filter_map(|it| it.1).min();
+        if let Some(first) = first {
+            self.come_back(first);
+        }
+        waits.into_iter().filter(|it| it.1.is_none()).map(|it| it.0).collect()
     }
 
     /// Stops a pod that is not needed. It is let go of first: it did not fail.

@@ -166,3 +166,124 @@ fn a_finished_job_goes_after_its_time() {
     let plan = JobController.reconcile(&world, &key(), at(31));
     assert_eq!(plan.changes().map(|it| it.to_string()).collect::<Vec<_>>(), ["delete Job ns/work"]);
 }
+
+fn end_with(world: World, pod: &Pod, code: i32, seconds: i64) -> World {
+    let world = end(world, pod, if code == 0 { "Succeeded" } else { "Failed" }, seconds);
+    let mut pod = world.get::<Pod>(&ObjectKey::of(pod)).unwrap().to_owned();
+    let statuses = pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
+    statuses[0].name = "c".to_owned();
+    let state = statuses[0].state.as_mut().unwrap();
+    state.terminated.as_mut().unwrap().exit_code = code;
+    let mut plan = Plan::default();
+    plan.write([Change::status(pod)]);
+    world.after(&plan, at(seconds))
+}
+
+fn of(world: &World, index: i32) -> Option<Pod> {
+    running(world).into_iter().find(|it| indexes::of(it) == Some(index))
+}
+
+fn verdict(world: &World) -> (String, String, String) {
+    let job = world.get::<Job>(&key()).unwrap();
+    let last = api::batch::job::conditions(&job).last().unwrap().clone();
+    (last.type_, last.reason.unwrap_or_default(), last.message.unwrap_or_default())
+}
+
+const RULES: &str = "podReplacementPolicy: Failed, podFailurePolicy: {rules: [
+    {action: Ignore, onPodConditions: [{type: DisruptionTarget, status: 'True'}]},
+    {action: FailIndex, onExitCodes: {operator: In, values: [13]}},
+    {action: FailJob, onExitCodes: {containerName: c, operator: In, values: [42]}}]},";
+
+#[test]
+fn a_code_that_means_the_end_ends_the_job_at_its_first_failure() {
+    let world = settle(world(&job(&format!("{RULES} backoffLimit: 6,"))), 0);
+    let pod = running(&world).remove(0);
+    let world = settle(end_with(world, &pod, 42, 1), 1);
+    let why = format!(
+        "Container c for pod ns/{} failed with exit code 42 matching FailJob rule at index 2",
+        pod.name()
+    );
+    assert_eq!(verdict(&world), ("Failed".to_owned(), "PodFailurePolicy".to_owned(), why));
+    assert_eq!(status(&world).failed, Some(1));
+}
+
+#[test]
+fn a_disruption_that_is_ignored_does_not_count() {
+    let world = settle(world(&job(&format!("{RULES} backoffLimit: 0,"))), 0);
+    let mut pod = running(&world).remove(0);
+    let condition = api::core::v1::PodCondition {
+        type_: "DisruptionTarget".to_owned(),
+        status: "True".to_owned(),
+        ..Default::default()
+    };
+    pod.status.get_or_insert_default().conditions = Some(vec![condition]);
+    let world = settle(end(world, &pod, "Failed", 1), 1);
+    let world = settle(world, 11);
+    assert_eq!(running(&world).len(), 1, "another pod takes its place");
+    assert_eq!(status(&world).failed, None);
+}
+
+#[test]
+fn an_index_that_fails_too_often_fails_alone_and_the_others_go_on() {
+    let more = "completions: 3, parallelism: 3, completionMode: Indexed, backoffLimitPerIndex: 1, backoffLimit: 2147483647,";
+    let mut world = settle(world(&job(more)), 0);
+    assert_eq!(status(&world).failed_indexes.as_deref(), Some(""));
+    world = settle(end_with(world.clone(), &of(&world, 0).unwrap(), 1, 1), 1);
+    assert!(of(&world, 0).is_none(), "its successor waits");
+    let plan = JobController.reconcile(&world, &key(), at(1));
+    assert_eq!(plan.requeue.map(|it| it.as_secs()), Some(10), "{plan}");
+    world = settle(world, 11);
+    let second = of(&world, 0).unwrap();
+    assert_eq!(second.annotation("batch.kubernetes.io/job-index-failure-count"), Some("1"));
+    world = settle(end_with(world.clone(), &second, 1, 12), 12);
+    world = settle(world, 100);
+    assert!(of(&world, 0).is_none());
+    assert_eq!(status(&world).failed_indexes.as_deref(), Some("0"));
+    for index in [1, 2] {
+        world = settle(end_with(world.clone(), &of(&world, index).unwrap(), 0, 101), 101);
+    }
+    let why = ("Failed", "FailedIndexes", "Job has failed indexes");
+    assert_eq!(verdict(&world), (why.0.to_owned(), why.1.to_owned(), why.2.to_owned()));
+    let status = status(&world);
+    assert_eq!((status.succeeded, status.failed), (Some(2), Some(2)));
+    assert_eq!(status.completed_indexes.as_deref(), Some("1,2"));
+}
+
+#[test]
+fn an_index_fails_at_once_where_a_rule_says_so_and_too_many_end_the_job() {
+    let more = format!(
+        "{RULES} completions: 4, parallelism: 4, completionMode: Indexed, backoffLimitPerIndex: 3, backoffLimit: 2147483647, maxFailedIndexes: 1,"
+    );
+    let mut world = settle(world(&job(&more)), 0);
+    world = settle(end_with(world.clone(), &of(&world, 1).unwrap(), 13, 1), 1);
+    assert_eq!(status(&world).failed_indexes.as_deref(), Some("1"));
+    world = settle(end_with(world.clone(), &of(&world, 2).unwrap(), 13, 2), 2);
+    assert_eq!(status(&world).failed_indexes.as_deref(), Some("1,2"));
+    assert!(has(&world.get::<Job>(&key()).unwrap(), "FailureTarget"));
+    assert!(running(&world).is_empty(), "the others are stopped");
+}
+
+#[test]
+fn a_job_succeeds_when_those_have_that_its_rule_names() {
+    for (rule, first) in [
+        ("{succeededIndexes: '0,2', succeededCount: 1}", [2]),
+        ("{succeededCount: 1}", [1]),
+        ("{succeededIndexes: '3'}", [3]),
+    ] {
+        let more = format!(
+            "completions: 4, parallelism: 4, completionMode: Indexed, successPolicy: {{rules: [{rule}]}},"
+        );
+        let mut world = settle(world(&job(&more)), 0);
+        for index in first {
+            world = settle(end_with(world.clone(), &of(&world, index).unwrap(), 0, 1), 1);
+        }
+        let job = world.get::<Job>(&key()).unwrap();
+        assert!(has(&job, "SuccessCriteriaMet"), "{rule}");
+        let met =
+            api::batch::job::conditions(&job).iter().find(|it| it.type_ == "SuccessCriteriaMet");
+        let met = met.unwrap();
+        assert_eq!(met.reason.as_deref(), Some("SuccessPolicy"));
+        assert_eq!(met.message.as_deref(), Some("Matched rules at index 0"));
+        assert!(running(&world).is_empty(), "the rest is stopped");
+    }
+}

@@ -1,6 +1,6 @@
 //! One running instance of the binary.
 
-use crate::{Said, machine, program, until};
+use crate::{Kubectl, Said, machine, program, until};
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Volumes need a real disk below them, so not /tmp.
-const PLACE: &str = "/var/tmp/stanchion-tests";
+pub(crate) const PLACE: &str = "/var/tmp/stanchion-tests";
 
 /// Address ranges of clusters that run at the same time: 10.64+n for pods, 10.128+n for services.
 const SLOTS: u8 = 64;
@@ -31,6 +31,7 @@ pub struct Options {
 pub struct Cluster {
     story: String,
     directory: PathBuf,
+    kubectl: Kubectl,
     slot: u8,
     /// Held as long as the slot is ours.
     _lock: File,
@@ -83,6 +84,11 @@ impl Cluster {
         // What a run that was killed left behind cannot be taken down without its server's flags: same slot, same flags.
         let mut cluster = Cluster {
             story: story.to_owned(),
+            kubectl: Kubectl {
+                enter: Vec::new(),
+                home: directory.clone(),
+                kubeconfig: directory.join("data/admin.kubeconfig"),
+            },
             directory,
             slot,
             _lock: lock,
@@ -119,7 +125,7 @@ impl Cluster {
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
-        self.data_dir().join("admin.kubeconfig")
+        self.kubectl.kubeconfig.clone()
     }
 
     pub fn dns_address(&self) -> String {
@@ -251,40 +257,6 @@ impl Cluster {
         until::pause(time);
     }
 
-    /// Waits until a JSON value, read with `kubectl get WORDS`, is as it should be.
-    #[track_caller]
-    pub fn wait_for<T>(
-        &self,
-        what: &str,
-        words: &[&str],
-        mut seen: impl FnMut(&serde_json::Value) -> Option<T>,
-    ) -> T {
-        let words = [&["get"], words].concat();
-        until(what, || {
-            let value = self.look(&words);
-            seen(&value).ok_or_else(|| format!("{value:#}"))
-        })
-    }
-
-    /// Waits until a pod is Ready; gives the pod.
-    #[track_caller]
-    pub fn wait_ready(&self, pod: &str) -> serde_json::Value {
-        self.wait_for(&format!("pod {pod} is Ready"), &["pod", pod], |value| {
-            is_ready(value).then(|| value.clone())
-        })
-    }
-
-    /// Waits until there is no such object.
-    #[track_caller]
-    pub fn wait_gone(&self, words: &[&str]) {
-        let all = [&["get"], words].concat();
-        until(&format!("{} is gone", words.join("/")), || {
-            let said =
-                self.try_kubectl(&[&all[..], &["--ignore-not-found", "-o", "name"]].concat());
-            if said.ok && said.out.is_empty() { Ok(()) } else { Err(said.out + &said.errors) }
-        });
-    }
-
     fn diagnose(&self) -> String {
         let mut text = String::new();
         let questions: [&[&str]; 4] = [
@@ -324,6 +296,14 @@ impl Cluster {
     }
 }
 
+impl std::ops::Deref for Cluster {
+    type Target = Kubectl;
+
+    fn deref(&self) -> &Kubectl {
+        &self.kubectl
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -337,14 +317,7 @@ impl Drop for Cluster {
     }
 }
 
-/// Whether a pod's JSON says Ready, and is not about to go.
-pub fn is_ready(pod: &serde_json::Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    pod["metadata"]["deletionTimestamp"].is_null()
-        && conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True")
-}
-
-fn tail(path: &Path, lines: usize) -> String {
+pub(crate) fn tail(path: &Path, lines: usize) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")

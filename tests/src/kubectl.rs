@@ -1,11 +1,21 @@
 //! kubectl as people call it: a program with words, and what it says.
 
-use crate::Cluster;
+use crate::until;
 use serde_json::Value;
 use std::{
     io::Write,
+    path::PathBuf,
     process::{Command, Stdio},
 };
+
+/// kubectl with a home and a kubeconfig of its own, on this machine or in one of its hosts.
+#[derive(Clone, Debug)]
+pub struct Kubectl {
+    /// The words that lead there: none on this machine.
+    pub(crate) enter: Vec<String>,
+    pub(crate) home: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
+}
 
 /// What a program said.
 #[derive(Clone, Debug)]
@@ -33,11 +43,13 @@ impl Said {
     }
 }
 
-impl Cluster {
-    /// `kubectl` with a home of its own and this cluster's kubeconfig.
+impl Kubectl {
+    /// `kubectl`, not run yet.
     pub fn kubectl_command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("kubectl");
-        command.args(words).env("HOME", self.directory()).env("KUBECONFIG", self.kubeconfig());
+        let mut all = self.enter.iter().map(String::as_str).chain(["kubectl"]);
+        let mut command = Command::new(all.next().expect("a program"));
+        command.args(all).args(words);
+        command.env("HOME", &self.home).env("KUBECONFIG", &self.kubeconfig);
         command
     }
 
@@ -103,4 +115,45 @@ impl Cluster {
         assert!(said.ok, "exec in {pod}: {}: {}{}", words.join(" "), said.out, said.errors);
         said.out
     }
+
+    /// Waits until a JSON value, read with `kubectl get WORDS`, is as it should be.
+    #[track_caller]
+    pub fn wait_for<T>(
+        &self,
+        what: &str,
+        words: &[&str],
+        mut seen: impl FnMut(&Value) -> Option<T>,
+    ) -> T {
+        let words = [&["get"], words].concat();
+        until(what, || {
+            let value = self.look(&words);
+            seen(&value).ok_or_else(|| format!("{value:#}"))
+        })
+    }
+
+    /// Waits until a pod is Ready; gives the pod.
+    #[track_caller]
+    pub fn wait_ready(&self, pod: &str) -> Value {
+        self.wait_for(&format!("pod {pod} is Ready"), &["pod", pod], |value| {
+            is_ready(value).then(|| value.clone())
+        })
+    }
+
+    /// Waits until there is no such object.
+    #[track_caller]
+    pub fn wait_gone(&self, words: &[&str]) {
+        let all = [&["get"], words].concat();
+        until(&format!("{} is gone", words.join("/")), || {
+            let said =
+                self.try_kubectl(&[&all[..], &["--ignore-not-found", "-o", "name"]].concat());
+            if said.ok && said.out.is_empty() { Ok(()) } else { Err(said.out + &said.errors) }
+        });
+    }
+}
+
+/// Whether a pod's JSON says Ready, and is not about to go.
+pub fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    pod["metadata"]["deletionTimestamp"].is_null()
+        && conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True")
 }

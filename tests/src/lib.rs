@@ -6,6 +6,7 @@
 
 mod chance;
 mod cluster;
+mod hosts;
 mod kubectl;
 mod machine;
 mod program;
@@ -15,8 +16,9 @@ mod until;
 mod watch;
 
 pub use chance::Chance;
-pub use cluster::{Cluster, Options, is_ready};
-pub use kubectl::Said;
+pub use cluster::{Cluster, Options};
+pub use hosts::{Host, Hosts, Running};
+pub use kubectl::{Kubectl, Said, is_ready};
 pub use machine::{leftovers, process_of};
 pub use program::{Images, images, stanchion};
 pub use python::python;

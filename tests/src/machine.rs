@@ -56,6 +56,19 @@ pub fn process_of(container: &str) -> Option<(u32, u64)> {
     found.first().map(|(started, number)| (*number, *started))
 }
 
+/// Programs of ours that were started with a path of this directory, pods' own excepted.
+pub(crate) fn processes_of(directory: &str) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ours = |number: &u32| {
+        let words = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).into_owned();
+        let server = |it: &str| matches!(it, "up" | "server" | "node");
+        words.contains(directory) && words.split('\0').nth(1).is_some_and(server)
+    };
+    let numbers = processes.filter_map(|it| it.file_name().to_str()?.parse().ok());
+    numbers.filter(ours).collect()
+}
+
 /// The 22nd field of `stat`, behind the name in brackets.
 fn started(process: &Path) -> Option<u64> {
     let stat = fs::read_to_string(process.join("stat")).ok()?;

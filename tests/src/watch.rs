@@ -1,6 +1,6 @@
 //! A watch as the API gives it: every event, in the order of revisions, none left out.
 
-use crate::Cluster;
+use crate::Kubectl;
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader},
@@ -15,7 +15,7 @@ pub struct Watch {
     seen: Vec<Value>,
 }
 
-impl Cluster {
+impl Kubectl {
     /// Every change below `path` (`/api/v1/namespaces/default/pods`) from now on.
     pub fn watch(&self, path: &str) -> Watch {
         let list: Value =

@@ -8,6 +8,7 @@ mod every_volume;
 mod example;
 mod full_disk;
 mod host_path;
+mod hosts;
 mod image;
 mod killed;
 mod kubectl;

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod follower;
+pub mod http;
 mod token;
 
 pub use follower::{Feed, Follower, Tick, feed};

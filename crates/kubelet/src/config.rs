@@ -22,6 +22,8 @@ pub struct Config {
     pub port: u16,
     /// Certificate of this node, and the authority of clients that may ask it. None: no server.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whether it says that the node is there. Not where it only takes the node's pods down.
+    pub registers: bool,
     /// Pods' cgroups lie below it: `/stanchion-1a2b`. Empty with the embedded runtime, which has a place of its own.
     pub cgroup_root: String,
     /// Tells several instances on one machine apart.

@@ -131,9 +131,9 @@ pub async fn start(
         Some(tls) => Some(Server::bind(&config.node_address, config.port, tls.clone()).await?),
         None => None,
     };
-    // A node that nobody can ask says nothing of itself: it is only there to be taken down.
-    if let Some(server) = &server {
-        let registered = node::register(&config, &shared, server.port()).await;
+    if config.registers {
+        let port = server.as_ref().map_or(config.port, Server::port);
+        let registered = node::register(&config, &shared, port).await;
         registered
             .map_err(|source| KubeletError::Register { node: config.node_name.clone(), source })?;
     }
@@ -160,6 +160,12 @@ impl Kubelet {
                 self.tick(&tick);
             }
         };
+        let register = async {
+            match self.config.registers {
+                true => node::keep(&self.config, &self.shared).await,
+                false => std::future::pending().await,
+            }
+        };
         let serve = async {
             match &self.server {
                 Some(server) => server.run(server::Context::new(self.shared.clone())).await,
@@ -171,7 +177,7 @@ impl Kubelet {
             () = follow => tracing::warn!("the feed of the world has ended"),
             () = self.listen() => {}
             () = self.read_manifests() => {}
-            () = node::keep(&self.config, &self.shared) => {}
+            () = register => {}
             () = self.keep_up() => {}
             () = serve => {}
         }

@@ -151,6 +151,7 @@ impl Node {
             cluster_domain: told(&|it| it.cluster.domain.clone()),
             port: flags.kubelet_port,
             tls: served.as_ref().map(|it| it.tls.clone()),
+            registers: served.is_some(),
             // The embedded runtime has a root of its own, by instance.
             cgroup_root: String::new(),
             instance: settings.instance.clone(),

@@ -683,6 +683,7 @@ impl Node {
             cluster_domain: "cluster.local".to_owned(),
             port: 0,
             tls,
+            registers: true,
             cgroup_root: "/stanchion-test".to_owned(),
             instance: "test".to_owned(),
             clock: Arc::new(SystemClock),

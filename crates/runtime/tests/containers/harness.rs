@@ -50,6 +50,11 @@ fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("not root".to_owned());
     }
+    // Root of a container that may not mount.
+    let may = rustix::thread::capabilities(None).map(|it| it.effective);
+    if !may.is_ok_and(|it| it.contains(rustix::thread::CapabilitySet::SYS_ADMIN)) {
+        return Some("no CAP_SYS_ADMIN".to_owned());
+    }
     if !fs::read_to_string("/proc/filesystems").is_ok_and(|all| all.contains("overlay")) {
         return Some("no overlayfs".to_owned());
     }

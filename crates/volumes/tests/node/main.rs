@@ -30,8 +30,11 @@ struct Node {
 impl Node {
     /// None, with a line that says so, where mounts or loop devices are not possible.
     fn new() -> Option<Node> {
+        let may = rustix::thread::capabilities(None).map(|it| it.effective);
         let missing = if !rustix::process::geteuid().is_root() {
             Some("root")
+        } else if !may.is_ok_and(|it| it.contains(rustix::thread::CapabilitySet::SYS_ADMIN)) {
+            Some("CAP_SYS_ADMIN")
         } else if fs::OpenOptions::new().write(true).open("/dev/loop-control").is_err() {
             Some("loop devices")
         } else {

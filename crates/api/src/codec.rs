@@ -20,6 +20,13 @@ pub struct DecodeError(pub String);
 
 /// Decodes JSON and names the fields that the type does not have, as upstream writes paths.
 pub fn decode<T: Object>(json: &[u8]) -> Result<(T, Vec<String>), DecodeError> {
+    match read(json) {
+        Err(error) => with_times(json, &error).map_or(Err(error), |json| read(&json)),
+        read => read,
+    }
+}
+
+fn read<T: Object>(json: &[u8]) -> Result<(T, Vec<String>), DecodeError> {
     let mut unknown = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let object = serde_ignored::deserialize(&mut deserializer, |path| {
@@ -28,6 +35,50 @@ pub fn decode<T: Object>(json: &[u8]) -> Result<(T, Vec<String>), DecodeError> {
     .map_err(|error| DecodeError(error.to_string()))?;
     deserializer.end().map_err(|error| DecodeError(error.to_string()))?;
     Ok((object, unknown))
+}
+
+/// Times that nobody needs to say, and what they stand in. Upstream's types then have its first of all
+/// times; the types that we use must be told.
+const TIMES: [(&str, &str); 2] =
+    [("lastTransitionTime", "conditions"), ("lastObservedTime", "series")];
+
+const FIRST_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// The document with such a time where it is missing, if that is what is wrong with it.
+fn with_times(json: &[u8], error: &DecodeError) -> Option<Vec<u8>> {
+    let lacks = |field: &str| error.0.starts_with(&format!("missing field `{field}`"));
+    let is_null = error.0.starts_with("invalid type: null, expected a timestamp");
+    if !is_null && !TIMES.iter().any(|(field, _)| lacks(field)) {
+        return None;
+    }
+    let mut document: Value = serde_json::from_slice(json).ok()?;
+    for (field, within) in TIMES {
+        fill(&mut document, field, within);
+    }
+    serde_json::to_vec(&document).ok()
+}
+
+fn fill(value: &mut Value, field: &str, within: &str) {
+    let give = |holder: &mut Value| {
+        if let Value::Object(fields) = holder
+            && fields.get(field).is_none_or(Value::is_null)
+        {
+            fields.insert(field.to_owned(), FIRST_TIME.into());
+        }
+    };
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::Array(items) if name == within => items.iter_mut().for_each(give),
+                    holder if name == within => give(holder),
+                    other => fill(other, field, within),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|it| fill(it, field, within)),
+        _ => {}
+    }
 }
 
 /// JSON as it is stored.
@@ -254,6 +305,17 @@ mod tests {
             "spec":{"containers":[{"name":"c"}],"volumes":[{"name":"v","host-path":{"path":"/"}}]}}"#;
         let (_, unknown) = decode::<Pod>(json).unwrap();
         assert_eq!(unknown, ["metadata.x", "spec.volumes[0].host-path"]);
+    }
+
+    #[test]
+    fn a_condition_needs_no_time() {
+        let json = br#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"s"},
+            "status":{"conditions":[{"type":"A","status":"True","lastTransitionTime":null,"x":1}]}}"#;
+        let (service, unknown) = decode::<crate::core::v1::Service>(json).unwrap();
+        assert_eq!(unknown, ["status.conditions[0].x"]);
+        let value = to_value(&service);
+        assert_eq!(value["status"]["conditions"][0]["lastTransitionTime"], FIRST_TIME);
+        assert!(decode::<crate::core::v1::Service>(br#"{"status":{"conditions":1}}"#).is_err());
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn family_named(address_type: &str) -> Option<Family> {
     }
 }
 
-fn address_type(family: Family) -> &'static str {
+pub(crate) fn address_type(family: Family) -> &'static str {
     match family {
         Family::V4 => "IPv4",
         Family::V6 => "IPv6",
@@ -292,7 +292,7 @@ fn take(endpoints: &mut Vec<Endpoint>, uid: &str) -> Option<Endpoint> {
 }
 
 /// Ports as a text that is the same for the same ports in any order.
-fn ports_key(ports: &[EndpointPort]) -> String {
+pub(crate) fn ports_key(ports: &[EndpointPort]) -> String {
     let mut lines: Vec<String> = ports
         .iter()
         .map(|it| {
@@ -306,7 +306,7 @@ fn ports_key(ports: &[EndpointPort]) -> String {
 }
 
 /// Whether two slices say the same: absent and empty are one.
-fn same(one: &EndpointSlice, other: &EndpointSlice) -> bool {
+pub(crate) fn same(one: &EndpointSlice, other: &EndpointSlice) -> bool {
     one.metadata == other.metadata
         && one.endpoints.as_deref().unwrap_or_default()
             == other.endpoints.as_deref().unwrap_or_default()
@@ -327,7 +327,7 @@ fn free_name(world: &World, service: &Service, family: Family, number: &mut u32)
 }
 
 /// Five characters of upstream's alphabet of generated names, which spells no words. FNV-1a.
-fn suffix(seed: &str) -> String {
+pub(crate) fn suffix(seed: &str) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     let mut hash = seed.bytes().fold(0xcbf2_9ce4_8422_2325, mix);

@@ -31,7 +31,7 @@ const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const MANAGER: &str = "endpoint-controller";
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 /// On a lock of old clients, which is no list of endpoints at all.
-const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
+pub(crate) const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 
 /// Addresses in one object: upstream's limit, beyond which only slices tell all.
 const ADDRESSES_MOST: usize = 1000;

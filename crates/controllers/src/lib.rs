@@ -9,6 +9,7 @@ pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slice;
+pub mod endpoint_slice_mirroring;
 pub mod endpoints;
 pub mod garbage_collector;
 pub mod job;
@@ -46,6 +47,7 @@ pub fn controllers(authority: &str) -> Vec<Arc<dyn Controller>> {
         Arc::new(deployment::DeploymentController),
         Arc::new(disruption::Disruption),
         Arc::new(endpoint_slice::EndpointSliceController),
+        Arc::new(endpoint_slice_mirroring::EndpointSliceMirroring),
         Arc::new(endpoints::EndpointsController),
         Arc::new(garbage_collector::GarbageCollector),
         Arc::new(job::JobController),

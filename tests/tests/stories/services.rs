@@ -99,6 +99,29 @@ fn a_service_follows_its_pods() {
         assert!(both.contains(&from_pod(&format!("http://{host}/name"))), "{host}");
     }
 
+    // Endpoints that somebody wrote by hand, behind an address and behind a name.
+    let pod = cluster.json(&["get", "pod", "web-1"]);
+    let pod = pod["status"]["podIP"].as_str().unwrap().to_owned();
+    for (name, spec) in [("by-hand", ""), ("by-name", "clusterIP: None, ")] {
+        cluster.apply(&format!(
+            "apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{{spec}ports: [{{port: 8080}}]}}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {{name: {name}}}
+subsets: [{{addresses: [{{ip: {pod}}}], ports: [{{port: 8080}}]}}]"
+        ));
+        until(&format!("{name} is web-1"), || {
+            let page = format!("http://{name}:8080/name");
+            let said = cluster.try_exec("client", &["get", &page], "");
+            let right = said.ok && said.out.trim() == "web-1";
+            if right { Ok(()) } else { Err(format!("{}{}", said.out, said.errors)) }
+        });
+    }
+
     // One leaves: nobody is sent to it once it is no endpoint any more.
     cluster.kubectl(&["scale", "statefulset", "web", "--replicas=1"]);
     ready(&cluster, 1);

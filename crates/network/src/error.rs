@@ -16,6 +16,13 @@ pub enum Error {
     Taken { address: Ipv4Addr, interface: String },
     #[error("{name:?} exists and is not a bridge of ours")]
     NotOurs { name: String },
+    #[error(
+        "another network of this machine has number {vni} on port {port}: two in one cannot be told \
+         apart; choose another --vxlan-vni or --vxlan-port, for all nodes alike"
+    )]
+    VniTaken { vni: u32, port: u16 },
+    #[error("{0} of the other nodes cannot be reached: {1}")]
+    Unreachable(usize, String),
     #[error("{range} has no free address: {leased} pods hold all of it")]
     Exhausted { range: Ipv4Cidr, leased: usize },
     #[error(

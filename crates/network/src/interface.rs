@@ -10,6 +10,7 @@ use crate::{
     error::Attempted,
     namespace,
     netlink::{Link, Netlink},
+    peers::vtep,
 };
 use rtnetlink::{
     AddressMessageBuilder, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
@@ -29,9 +30,6 @@ const POD_INTERFACE: &str = "eth0";
 
 /// How the host's ends begin; the rest is a hash.
 const HOST_END: &str = "stv";
-
-/// Ethernet's, where no default route says otherwise.
-const MTU: u32 = 1500;
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
@@ -196,10 +194,10 @@ pub(crate) fn remove_attached(it: &Attached) -> Result<(), Error> {
 /// Removes every pair of the instance, then its bridge. Says how many interfaces went.
 pub(crate) fn remove_all(instance: &str, bridge: &str) -> Result<usize, Error> {
     crate::service::remove(instance)?;
+    let mut removed = crate::peers::remove(instance)?;
     let mut netlink = open()?;
     let links = netlink.links().attempted(|| "listing interfaces".to_owned())?;
     let found = links.iter().find(|it| it.name == bridge && it.kind == "bridge");
-    let mut removed = 0;
     for pair in links.iter().filter_map(|it| ours(it, instance, found.map(|it| it.index))) {
         remove_attached(&pair)?;
         removed += 1;
@@ -209,22 +207,6 @@ pub(crate) fn remove_all(instance: &str, bridge: &str) -> Result<usize, Error> {
         removed += 1;
     }
     Ok(removed)
-}
-
-/// The MTU of the interface that the default route leaves by.
-pub(crate) fn uplink_mtu() -> u32 {
-    let routes = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
-    let uplink = routes.lines().skip(1).find_map(|line| {
-        let mut columns = line.split_whitespace();
-        let (interface, destination) = (columns.next()?, columns.next()?);
-        (destination == "00000000").then(|| interface.to_owned())
-    });
-    uplink
-        .and_then(|it| fs::read_to_string(format!("/sys/class/net/{it}/mtu")).ok())
-        .and_then(|text| text.trim().parse().ok())
-        // 68 is IPv4's least, 65535 its most.
-        .filter(|mtu| (68..=65535).contains(mtu))
-        .unwrap_or(MTU)
 }
 
 fn ours(link: &Link, instance: &str, bridge: Option<u32>) -> Option<Attached> {
@@ -263,7 +245,7 @@ fn has_pod_interface(pod: &fs::File) -> Result<bool, Error> {
     })
 }
 
-fn add_address(netlink: &mut Netlink, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+pub(crate) fn add_address(netlink: &mut Netlink, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
     let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix);
     let message = RouteNetlinkMessage::NewAddress(message.build());
     netlink.change(message, NLM_F_CREATE | NLM_F_REPLACE)
@@ -275,7 +257,7 @@ fn refuse_taken(netlink: &mut Netlink, bridge: &Bridge) -> Result<(), Error> {
     for (index, address, _) in netlink.addresses().attempted(listing)? {
         let interface = links.iter().find(|it| it.index == index);
         let interface = interface.map(|it| it.name.clone()).unwrap_or_default();
-        let ours = interface == bridge.name;
+        let ours = [&bridge.name, &vtep::name(&bridge.instance)].contains(&&interface);
         if !ours && (bridge.range.contains(address) || address == bridge.dns) {
             return Err(Error::Taken { address, interface });
         }
@@ -292,13 +274,13 @@ fn allow_forwarding() -> Result<(), Error> {
     Ok(())
 }
 
-fn remove(netlink: &mut Netlink, name: &str) -> Result<(), Error> {
+pub(crate) fn remove(netlink: &mut Netlink, name: &str) -> Result<(), Error> {
     let message = LinkUnspec::new_with_name(name).build();
     let removed = netlink.change(RouteNetlinkMessage::DelLink(message), 0);
     unless(removed, libc::ENODEV).attempted(|| format!("removing interface {name}"))
 }
 
-fn open() -> Result<Netlink, Error> {
+pub(crate) fn open() -> Result<Netlink, Error> {
     Netlink::open().attempted(|| "opening a netlink socket".to_owned())
 }
 
@@ -307,11 +289,11 @@ fn is(result: &io::Result<()>, code: i32) -> bool {
 }
 
 /// The error `code` says that it is already so.
-fn unless(result: io::Result<()>, code: i32) -> io::Result<()> {
+pub(crate) fn unless(result: io::Result<()>, code: i32) -> io::Result<()> {
     if is(&result, code) { Ok(()) } else { result }
 }
 
-fn alias_prefix(instance: &str) -> String {
+pub(crate) fn alias_prefix(instance: &str) -> String {
     format!("stanchion {instance} ")
 }
 

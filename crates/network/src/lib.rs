@@ -1,18 +1,21 @@
 //! The node's network: pod interfaces and addresses, and names.
 //!
 //! [`Network`] does what a sandbox needs (an `eth0` with an address of the node's pod range);
-//! [`dns`] answers names from the World; [`service`] carries packets for Services to their endpoints. None of them
-//! knows the runtime: the binary brings them together.
+//! [`dns`] answers names from the World; [`service`] carries packets for Services to their endpoints; [`peers`] carries
+//! those for pods of other nodes there. None of them knows the runtime: the binary brings them together.
 
 mod address;
 mod cidr;
 pub mod dns;
 mod error;
+mod follow;
 mod interface;
 mod namespace;
 mod netfilter;
 mod netlink;
+pub mod peers;
 pub mod service;
+mod uplink;
 
 pub use cidr::Ipv4Cidr;
 pub use error::Error;
@@ -46,6 +49,39 @@ pub struct Config {
     pub dns_address: Ipv4Addr,
     /// Keeps the addresses given, below `network/`.
     pub data_dir: PathBuf,
+    /// How other nodes reach this one; `None`: none does.
+    pub reach: Option<Reach>,
+}
+
+/// How nodes reach each other, and each other's pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// This node's, for the others: its InternalIP.
+    pub address: Ipv4Addr,
+    pub by: PodNetwork,
+}
+
+/// What carries packets between pods of different nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodNetwork {
+    /// In UDP datagrams between nodes, wherever these are: 50 bytes of each packet are the envelope's.
+    Vxlan {
+        /// Tells this cluster's packets from those of others, in 24 bits.
+        vni: u32,
+        port: u16,
+    },
+    /// As they are, by routes: nodes have to be on one segment.
+    HostRoutes,
+}
+
+impl PodNetwork {
+    /// Bytes of each packet that pods cannot use. Of an envelope's 50 are 14 of Ethernet, 8 of vxlan, 8 of UDP, 20 of IP.
+    fn overhead(self) -> u32 {
+        match self {
+            PodNetwork::Vxlan { .. } => 50,
+            PodNetwork::HostRoutes => 0,
+        }
+    }
 }
 
 /// The node's side of the pod network, up and running. Cheap to clone.
@@ -70,11 +106,11 @@ impl Network {
         check_name(&config.bridge)?;
         let shared = namespace::on_thread(move || {
             let bridge = Bridge {
+                mtu: uplink::pods_mtu(&config.bridge, config.reach)?,
                 instance: config.instance,
                 name: config.bridge,
                 range: config.pod_cidr,
                 dns: config.dns_address,
-                mtu: interface::uplink_mtu(),
             };
             interface::ensure_bridge(&bridge)?;
             let directory = config.data_dir.join("network");

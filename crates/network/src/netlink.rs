@@ -9,7 +9,10 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
-        link::{LinkAttribute, LinkInfo, LinkMessage},
+        link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage},
+        neighbour::{NeighbourHeader, NeighbourMessage},
+        route::{RouteHeader, RouteMessage},
+        AddressFamily,
     },
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
@@ -39,6 +42,10 @@ pub(crate) struct Link {
     pub(crate) kind: String,
     /// The index of the bridge that it is a port of.
     pub(crate) controller: Option<u32>,
+    pub(crate) mtu: u32,
+    pub(crate) hardware: Vec<u8>,
+    /// What a vxlan device was made with.
+    pub(crate) vxlan: Vec<InfoVxlan>,
 }
 
 impl Netlink {
@@ -94,6 +101,39 @@ impl Netlink {
                         _ => None,
                     });
                     local.map(|address| (it.header.index, address, it.header.prefix_len))
+                }
+                _ => None,
+            },
+        )
+    }
+
+    /// Every IPv4 route of the main table.
+    pub(crate) fn routes(&mut self) -> io::Result<Vec<RouteMessage>> {
+        let mut request = RouteMessage::default();
+        request.header.address_family = AddressFamily::Inet;
+        let main = |it: &RouteMessage| it.header.table == RouteHeader::RT_TABLE_MAIN;
+        self.dump(
+            || RouteNetlinkMessage::GetRoute(request.clone()),
+            |message| match message {
+                RouteNetlinkMessage::NewRoute(route) => Some(route).filter(main),
+                _ => None,
+            },
+        )
+    }
+
+    /// Neighbours (`Inet`) or forwarding entries (`Bridge`) of one interface.
+    pub(crate) fn neighbours(
+        &mut self,
+        family: AddressFamily,
+        interface: u32,
+    ) -> io::Result<Vec<NeighbourMessage>> {
+        let mut request = NeighbourMessage::default();
+        request.header = NeighbourHeader { family, ..NeighbourHeader::default() };
+        self.dump(
+            || RouteNetlinkMessage::GetNeighbour(request.clone()),
+            |message| match message {
+                RouteNetlinkMessage::NewNeighbour(it) => {
+                    Some(it).filter(|it| it.header.ifindex == interface)
                 }
                 _ => None,
             },
@@ -185,14 +225,16 @@ fn described(message: LinkMessage) -> Link {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::IfAlias(alias) => link.alias = alias,
             LinkAttribute::Controller(index) => link.controller = Some(index),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Address(bytes) => link.hardware = bytes,
             LinkAttribute::LinkInfo(infos) => {
-                link.kind = infos
-                    .iter()
-                    .find_map(|info| match info {
-                        LinkInfo::Kind(kind) => Some(kind.to_string()),
-                        _ => None,
-                    })
-                    .unwrap_or_default();
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(kind) => link.kind = kind.to_string(),
+                        LinkInfo::Data(InfoData::Vxlan(made)) => link.vxlan = made,
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }

@@ -9,11 +9,17 @@ mod host_ports;
 mod ports;
 mod rules;
 
-use crate::{Error, Ipv4Cidr, error::Attempted, interface, namespace, netfilter::connections};
+use crate::{
+    Error, Ipv4Cidr,
+    error::Attempted,
+    follow::{self, Follows},
+    interface, namespace,
+    netfilter::connections,
+};
 use client::Client;
 use ports::{Port, UDP};
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
-use stdx::{Backoff, ShutdownSignal, one_line};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+use stdx::ShutdownSignal;
 use world::{Touched, World};
 
 /// What a node's translation is made from.
@@ -45,42 +51,8 @@ impl Translation {
     }
 
     /// Follows the World until shutdown begins or the feed ends.
-    pub async fn serve(mut self, client: Arc<dyn Client>, mut shutdown: ShutdownSignal) {
-        let mut follower = client.follow();
-        let mut again: Option<Duration> = Some(Duration::ZERO);
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
-        loop {
-            let later = async {
-                match again {
-                    Some(wait) => stdx::sleep(wait).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let mut look = tokio::select! {
-                () = shutdown.wait() => return,
-                () = later => true,
-                tick = follower.next() => match tick {
-                    Some(tick) => concerns(tick.touched.as_deref()),
-                    None => return,
-                },
-            };
-            while let Some(tick) = follower.next_ready() {
-                look |= concerns(tick.touched.as_deref());
-            }
-            if !look {
-                continue;
-            }
-            again = match self.bring(&follower.world()).await {
-                Ok(()) => {
-                    backoff.succeeded();
-                    None
-                }
-                Err(error) => {
-                    tracing::warn!("Services' addresses: {}", one_line(&error));
-                    Some(backoff.failed())
-                }
-            };
-        }
+    pub async fn serve(self, client: Arc<dyn Client>, shutdown: ShutdownSignal) {
+        follow::serve(self, client, shutdown).await;
     }
 
     /// Brings the kernel to what this world says, in one transaction. After an error the next one starts from nothing.
@@ -107,9 +79,16 @@ impl Translation {
     }
 }
 
-fn concerns(touched: Option<&[Touched]>) -> bool {
-    let Some(touched) = touched else { return true };
-    touched.iter().any(ports::concerns)
+impl Follows for Translation {
+    const WHAT: &'static str = "Services' addresses";
+
+    fn concerns(touched: &Touched) -> bool {
+        ports::concerns(touched)
+    }
+
+    async fn bring(&mut self, world: &World) -> Result<(), Error> {
+        Translation::bring(self, world).await
+    }
 }
 
 /// A client that goes on sending datagrams would go on reaching an endpoint that is gone, or nobody, for as long as it

@@ -32,6 +32,7 @@ fn config(data_dir: &Path) -> Config {
         pod_cidr: "10.244.0.0/24".parse().unwrap(),
         dns_address: DNS,
         data_dir: data_dir.to_owned(),
+        reach: None,
     }
 }
 

@@ -3,4 +3,5 @@
 mod dns;
 mod interface;
 mod namespaces;
+mod peers;
 mod service;

@@ -40,6 +40,7 @@ async fn network(instance: &str, range: &str, dns: Ipv4Addr, data_dir: &Path) ->
         pod_cidr: range.parse().unwrap(),
         dns_address: dns,
         data_dir: data_dir.to_owned(),
+        reach: None,
     };
     Network::start(config).await.unwrap()
 }

@@ -16,7 +16,7 @@ mod zone;
 
 pub use answer::{Answer, answer};
 pub use server::{Config, Server};
-pub use zone::Zone;
+pub use zone::{Known, Zone};
 
 use std::{io, net::SocketAddr};
 

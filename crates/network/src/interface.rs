@@ -245,7 +245,12 @@ fn has_pod_interface(pod: &fs::File) -> Result<bool, Error> {
     })
 }
 
-pub(crate) fn add_address(netlink: &mut Netlink, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+pub(crate) fn add_address(
+    netlink: &mut Netlink,
+    index: u32,
+    address: Ipv4Addr,
+    prefix: u8,
+) -> io::Result<()> {
     let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix);
     let message = RouteNetlinkMessage::NewAddress(message.build());
     netlink.change(message, NLM_F_CREATE | NLM_F_REPLACE)

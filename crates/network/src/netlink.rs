@@ -7,12 +7,11 @@
 use rtnetlink::{
     packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
-        RouteNetlinkMessage,
+        AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
         link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage},
         neighbour::{NeighbourHeader, NeighbourMessage},
         route::{RouteHeader, RouteMessage},
-        AddressFamily,
     },
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };

@@ -62,7 +62,8 @@ impl Peers {
             return Ok(());
         }
         let config = &self.config;
-        let wanted = nodes::of_world(world, &config.node_name, config.cluster_cidr, config.pod_cidr);
+        let wanted =
+            nodes::of_world(world, &config.node_name, config.cluster_cidr, config.pod_cidr);
         if self.known.as_ref() == Some(&wanted) {
             return Ok(());
         }

@@ -14,7 +14,8 @@ pub(crate) fn pods_mtu(bridge: &str, reach: Option<Reach>) -> Result<u32, Error>
     let links = netlink.links().attempted(looking)?;
     let addresses = netlink.addresses().attempted(looking)?;
     let has_address = |index: u32| {
-        reach.is_some_and(|it| addresses.iter().any(|(on, at, _)| *on == index && *at == it.address))
+        reach
+            .is_some_and(|it| addresses.iter().any(|(on, at, _)| *on == index && *at == it.address))
     };
     let default = default_interface();
     let by_address = links.iter().find(|it| it.name != bridge && has_address(it.index));

@@ -69,6 +69,7 @@ impl Wires {
             pod_cidr: cidr(pods)?,
             dns_address: cluster.dns,
             data_dir: settings.data_dir.clone(),
+            reach: None,
         })
         .await
         .context("start the pod network")?;

@@ -2,16 +2,17 @@
 
 use super::{
     answer::Node,
-    service::{cluster_ips, of_pod},
-    zone::Zone,
+    service::{SERVICE_NAME, cluster_ips, of_pod, of_slice},
+    zone::{Known, Zone},
 };
 use api::{
     Object,
     core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
 };
 use hickory_proto::rr::{RData, rdata::PTR};
 use std::{collections::BTreeSet, net::IpAddr};
-use world::World;
+use world::{ObjectKey, World};
 
 /// None: nobody here has the address.
 pub(crate) fn node(world: &World, zone: &Zone, address: IpAddr) -> Option<Node> {
@@ -23,7 +24,10 @@ pub(crate) fn node(world: &World, zone: &Zone, address: IpAddr) -> Option<Node> 
         }
     }
     if found.is_empty() {
-        let names = of_pods(world, address, &text);
+        let names = match zone.known {
+            Known::Everything => of_pods(world, address, &text),
+            Known::Slices => of_slices(world, address),
+        };
         // A name that somebody chose says more than one made from the address.
         let chosen = names.iter().any(|it| it.chosen);
         let names = names.iter().filter(|it| it.chosen || !chosen);
@@ -58,6 +62,26 @@ fn of_pods(world: &World, address: IpAddr, text: &str) -> Vec<PodName> {
                     chosen: endpoint.hostname.is_some(),
                 });
             }
+        }
+    }
+    found
+}
+
+/// What slices call the address, as long as their Services are there.
+fn of_slices(world: &World, address: IpAddr) -> Vec<PodName> {
+    let mut found = Vec::new();
+    for slice in world.all::<EndpointSlice>() {
+        let Some(service) = slice.label(SERVICE_NAME) else { continue };
+        if world.get::<Service>(&ObjectKey::new(slice.namespace(), service)).is_none() {
+            continue;
+        }
+        for endpoint in of_slice(&slice).iter().filter(|it| it.address == address) {
+            found.push(PodName {
+                label: endpoint.label(),
+                service: service.to_owned(),
+                space: slice.namespace().to_owned(),
+                chosen: endpoint.hostname.is_some(),
+            });
         }
     }
     found

@@ -2,9 +2,14 @@
 //!
 //! Upstream: staging/src/k8s.io/endpointslice/utils.go (1.36), podToEndpoint, getEndpointPorts. A
 //! Service with a selector is answered from the pods of the same World and not from the slices made
-//! of them, so that a name is there at the revision that says its pod is Ready.
+//! of them, so that a name is there at the revision that says its pod is Ready; from the slices where the World shows
+//! the pods of one node only.
 
-use super::{answer::Node, names, zone::Zone};
+use super::{
+    answer::Node,
+    names,
+    zone::{Known, Zone},
+};
 use api::{
     Object,
     core::{
@@ -23,7 +28,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use world::{ObjectKey, World};
 
 /// The label by which a slice names its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// One address behind a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +73,7 @@ pub(crate) fn node(
         return external(target);
     }
     if is_headless(&service) {
-        return of_endpoints(&endpoints(world, &service), &own_name, port);
+        return of_endpoints(&endpoints(world, zone, &service), &own_name, port);
     }
     let addresses = cluster_ips(&service);
     if addresses.is_empty() {
@@ -97,7 +102,7 @@ pub(crate) fn endpoint_node(
 ) -> Option<Node> {
     let service = world.get::<Service>(key)?;
     let own_name = zone.name(&[&key.name, &key.namespace, "svc"])?;
-    let mut endpoints = endpoints(world, &service);
+    let mut endpoints = endpoints(world, zone, &service);
     endpoints.retain(|it| it.label().eq_ignore_ascii_case(label));
     if let Some(node) = of_endpoints(&endpoints, &own_name, None) {
         return Some(node);
@@ -111,10 +116,10 @@ pub(crate) fn endpoint_node(
 
 /// Every address behind the Service that its names lead to: ready ones, or all with
 /// `publishNotReadyAddresses`. Sorted, each once.
-pub(crate) fn endpoints(world: &World, service: &Service) -> Vec<Endpoint> {
+pub(crate) fn endpoints(world: &World, zone: &Zone, service: &Service) -> Vec<Endpoint> {
     let spec = service.spec.as_ref();
     let selector = spec.and_then(|it| it.selector.as_ref()).filter(|it| !it.is_empty());
-    let mut found = match selector {
+    let mut found = match selector.filter(|_| zone.known == Known::Everything) {
         Some(selector) => {
             let rows = world.table::<Pod>().map(|it| it.rows(Some(service.namespace())));
             // Labels are decoded with every row; the pods themselves only where they match.
@@ -186,7 +191,8 @@ fn target_port(port: &ServicePort, pod: &Pod) -> Option<u16> {
     }
 }
 
-/// A Service without a selector: somebody else says where it leads, in slices or in Endpoints.
+/// A Service without a selector: somebody else says where it leads, in slices or in Endpoints. So it is with all, where
+/// pods are not known.
 fn written_by_others(world: &World, service: &Service) -> Vec<Endpoint> {
     let slices = world.table::<EndpointSlice>().map(|it| it.rows(Some(service.namespace())));
     let slices = slices.into_iter().flatten().filter(|row| {
@@ -201,7 +207,7 @@ fn written_by_others(world: &World, service: &Service) -> Vec<Endpoint> {
     world.get::<Endpoints>(&key).map(|it| of_endpoints_object(&it)).unwrap_or_default()
 }
 
-fn of_slice(slice: &EndpointSlice) -> Vec<Endpoint> {
+pub(crate) fn of_slice(slice: &EndpointSlice) -> Vec<Endpoint> {
     let ports: Vec<Port> = slice
         .ports
         .iter()

@@ -27,9 +27,25 @@ pub struct Zone {
     ranges: Vec<Ipv4Cidr>,
     /// Where the server itself is: the address of `ns.dns`.
     pub(crate) servers: Vec<IpAddr>,
+    pub(crate) known: Known,
+}
+
+/// What of the cluster the World shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Known {
+    /// Every pod: a name is there at the revision that says that its pod is Ready.
+    #[default]
+    Everything,
+    /// Services and their slices, and the pods of one node: names come from slices alone.
+    Slices,
 }
 
 impl Zone {
+    /// Names come from what this World shows.
+    pub fn knowing(self, known: Known) -> Zone {
+        Zone { known, ..self }
+    }
+
     /// `domain` as in `cluster.local`; `ranges` of pods and Services; `servers`, the cluster's DNS
     /// addresses.
     pub fn new(domain: &str, ranges: Vec<Ipv4Cidr>, servers: Vec<IpAddr>) -> Result<Zone, Error> {
@@ -41,7 +57,7 @@ impl Zone {
         if labels.is_empty() {
             return Err(wrong());
         }
-        Ok(Zone { domain: name, labels, ranges, servers })
+        Ok(Zone { domain: name, labels, ranges, servers, known: Known::default() })
     }
 
     /// The labels before the domain's, if the name is in it: `["nginx", "default", "svc"]`.

@@ -25,7 +25,9 @@ pub(super) fn concerns(touched: &Touched) -> bool {
     let facts = |row: &Option<Arc>| row.as_ref().and_then(|it| peer(&*it.typed::<Node>()?));
     touched.kind.kind == "Node"
         && touched.kind.group.is_empty()
-        && (touched.old.is_none() || touched.new.is_none() || facts(&touched.old) != facts(&touched.new))
+        && (touched.old.is_none()
+            || touched.new.is_none()
+            || facts(&touched.old) != facts(&touched.new))
 }
 
 type Arc = std::sync::Arc<world::Row>;
@@ -36,7 +38,8 @@ pub(super) fn of_world(world: &World, own: &str, cluster: Ipv4Cidr, range: Ipv4C
     let mut by_range: BTreeMap<Ipv4Addr, Peer> = BTreeMap::new();
     let others = world.all::<Node>().filter(|it| it.name() != own);
     for peer in others.filter_map(|it| peer(&it)) {
-        let inside = cluster.contains(peer.range.network()) && cluster.prefix() <= peer.range.prefix();
+        let inside =
+            cluster.contains(peer.range.network()) && cluster.prefix() <= peer.range.prefix();
         let apart = !peer.range.contains(range.network()) && !range.contains(peer.range.network());
         if inside && apart {
             // Of two with one range the first by name has it.

@@ -50,9 +50,9 @@ pub(super) fn bring(instance: &str, peers: &[Peer], tunnel: Option<u32>) -> Resu
             continue;
         }
         let message = RouteNetlinkMessage::NewRoute(message(route, metric));
-        let routed = netlink
-            .change(message, NLM_F_CREATE | NLM_F_REPLACE)
-            .attempted(|| format!("routing {} to node {} at {}", peer.range, peer.node, peer.address));
+        let routed = netlink.change(message, NLM_F_CREATE | NLM_F_REPLACE).attempted(|| {
+            format!("routing {} to node {} at {}", peer.range, peer.node, peer.address)
+        });
         if let Err(error) = routed {
             failures.push(one_line(&error));
         }

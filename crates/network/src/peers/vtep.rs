@@ -19,8 +19,8 @@ use rtnetlink::{
         AddressFamily, RouteNetlinkMessage,
         link::InfoVxlan,
         neighbour::{
-            NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage,
-            NeighbourState,
+            NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader,
+            NeighbourMessage, NeighbourState,
         },
     },
 };

@@ -222,10 +222,14 @@ fn carries(by: PodNetwork, mtu: u32) {
                 // What leaves the cluster has the node's address, and nothing else has.
                 let outside = one.run(|| ask((SECOND.into(), 8080), PATIENCE)).unwrap();
                 assert_eq!(outside, FIRST.to_string());
-                assert_eq!(one.run(move || ask((at_two, 8080), PATIENCE)).unwrap(), at_one.to_string());
+                assert_eq!(
+                    one.run(move || ask((at_two, 8080), PATIENCE)).unwrap(),
+                    at_one.to_string()
+                );
             }
             Err(error) => {
-                let _lost = writeln!(io::stderr(), "skipped: no nf_tables: {}", stdx::one_line(&error));
+                let _lost =
+                    writeln!(io::stderr(), "skipped: no nf_tables: {}", stdx::one_line(&error));
             }
         }
 
@@ -320,7 +324,10 @@ fn a_node_on_another_segment_is_named_and_the_others_are_reached() {
         let mut peers = Peers::new(config("i1", 1, PodNetwork::HostRoutes));
         let error = peers.bring(&world(&[(2, SECOND), (9, far)])).await.unwrap_err();
         let said = stdx::one_line(&error);
-        assert!(said.contains("1 of the other nodes") && said.contains("n9 at 198.51.100.9"), "{said}");
+        assert!(
+            said.contains("1 of the other nodes") && said.contains("n9 at 198.51.100.9"),
+            "{said}"
+        );
         assert!(ip("route").contains("10.244.2.0/24 via 192.0.2.2"));
     });
 }

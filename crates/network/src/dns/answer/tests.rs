@@ -61,6 +61,10 @@ fn zone() -> Zone {
 
 /// Each line of `questions` is a type and a name; a name without a dot at its end is in the domain.
 fn check(world: &World, questions: &[&str], expected: Expect) {
+    check_in(&zone(), world, questions, expected);
+}
+
+fn check_in(zone: &Zone, world: &World, questions: &[&str], expected: Expect) {
     let mut said = String::new();
     for question in questions {
         let (record_type, name) = question.split_once(' ').unwrap();
@@ -75,7 +79,7 @@ fn check(world: &World, questions: &[&str], expected: Expect) {
             let (name, ttl, kind) = (&it.name, it.ttl, it.record_type());
             said.push_str(&format!("  {mark}{name} {ttl} {kind} {}\n", it.data));
         };
-        match answer(world, &zone(), &query) {
+        match answer(world, zone, &query) {
             Answer::Records { answers, additionals } => {
                 answers.iter().for_each(|it| line("", it));
                 additionals.iter().for_each(|it| line("+ ", it));
@@ -432,6 +436,56 @@ fn tells_names_without_data_from_names_that_do_not_exist() {
           elsewhere
         PTR 1.2.0.192.in-addr.arpa.
           elsewhere
+    "#]],
+    );
+}
+
+#[test]
+fn a_world_with_the_pods_of_one_node_answers_from_slices() {
+    let label = r#","labels":{"kubernetes.io/service-name":"nginx"}"#;
+    let rest = r#","addressType":"IPv4","ports":[{"name":"http","port":8080,"protocol":"TCP"}],"endpoints":[
+        {"addresses":["10.244.1.7"],"hostname":"web-0","nodeName":"n2","conditions":{"ready":true}},
+        {"addresses":["10.244.2.7"],"hostname":"web-1","nodeName":"n3","conditions":{"ready":false}},
+        {"addresses":["10.244.2.8"],"nodeName":"n3"}]"#;
+    // Its own node's pod is Ready; what the slice does not say yet is not said.
+    let world = world(&[
+        service("nginx", HEADLESS),
+        object("EndpointSlice", "default", "nginx-1", label, rest),
+        pod("web-2", "10.244.0.7", "ready"),
+    ]);
+    let zone = zone().knowing(crate::dns::Known::Slices);
+    let questions = [
+        "A web-0.nginx.default.svc",
+        "A web-1.nginx.default.svc",
+        "A web-2.nginx.default.svc",
+        "A nginx.default.svc",
+        "SRV _http._tcp.nginx.default.svc",
+        "PTR 7.1.244.10.in-addr.arpa.",
+        "PTR 7.0.244.10.in-addr.arpa.",
+    ];
+    check_in(
+        &zone,
+        &world,
+        &questions,
+        expect![[r#"
+        A web-0.nginx.default.svc
+          web-0.nginx.default.svc.cluster.local. 30 A 10.244.1.7
+        A web-1.nginx.default.svc
+          no such name
+        A web-2.nginx.default.svc
+          no such name
+        A nginx.default.svc
+          nginx.default.svc.cluster.local. 30 A 10.244.1.7
+          nginx.default.svc.cluster.local. 30 A 10.244.2.8
+        SRV _http._tcp.nginx.default.svc
+          _http._tcp.nginx.default.svc.cluster.local. 30 SRV 0 50 8080 10-244-2-8.nginx.default.svc.cluster.local.
+          _http._tcp.nginx.default.svc.cluster.local. 30 SRV 0 50 8080 web-0.nginx.default.svc.cluster.local.
+          + web-0.nginx.default.svc.cluster.local. 30 A 10.244.1.7
+          + 10-244-2-8.nginx.default.svc.cluster.local. 30 A 10.244.2.8
+        PTR 7.1.244.10.in-addr.arpa.
+          7.1.244.10.in-addr.arpa. 30 PTR web-0.nginx.default.svc.cluster.local.
+        PTR 7.0.244.10.in-addr.arpa.
+          no such name
     "#]],
     );
 }

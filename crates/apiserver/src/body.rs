@@ -2,7 +2,7 @@
 //!
 //! Upstream: `apiserver/pkg/endpoints/handlers/{create,rest}.go`.
 
-use crate::{protobuf, scan, target::Query};
+use crate::{protobuf, scan, target::Query, yaml};
 use api::{
     AnyKind, AnyObject, Failure, KindRef,
     failure::{Cause, Details},
@@ -15,11 +15,9 @@ use std::time::Duration;
 /// Upstream's `MaxRequestBodyBytes`: 3 MiB.
 pub(crate) const BYTES_MAX: usize = 3 * 1024 * 1024;
 
-/// Upstream's `--request-timeout`: a client that sends slower than this sends nothing.
-const WAIT: Duration = Duration::from_secs(60);
-
-pub(crate) async fn read(body: hyper::body::Incoming) -> Result<Bytes, Failure> {
-    let Some(read) = stdx::timeout(WAIT, Limited::new(body, BYTES_MAX).collect()).await else {
+/// The whole body, unless it is too large or does not come in `time`.
+pub(crate) async fn read(body: hyper::body::Incoming, time: Duration) -> Result<Bytes, Failure> {
+    let Some(read) = stdx::timeout(time, Limited::new(body, BYTES_MAX).collect()).await else {
         let why = "Timeout: request did not complete within requested timeout";
         return Err(Failure::new(504, "Timeout", why));
     };
@@ -95,11 +93,12 @@ pub(crate) fn invalid_options(options: &str, why: &str) -> Failure {
 
 /// The body as JSON: `application/json` as it is, YAML and protobuf translated.
 pub(crate) fn to_json(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Failure> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
-    let content_type = content_type.unwrap_or("application/json");
-    match content_type.split(';').next().unwrap_or_default().trim() {
+    match media_type(headers) {
         "application/json" | "" | "*/*" => Ok(body),
-        "application/yaml" => yaml_to_json(&body),
+        "application/yaml" => {
+            let yaml = yaml::read(&body).map_err(Failure::bad_request)?;
+            Ok(Bytes::from(yaml.value.to_string()))
+        }
         "application/vnd.kubernetes.protobuf" => protobuf::to_json(&body)
             .map(|it| Bytes::from(it.to_string()))
             .map_err(|error| Failure::bad_request(error.to_string())),
@@ -111,12 +110,28 @@ pub(crate) fn to_json(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Failure
     }
 }
 
-pub(crate) fn yaml_to_json(yaml: &[u8]) -> Result<Bytes, Failure> {
-    let text =
-        std::str::from_utf8(yaml).map_err(|error| Failure::bad_request(error.to_string()))?;
-    let value: serde_json::Value =
-        serde_saphyr::from_str(text).map_err(|error| Failure::bad_request(error.to_string()))?;
-    Ok(Bytes::from(value.to_string()))
+/// The same, and what the strict reader says of keys that a YAML text has twice.
+pub(crate) fn to_json_strictly(
+    headers: &HeaderMap,
+    body: Bytes,
+    strictness: Strictness,
+) -> Result<(Bytes, Option<String>), Failure> {
+    if !is_yaml(headers) {
+        return Ok((to_json(headers, body)?, None));
+    }
+    let yaml = yaml::read(&body).map_err(Failure::bad_request)?;
+    let twice = yaml.twice.filter(|_| strictness != Strictness::Ignore);
+    Ok((Bytes::from(yaml.value.to_string()), twice))
+}
+
+fn media_type(headers: &HeaderMap) -> &str {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let content_type = content_type.unwrap_or("application/json");
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+fn is_yaml(headers: &HeaderMap) -> bool {
+    media_type(headers) == "application/yaml"
 }
 
 /// Decodes an object of a kind, and says what was odd about it but let through.
@@ -125,6 +140,17 @@ pub(crate) fn decode(
     version: &str,
     json: Bytes,
     strictness: Strictness,
+) -> Result<(AnyObject, Vec<String>), Failure> {
+    decode_knowing(kind, version, json, strictness, None)
+}
+
+/// Decodes an object of a kind. `twice`: what was odd about its YAML.
+pub(crate) fn decode_knowing(
+    kind: &KindRef,
+    version: &str,
+    json: Bytes,
+    strictness: Strictness,
+    twice: Option<String>,
 ) -> Result<(AnyObject, Vec<String>), Failure> {
     let scan = scan::scan(&json).unwrap_or_default();
     expect_kind(kind, version, &scan, &json)?;
@@ -136,7 +162,8 @@ pub(crate) fn decode(
     if strictness == Strictness::Ignore {
         return Ok((object, Vec::new()));
     }
-    let odd = strict_errors(&scan.duplicates, &unknown);
+    let mut odd: Vec<String> = twice.into_iter().collect();
+    odd.extend(strict_errors(&scan.duplicates, &unknown));
     if strictness == Strictness::Strict && !odd.is_empty() {
         let why = format!("strict decoding error: {}", odd.join(", "));
         return Err(cannot_be(kind, version, &scan, &why));

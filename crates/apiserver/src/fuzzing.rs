@@ -158,8 +158,8 @@ pub fn objects(bytes: &[u8]) {
     let Some((kind, rest)) = kind(bytes) else { return };
     let json = match rest.first() {
         Some(b'{') => Bytes::copy_from_slice(rest),
-        _ => match body::yaml_to_json(rest) {
-            Ok(json) => json,
+        _ => match crate::yaml::read(rest) {
+            Ok(yaml) => Bytes::from(yaml.value.to_string()),
             Err(_) => return,
         },
     };

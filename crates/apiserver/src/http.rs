@@ -9,7 +9,9 @@ use crate::{
     authz::{self, About, Objects, Verdict, Wish},
     body,
     error::Error,
-    not_built, rest,
+    not_built,
+    patience::Patience,
+    rest,
     reviews::{self, Review},
     server::Server,
     subresource,
@@ -35,22 +37,19 @@ use std::{
 use stdx::ShutdownSignal;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Each costs a TLS state and buffers; a cluster of the size meant here has some hundreds.
-const CONNECTIONS_MAX: usize = 4096;
-
 /// Upstream's `--http2-max-streams-per-connection` default.
 const STREAMS_MAX: u32 = 100;
 
-/// A client that takes longer to say who it is, or what it wants, is none.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Longer than a UUID, and short enough for a log.
 const AUDIT_ID_MAX: usize = 64;
-const HEADERS: Duration = Duration::from_secs(32);
+
+/// All headers of one request; upstream's, which is Go's.
+const HEADERS_BYTES_MAX: u32 = 1 << 20;
 
 /// How long requests that were under way may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -64,7 +63,7 @@ impl Server {
         shutdown: ShutdownSignal,
     ) -> Result<(), Error> {
         let acceptor = TlsAcceptor::from(tls.server_config()?);
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let room = Arc::new(Room::new(&self.config.patience));
         let mut doors = JoinSet::new();
         for listener in listeners {
             let (server, acceptor) = (self.clone(), acceptor.clone());
@@ -78,12 +77,12 @@ impl Server {
         self: Arc<Self>,
         listener: TcpListener,
         acceptor: TlsAcceptor,
-        room: Arc<Semaphore>,
+        room: Arc<Room>,
         mut shutdown: ShutdownSignal,
     ) {
         let mut connections = JoinSet::new();
         loop {
-            let Ok(place) = room.clone().acquire_owned().await else { break };
+            let Some(place) = room.place().await else { break };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = shutdown.wait() => break,
@@ -91,10 +90,17 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) => {
+                    let place = room.better(place);
                     let (server, acceptor, shutdown) =
                         (self.clone(), acceptor.clone(), shutdown.clone());
                     connections.spawn(async move {
-                        server.converse(stream, acceptor, shutdown).await;
+                        let time = server.config.patience.handshake;
+                        let crowded = place.crowded;
+                        let talk = server.converse(stream, acceptor, shutdown, crowded);
+                        match crowded {
+                            false => talk.await,
+                            true => drop(stdx::timeout(time, talk).await),
+                        }
                         drop(place);
                     });
                 }
@@ -115,9 +121,11 @@ impl Server {
         stream: TcpStream,
         acceptor: TlsAcceptor,
         mut shutdown: ShutdownSignal,
+        crowded: bool,
     ) {
         let _without_delay = stream.set_nodelay(true);
-        let stream = match stdx::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        let patience = self.config.patience.clone();
+        let stream = match stdx::timeout(patience.handshake, acceptor.accept(stream)).await {
             Some(Ok(stream)) => stream,
             Some(Err(error)) => return tracing::debug!("TLS handshake: {error}"),
             None => return tracing::debug!("TLS handshake: took too long"),
@@ -129,11 +137,21 @@ impl Server {
         let service = service_fn(move |request| {
             let (server, user, shutdown) = (self.clone(), user.clone(), signal.clone());
             let call = Call { user, peer, shutdown };
-            async move { Ok::<_, Infallible>(server.answer(call, request).await) }
+            async move {
+                Ok::<_, Infallible>(match crowded {
+                    false => server.answer(call, request).await,
+                    true => server.answer_in_a_crowd(&request),
+                })
+            }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
-        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+        let mut http1 = builder.http1();
+        http1.timer(TokioTimer::new()).header_read_timeout(patience.headers).keep_alive(!crowded);
+        let mut http2 = builder.http2();
+        http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+        http2.max_header_list_size(HEADERS_BYTES_MAX);
+        // Who is gone without a word gives its place back.
+        http2.keep_alive_interval(patience.silence).keep_alive_timeout(patience.silence);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
@@ -146,6 +164,20 @@ impl Server {
         if let Err(error) = ended {
             tracing::debug!("a connection broke: {error}");
         }
+    }
+
+    /// Whether the server lives can be asked however many others are here.
+    fn answer_in_a_crowd(&self, request: &Request<Incoming>) -> Answer {
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let health = is_read.then(|| self.health(request.uri().path(), &query)).flatten();
+        health.unwrap_or_else(|| {
+            let many = self.config.patience.connections;
+            let why = format!("the server has {many} connections and takes no more for now");
+            let mut failure = Failure::unavailable(why);
+            failure.details.get_or_insert_default().retry_after_seconds = 1;
+            answer::failure(&failure)
+        })
     }
 
     /// Whatever happens inside, there is an answer.
@@ -277,7 +309,7 @@ impl Server {
             return Err(Failure::new(405, "MethodNotAllowed", why));
         }
         let (parts, body) = request.into_parts();
-        let body = body::read(body).await?;
+        let body = body::read(body, self.config.patience.body).await?;
         trail.body(&body);
         let view = self.fresh(None).await?;
         reviews::answer(&self, &view, user, review, namespace, &parts.headers, body)
@@ -338,7 +370,7 @@ impl Server {
         }
         let has_body = !matches!(verb, "get" | "list" | "watch");
         let body = match has_body {
-            true => body::read(request.into_body()).await?,
+            true => body::read(request.into_body(), ask.server.config.patience.body).await?,
             false => Bytes::new(),
         };
         trail.body(&body);
@@ -384,6 +416,41 @@ impl Server {
             "compiler": "rustc",
             "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
         })
+    }
+}
+
+/// Places for connections.
+struct Room {
+    places: Arc<Semaphore>,
+    spare: Arc<Semaphore>,
+}
+
+struct Place {
+    crowded: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    fn new(patience: &Patience) -> Room {
+        let semaphore = |places| Arc::new(Semaphore::new(places));
+        Room { places: semaphore(patience.connections), spare: semaphore(patience.spare) }
+    }
+
+    /// A place, a spare one if there is no other; waits while there is neither.
+    async fn place(&self) -> Option<Place> {
+        if let Ok(permit) = self.places.clone().try_acquire_owned() {
+            return Some(Place { crowded: false, _permit: permit });
+        }
+        let permit = self.spare.clone().acquire_owned().await.ok()?;
+        Some(Place { crowded: true, _permit: permit })
+    }
+
+    /// The same place, or another one if that has become free meanwhile.
+    fn better(&self, place: Place) -> Place {
+        match self.places.clone().try_acquire_owned() {
+            Ok(permit) if place.crowded => Place { crowded: false, _permit: permit },
+            _ => place,
+        }
     }
 }
 

@@ -51,6 +51,20 @@ impl Patch {
         }
     }
 
+    /// Fields of its steps that mean nothing: `[0].vaule`. What else is in a patch is judged with the object.
+    pub(crate) fn unknown(&self, body: &[u8]) -> Vec<String> {
+        let Patch::Json(_) = self else { return Vec::new() };
+        let steps: Vec<serde_json::Map<String, Value>> =
+            serde_json::from_slice(body).unwrap_or_default();
+        let is_known = |it: &str| matches!(it, "op" | "path" | "from" | "value");
+        let mut unknown = Vec::new();
+        for (nth, step) in steps.iter().enumerate() {
+            let odd = step.keys().filter(|it| !is_known(it));
+            unknown.extend(odd.map(|it| format!("[{nth}].{it}")));
+        }
+        unknown
+    }
+
     /// Whether it reads or writes `metadata.managedFields`, which are large and mostly left alone.
     pub(crate) fn is_about_owners(&self) -> bool {
         const LIST: &str = "/metadata/managedFields";

@@ -26,6 +26,13 @@ pub(crate) fn scan(json: &[u8]) -> Option<Scan> {
     Some(walk.scan)
 }
 
+/// The fields that a JSON text of any shape names twice.
+pub(crate) fn duplicates(json: &[u8]) -> Vec<String> {
+    let mut walk = Walk { json, at: 0, path: Vec::new(), scan: Scan::default() };
+    let _whole = walk.value(0);
+    walk.scan.duplicates
+}
+
 enum Step {
     Field(Range<usize>),
     Item(usize),

@@ -15,6 +15,7 @@ use crate::{
     metrics::Metrics,
     node::NodeProxy,
     openapi::OpenApi,
+    patience::Patience,
     user::User,
 };
 use api::{Failure, KindRef};
@@ -43,6 +44,8 @@ pub struct Config {
     pub node_proxy: Option<Arc<dyn NodeProxy>>,
     /// How callers are known, what is told of them, and what is encrypted.
     pub access: Access,
+    /// How much of one client it puts up with.
+    pub patience: Patience,
 }
 
 /// The door. Cheap to share; everything behind it is.

@@ -5,6 +5,7 @@
 
 pub mod bootstrap_tokens;
 pub mod cluster_role_aggregation;
+pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
@@ -43,6 +44,7 @@ pub fn controllers(authority: &str) -> Vec<Arc<dyn Controller>> {
     vec![
         Arc::new(bootstrap_tokens::BootstrapTokens),
         Arc::new(cluster_role_aggregation::ClusterRoleAggregation),
+        Arc::new(cron_job::CronJobController),
         Arc::new(daemon_set::DaemonSetController),
         Arc::new(deployment::DeploymentController),
         Arc::new(disruption::Disruption),

@@ -41,6 +41,7 @@ impl Cluster {
             version: "v1.36.0".to_owned(),
             node_proxy: None,
             access: Default::default(),
+            patience: Default::default(),
         };
         let server = apiserver::open(store, config).await.expect("an empty store opens");
         let client = server.client("system:simulator");

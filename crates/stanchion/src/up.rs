@@ -239,6 +239,7 @@ impl Plane {
             version: VERSION.to_owned(),
             node_proxy: Some(Arc::new(proxy)),
             access: access::open(flags, authority)?,
+            patience: Default::default(),
         };
         let server = apiserver::open(store.clone(), config).await.context("open the API")?;
         Ok(Plane { server, store, first_service: flags.service_cidr.address(1) })

@@ -160,7 +160,8 @@ fn select_own_pods(job: &mut Job) {
     labels.entry(UID_LABEL.to_owned()).or_insert(uid);
 }
 
-fn validate_spec(spec: &JobSpec, errors: &mut Errors) {
+/// The spec of a Job, or of the Jobs that somebody makes: those have no defaults yet.
+pub(crate) fn validate_spec(spec: &JobSpec, errors: &mut Errors) {
     for (field, number) in [
         ("parallelism", spec.parallelism.map(i64::from)),
         ("completions", spec.completions.map(i64::from)),
@@ -171,7 +172,7 @@ fn validate_spec(spec: &JobSpec, errors: &mut Errors) {
         names::not_negative(format!("spec.{field}"), number.unwrap_or(0), errors);
     }
     match text(&spec.completion_mode) {
-        "NonIndexed" => {}
+        "" | "NonIndexed" => {}
         "Indexed" => {
             if spec.completions.is_none() {
                 errors.required("spec.completions", "when completion mode is Indexed");
@@ -194,7 +195,7 @@ fn validate_spec(spec: &JobSpec, errors: &mut Errors) {
         Some(_) => &["Failed"],
         None => &["Failed", "TerminatingOrFailed"],
     };
-    if !known.contains(&policy) {
+    if !policy.is_empty() && !known.contains(&policy) {
         errors.not_supported("spec.podReplacementPolicy", policy, known);
     }
     template::validate_spec(&spec.template, errors);

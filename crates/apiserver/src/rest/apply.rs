@@ -17,6 +17,7 @@ use crate::{
     ownership::{Ownership, author, check_manager},
     show,
     view::View,
+    yaml,
 };
 use api::{AnyObject, Failure};
 use bytes::Bytes;
@@ -28,8 +29,13 @@ pub(crate) async fn apply(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
     let part = part(ask)?;
     check_manager(&ask.query, "PatchOptions", true)?;
     let dry_run = body::dry_run(&ask.query, "PatchOptions")?;
-    Strictness::of(&ask.query, "PatchOptions")?;
-    let config = read(&body)?;
+    let strictness = Strictness::of(&ask.query, "PatchOptions")?;
+    let (config, twice) = read(&body)?;
+    let twice = twice.map(|it| format!("error converting YAML to JSON: {it}"));
+    let twice = twice.filter(|_| strictness != Strictness::Ignore);
+    if let (Strictness::Strict, Some(twice)) = (strictness, &twice) {
+        return Err(Failure::bad_request(format!("error strict decoding YAML: {twice}")));
+    }
     let mut created = false;
     let settled = ask
         .server
@@ -44,18 +50,17 @@ pub(crate) async fn apply(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
     let row = outcome.row.ok_or_else(|| Failure::internal("nothing was applied"))?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let mut answer = show::row(ask, status, &row)?;
-    answer::warn(&mut answer, &outcome.warnings);
+    let warnings: Vec<String> = twice.into_iter().chain(outcome.warnings).collect();
+    answer::warn(&mut answer, &warnings);
     Ok(answer)
 }
 
-/// The configuration as JSON, an object.
-pub(crate) fn read(body: &[u8]) -> Result<String, Failure> {
+/// The configuration as JSON, an object; and what the strict reader says of keys that it has twice.
+pub(crate) fn read(body: &[u8]) -> Result<(String, Option<String>), Failure> {
     let wrong = |why: &str| Failure::bad_request(format!("error decoding YAML: {why}"));
-    let text = std::str::from_utf8(body).map_err(|error| wrong(&error.to_string()))?;
-    let value: serde_json::Value =
-        serde_saphyr::from_str(text).map_err(|error| wrong(&error.to_string()))?;
-    match value.is_object() {
-        true => Ok(value.to_string()),
+    let yaml = yaml::read(body).map_err(|why| wrong(&why))?;
+    match yaml.value.is_object() {
+        true => Ok((yaml.value.to_string(), yaml.twice)),
         false => Err(wrong("the configuration is not an object")),
     }
 }

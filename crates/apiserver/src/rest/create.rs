@@ -23,8 +23,9 @@ pub(crate) async fn create(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
     check_manager(&ask.query, "CreateOptions", false)?;
     let strictness = Strictness::of(&ask.query, "CreateOptions")?;
     let dry_run = body::dry_run(&ask.query, "CreateOptions")?;
-    let json = body::to_json(&ask.headers, body)?;
-    let (mut object, mut warnings) = body::decode(&target.kind, &target.version, json, strictness)?;
+    let (json, twice) = body::to_json_strictly(&ask.headers, body, strictness)?;
+    let (mut object, mut warnings) =
+        body::decode_knowing(&target.kind, &target.version, json, strictness, twice)?;
     ask.place(&mut object)?;
     ask.expect_face(&object, None)?;
     wait_for_account(ask, &object).await;

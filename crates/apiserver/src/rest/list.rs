@@ -60,6 +60,10 @@ pub(crate) async fn select(ask: &Ask, selection: &Selection) -> Result<Listed, F
     };
     let limit = usize::try_from(limit).ok().filter(|it| *it > 0).unwrap_or(usize::MAX);
     let asked = version::parse(query.one("resourceVersion"))?;
+    if query.has("sendInitialEvents") {
+        let why = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list";
+        return Err(invalid_options("ListOptions", why));
+    }
     let (kind, server) = (&ask.target.kind, &ask.server);
     let exact = match (query.one("continue"), query.one("resourceVersionMatch"), asked) {
         ("", "", asked) => {

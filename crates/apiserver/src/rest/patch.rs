@@ -29,8 +29,10 @@ pub(crate) async fn patch(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
     let patch = Patch::read(&ask.headers, &body)?;
     let mut warnings = Vec::new();
     if strictness != Strictness::Ignore {
-        let twice = scan::scan(&body).unwrap_or_default().duplicates;
-        let odd = body::strict_errors(&twice, &[]);
+        let mut odd = body::strict_errors(&scan::duplicates(&body), &patch.unknown(&body));
+        if let Patch::Json(_) = patch {
+            odd = odd.into_iter().map(|it| format!("json patch {it}")).collect();
+        }
         if strictness == Strictness::Strict && !odd.is_empty() {
             return Err(refused(&body, &format!("strict decoding error: {}", odd.join(", "))));
         }

@@ -20,8 +20,9 @@ pub(crate) async fn update(ask: &Ask, body: Bytes) -> Result<Answer, Failure> {
     check_manager(&ask.query, "UpdateOptions", false)?;
     let strictness = Strictness::of(&ask.query, "UpdateOptions")?;
     let dry_run = body::dry_run(&ask.query, "UpdateOptions")?;
-    let json = body::to_json(&ask.headers, body)?;
-    let (object, warnings) = body::decode(&target.kind, &target.version, json, strictness)?;
+    let (json, twice) = body::to_json_strictly(&ask.headers, body, strictness)?;
+    let (object, warnings) =
+        body::decode_knowing(&target.kind, &target.version, json, strictness, twice)?;
     ask.expect_name(&object)?;
     write(ask, dry_run, warnings, part, |_| Ok(object.clone())).await
 }

@@ -41,7 +41,7 @@ pub(crate) async fn patch(ask: &Ask, bytes: Bytes) -> Result<Answer, Failure> {
     if merge::is_apply(&ask.headers) {
         check_manager(&ask.query, "PatchOptions", true)?;
         let config: Value =
-            serde_json::from_str(&rest::apply::read(&bytes)?).map_err(Failure::internal)?;
+            serde_json::from_str(&rest::apply::read(&bytes)?.0).map_err(Failure::internal)?;
         expect_scale(&config)?;
         return write(ask, "PatchOptions", true, |_, row| {
             let mut scale = scale(kind, row)?;

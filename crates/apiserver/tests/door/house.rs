@@ -31,6 +31,7 @@ pub(crate) fn config() -> Config {
         version: "v1.36.0+stanchion".to_owned(),
         node_proxy: None,
         access: Default::default(),
+        patience: Default::default(),
     }
 }
 
@@ -131,6 +132,11 @@ impl Door {
     pub(crate) async fn open_guarded(access: apiserver::Access) -> Door {
         let access = apiserver::Access { default_roles: true, ..access };
         Door::begin_as(memory(), Config { access, ..config() }, true).await
+    }
+
+    /// With less patience than usual.
+    pub(crate) async fn open_impatient(patience: apiserver::Patience) -> Door {
+        Door::begin_as(memory(), Config { patience, ..config() }, false).await
     }
 
     pub(crate) async fn open_with(node_proxy: Option<Arc<dyn NodeProxy>>) -> Door {
@@ -291,6 +297,17 @@ impl Door {
         }
         let body = Full::new(Bytes::copy_from_slice(body));
         sender.send_request(request.body(body).unwrap()).await.expect("an answer")
+    }
+
+    /// A bare connection.
+    pub(crate) async fn tcp(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("the door is open")
+    }
+
+    /// A connection as admin on which nothing has been said.
+    pub(crate) async fn tls(&self) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        self.admin.connect(name, self.tcp().await).await.expect("a handshake")
     }
 
     /// A connection that both sides agreed to use for something else.

@@ -118,3 +118,107 @@ async fn a_list_is_as_new_as_was_asked() {
     );
     assert_eq!(future.headers["retry-after"], "1");
 }
+
+/// Each cell of the table in upstream's "Resource versions" (Using API > API concepts), for lists.
+#[tokio::test]
+async fn every_pair_of_version_and_match_means_one_thing() {
+    let door = Door::open().await;
+    fill(&door, &["a", "b"]).await;
+    let first = door.get(&format!("{MAPS}?limit=1")).await.is(200).body;
+    let at = first["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let token = first["metadata"]["continue"].as_str().unwrap().to_owned();
+    fill(&door, &["c"]).await;
+    let (then, now) = ("a b", "a b c");
+    for (query, expected) in [
+        // Unset: the most recent, in pages or not.
+        ("", now),
+        ("limit=9", now),
+        ("resourceVersionMatch=&resourceVersion=", now),
+        // Any: whatever is at hand, which here is everything.
+        ("resourceVersion=0", now),
+        ("resourceVersion=0&limit=9", now),
+        ("resourceVersion=0&resourceVersionMatch=NotOlderThan", now),
+        // Not older than, unless in pages: then exactly.
+        ("resourceVersion=AT", now),
+        ("resourceVersion=AT&resourceVersionMatch=NotOlderThan", now),
+        ("resourceVersion=AT&resourceVersionMatch=NotOlderThan&limit=9", now),
+        ("resourceVersion=AT&limit=9", then),
+        ("resourceVersion=AT&resourceVersionMatch=Exact", then),
+        ("resourceVersion=AT&resourceVersionMatch=Exact&limit=9", then),
+        // Going on is exact, and names no version of its own.
+        ("continue=TOKEN", "b"),
+        ("continue=TOKEN&limit=9", "b"),
+        ("continue=TOKEN&resourceVersion=0", "b"),
+        // No limit at all.
+        ("limit=0", now),
+        ("limit=-1", now),
+    ] {
+        let query = query.replace("AT", &at).replace("TOKEN", &token);
+        let list = door.get(&format!("{MAPS}?{query}")).await.is(200);
+        assert_eq!(names(&list.body).join(" "), expected, "{query}");
+    }
+    for (query, code, field) in [
+        ("resourceVersionMatch=Exact", 422, "resourceVersionMatch"),
+        ("resourceVersionMatch=NotOlderThan", 422, "resourceVersionMatch"),
+        ("resourceVersionMatch=Exact&resourceVersion=0", 422, "resourceVersionMatch"),
+        ("resourceVersionMatch=Newest&resourceVersion=AT", 422, "resourceVersionMatch"),
+        (
+            "resourceVersionMatch=Exact&resourceVersion=AT&continue=TOKEN",
+            422,
+            "resourceVersionMatch",
+        ),
+        ("sendInitialEvents=true", 422, "sendInitialEvents"),
+        (
+            "sendInitialEvents=false&resourceVersion=AT&resourceVersionMatch=Exact",
+            422,
+            "sendInitialEvents",
+        ),
+        ("resourceVersion=AT&continue=TOKEN", 400, ""),
+        ("resourceVersion=1.5", 400, ""),
+        ("resourceVersion=99999999999999999999", 400, ""),
+    ] {
+        let query = query.replace("AT", &at).replace("TOKEN", &token);
+        let refused = door.get(&format!("{MAPS}?{query}")).await.is(code);
+        if code == 422 {
+            assert_eq!(refused.body["details"]["causes"][0]["field"], field, "{query}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_forged_token_leads_nowhere_else() {
+    let door = Door::open().await;
+    fill(&door, &["a", "b"]).await;
+    let secret = json!({"metadata": {"name": "s"}, "stringData": {"k": "hidden"}});
+    door.post("/api/v1/namespaces/kube-system/secrets", secret).await.is(201);
+    let there = json!({"metadata": {"name": "elsewhere"}});
+    door.post("/api/v1/namespaces/kube-system/configmaps", there).await.is(201);
+    let forged = |token: Value| {
+        base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, token.to_string())
+    };
+    let Revision(latest) = door.store.latest().await.unwrap();
+    let token = |rv: Value, start: &str| json!({"v": "meta.k8s.io/v1", "rv": rv, "start": start});
+    for (token, code) in [
+        (json!({}), 400),
+        (json!("text"), 400),
+        (token(json!(0), "default/a\0"), 400),
+        (token(json!(-7), "default/a\0"), 400),
+        (token(json!("7"), "default/a\0"), 400),
+        (token(json!(latest), ""), 400),
+        (token(json!(latest), "\0"), 400),
+        (token(json!(latest), "../secrets/kube-system/s\0"), 400),
+        (json!({"v": "v2", "rv": latest, "start": "default/a\0"}), 400),
+        (token(json!(latest + 1000), "default/a\0"), 504),
+    ] {
+        let refused = door.get(&format!("{MAPS}?continue={}", forged(token.clone()))).await;
+        assert_eq!(refused.code, code, "{token}: {}", refused.text);
+    }
+    // A start in another namespace, or before all, stays within what was asked for.
+    for (start, expected) in
+        [("a\0", "a b"), ("default/\0", "a b"), ("kube-system/a\0", ""), ("zzz\0", "")]
+    {
+        let token = forged(token(json!(latest), start));
+        let list = door.get(&format!("{MAPS}?continue={token}")).await.is(200);
+        assert_eq!(names(&list.body).join(" "), expected, "{start:?}");
+    }
+}

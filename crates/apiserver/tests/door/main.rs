@@ -12,6 +12,7 @@ mod local;
 mod node_access;
 mod nodes;
 mod openapi;
+mod patience;
 mod rest;
 mod strict;
 mod tokens;

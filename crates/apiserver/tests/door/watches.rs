@@ -166,3 +166,57 @@ async fn many_watchers_see_every_change_in_order() {
     }
     watchers.join_all().await;
 }
+
+/// Each cell of the table in upstream's "Resource versions" (Using API > API concepts), for watches.
+#[tokio::test]
+async fn every_version_and_match_begins_where_it_says() {
+    let door = Door::open().await;
+    make(&door, "a").await;
+    let at = make(&door, "b").await;
+    make(&door, "c").await;
+    let begin = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+    let go_on = "sendInitialEvents=false&resourceVersionMatch=NotOlderThan";
+    let all = ["ADDED a", "ADDED b", "ADDED c", "ADDED d"];
+    let bookmarked = ["ADDED a", "ADDED b", "ADDED c", "BOOKMARK", "ADDED d"];
+    let mut cells: Vec<(String, &[&str])> = vec![
+        // What is there, then what comes.
+        (String::new(), &all),
+        ("resourceVersion=".to_owned(), &all),
+        ("resourceVersion=0".to_owned(), &all),
+        (begin.to_owned(), &all),
+        (format!("{begin}&resourceVersion=0"), &all),
+        (format!("{begin}&resourceVersion=AT"), &all),
+        (format!("{begin}&allowWatchBookmarks=true"), &bookmarked),
+        (format!("{begin}&resourceVersion=AT&allowWatchBookmarks=true"), &bookmarked),
+        // What comes after.
+        ("resourceVersion=AT".to_owned(), &all[2..]),
+        ("resourceVersion=AT&allowWatchBookmarks=true".to_owned(), &all[2..]),
+        (format!("{go_on}&resourceVersion=AT"), &all[2..]),
+        (go_on.to_owned(), &all[3..]),
+    ];
+    let mut watches = Vec::new();
+    for (query, expected) in cells.drain(..) {
+        let query = query.replace("AT", &at);
+        let watch = door.watch(&format!("{MAPS}?watch=1&{query}")).await;
+        watches.push((query, watch, expected));
+    }
+    make(&door, "d").await;
+    for (query, mut watch, expected) in watches {
+        for expected in expected {
+            assert_eq!(watch.told().await, *expected, "{query}");
+        }
+    }
+    for (query, code) in [
+        ("resourceVersionMatch=NotOlderThan", 422),
+        ("resourceVersionMatch=Exact&resourceVersion=AT", 422),
+        ("sendInitialEvents=true", 422),
+        ("sendInitialEvents=true&resourceVersionMatch=Exact", 422),
+        ("sendInitialEvents=false", 422),
+        ("resourceVersion=x", 400),
+        ("timeoutSeconds=-1", 400),
+        ("timeoutSeconds=x", 400),
+    ] {
+        let query = query.replace("AT", &at);
+        door.get(&format!("{MAPS}?watch=1&{query}")).await.is(code);
+    }
+}

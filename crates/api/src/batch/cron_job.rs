@@ -84,7 +84,7 @@ impl Kind for CronJob {
         spec.successful_jobs_history_limit.get_or_insert(3);
         spec.failed_jobs_history_limit.get_or_insert(1);
         // A Job's own defaults wait for the Job.
-        template::default_template(&mut spec.job_template.spec.get_or_insert_default().template);
+        job::default_rules(spec.job_template.spec.get_or_insert_default());
         self.status.get_or_insert_default();
     }
 

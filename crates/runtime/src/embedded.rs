@@ -150,7 +150,7 @@ impl Embedded {
             let containers = inner.containers();
             containers
                 .values()
-                .find(|container| container.record.image_id == image)
+                .find(|container| container.record.images().any(|it| it == image))
                 .map(|user| user.id.clone())
         };
         let config = &self.inner.config;

@@ -37,6 +37,24 @@ record! {
         pub(crate) stop_signal: i32,
         /// With a digest where one is known.
         pub(crate) image_ref: String,
+        pub(crate) image_volumes: Vec<ImageVolume>,
+    }
+
+    /// An image that is mounted like a volume.
+    pub(crate) struct ImageVolume {
+        /// Where in the container.
+        pub(crate) path: String,
+        pub(crate) image_id: String,
+        /// Lowest first.
+        pub(crate) layers: Vec<String>,
+    }
+}
+
+impl ContainerRecord {
+    /// The images that must be there as long as the container is.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &str> {
+        let volumes = self.image_volumes.iter().map(|it| it.image_id.as_str());
+        [self.image_id.as_str()].into_iter().chain(volumes)
     }
 }
 
@@ -56,9 +74,9 @@ pub fn image_users(data: &Path) -> Vec<(String, String)> {
     let used = containers.flat_map(|directory| {
         let user = |id: String| {
             let record: ContainerRecord = read(&directory.join(&id), "config")?;
-            Some((record.image_id, id))
+            Some(record.images().map(|image| (image.to_owned(), id.clone())).collect::<Vec<_>>())
         };
-        names(&directory).into_iter().filter_map(user).collect::<Vec<_>>()
+        names(&directory).into_iter().filter_map(user).flatten().collect::<Vec<_>>()
     });
     used.collect()
 }

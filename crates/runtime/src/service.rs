@@ -61,7 +61,7 @@ impl RuntimeService for Embedded {
                 name: String::new(),
                 features: Some(cri::RuntimeHandlerFeatures {
                     recursive_read_only_mounts: true,
-                    user_namespaces: false,
+                    user_namespaces: crate::spec::users_are_possible(),
                 }),
             }],
             features: Some(cri::RuntimeFeatures {

@@ -6,10 +6,13 @@ mod devices;
 mod mounts;
 mod pod;
 mod process;
+mod users;
 
 pub(crate) use devices::device_rules;
+pub(crate) use mounts::image_volumes;
 pub(crate) use pod::{setup, write_files};
 pub(crate) use process::{arguments, environment, process};
+pub(crate) use users::are_possible as users_are_possible;
 
 use crate::{
     container::{Container, security},
@@ -27,19 +30,15 @@ use std::{os::fd::OwnedFd, path::Path};
 pub(crate) fn check_sandbox(config: &cri::PodSandboxConfig) -> Result<()> {
     let security = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let options = security.and_then(|security| security.namespace_options.as_ref());
-    if let Some(options) = options
-        && options.userns_options.as_ref().is_some_and(|own| own.mode() == NamespaceMode::Pod)
-    {
-        return Err(Error::Invalid("user namespaces are not supported by this runtime".into()));
-    }
-    Ok(())
+    options.map_or(Ok(None), users::ids).map(drop)
 }
 
 pub(crate) fn check_container(config: &ContainerConfig) -> Result<()> {
-    if let Some(mount) = config.mounts.iter().find(|mount| mount.image.is_some()) {
+    let both = |mount: &&cri::Mount| mount.image.is_some() && !mount.host_path.is_empty();
+    if let Some(mount) = config.mounts.iter().find(both) {
         let path = &mount.container_path;
         return Err(Error::Invalid(format!(
-            "image volume on {path}: not supported by this runtime"
+            "mount on {path}: an image and a path of the host exclude each other"
         )));
     }
     if let Some(mount) = config.mounts.iter().find(|mount| !mount.container_path.starts_with('/')) {
@@ -70,7 +69,9 @@ pub(crate) fn start(
             "{count} mounts in one container; at most {most} are possible"
         )));
     }
-    let sources = wanted.iter().map(mounts::source).collect::<Result<Vec<_>>>()?;
+    let from_host = wanted.iter().filter(|mount| mount.image.is_none());
+    let sources = from_host.map(mounts::source).collect::<Result<Vec<_>>>()?;
+    let images = &container.record.image_volumes;
     let (masked_paths, readonly_paths) = protected_paths(&security);
     let options = security.namespace_options.clone().unwrap_or_default();
     let pid_namespace = PidNamespace {
@@ -89,7 +90,13 @@ pub(crate) fn start(
         directory: text(&container.directory),
         layers: container.record.layers.clone(),
         process: process(container, container.record.arguments.clone(), config.tty, seccomp)?,
-        mounts: wanted.iter().map(mounts::mount).collect::<Result<_>>()?,
+        mounts: wanted
+            .iter()
+            .map(|mount| match mount.image {
+                Some(_) => mounts::image(mount, images),
+                None => mounts::mount(mount),
+            })
+            .collect::<Result<_>>()?,
         devices: devices(config, security.privileged)?,
         masked_paths,
         readonly_paths,

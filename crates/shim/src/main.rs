@@ -7,6 +7,7 @@ mod capabilities;
 mod container;
 mod identity;
 mod launch;
+mod layers;
 mod log;
 mod namespaces;
 mod pod;
@@ -14,6 +15,7 @@ mod process;
 mod rootfs;
 mod server;
 mod sys;
+mod user_namespace;
 
 use std::{
     fmt,

@@ -3,8 +3,9 @@
 //! No pause process is needed, except where the containers share a pid namespace: that one needs a first process.
 
 use crate::{
-    Result,
+    Failure, Result,
     sys::{self, check, failure},
+    user_namespace::UserNamespace,
 };
 use shim::protocol::Setup;
 use std::{ffi::CString, fs, io, os::fd::AsFd, path::Path};
@@ -25,7 +26,8 @@ pub(crate) fn detach_from_starter() -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn enter(setup: &Setup) -> Result<()> {
+/// With the pod's own users, if it has them.
+pub(crate) fn enter(setup: &Setup) -> Result<Option<UserNamespace>> {
     for procs in &setup.cgroup_procs {
         fs::write(procs, std::process::id().to_string())
             .map_err(|error| failure(format_args!("join {procs}"), &error))?;
@@ -33,6 +35,18 @@ pub(crate) fn enter(setup: &Setup) -> Result<()> {
     sys::unshare("the mount namespace", libc::CLONE_NEWNS)?;
     sys::mount(None, c"/", None, libc::MS_REC | libc::MS_SLAVE, None)
         .map_err(|error| failure("make every mount a slave of the host's", &error))?;
+    let shared_memory = Path::new(&setup.directory).join("shm");
+    if let Some(ids) = &setup.ids {
+        if setup.host_network || setup.host_ipc {
+            return Err(Failure("users of its own need namespaces of the pod's own".into()));
+        }
+        let users = UserNamespace::enter(ids, setup)?;
+        set_hostname(&setup.hostname)?;
+        raise_loopback()?;
+        mount_shared_memory(&shared_memory, users.on_host(0))?;
+        try_map(setup, &users)?;
+        return Ok(Some(users));
+    }
     if !setup.host_network {
         sys::unshare("the network and host name", libc::CLONE_NEWNET | libc::CLONE_NEWUTS)?;
         set_hostname(&setup.hostname)?;
@@ -40,8 +54,18 @@ pub(crate) fn enter(setup: &Setup) -> Result<()> {
     }
     if !setup.host_ipc {
         sys::unshare("the IPC namespace", libc::CLONE_NEWIPC)?;
-        mount_shared_memory(&Path::new(&setup.directory).join("shm"))?;
+        mount_shared_memory(&shared_memory, 0)?;
     }
+    set_sysctls(setup).map(|()| None)
+}
+
+/// Whether what holds the containers' files can belong to users of the pod: better known now than at each start.
+fn try_map(setup: &Setup, users: &UserNamespace) -> Result<()> {
+    let directory = sys::open(&setup.directory, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    users.map(sys::clone_part(directory.as_fd())?.as_fd(), false)
+}
+
+pub(crate) fn set_sysctls(setup: &Setup) -> Result<()> {
     for (name, value) in &setup.sysctls {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         fs::write(&path, value)
@@ -77,13 +101,14 @@ fn raise_loopback() -> Result<()> {
 }
 
 /// /dev/shm of all containers of the pod; visible in this mount namespace alone.
-fn mount_shared_memory(directory: &Path) -> Result<()> {
+fn mount_shared_memory(directory: &Path, owner: u32) -> Result<()> {
     let attempted = format!("mount shared memory on {}", directory.display());
     fs::create_dir_all(directory).map_err(|error| failure(&attempted, &error))?;
     let target = CString::new(directory.as_os_str().as_encoded_bytes())
         .map_err(|_| failure(&attempted, &io::ErrorKind::InvalidInput.into()))?;
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    sys::mount(Some(c"shm"), &target, Some(c"tmpfs"), flags, Some(c"mode=1777,size=65536k"))
+    let options = format!("mode=1777,size=65536k,uid={owner},gid={owner}");
+    sys::mount(Some(c"shm"), &target, Some(c"tmpfs"), flags, Some(&sys::c_string(&options)?))
         .map_err(|error| failure(&attempted, &error))
 }
 

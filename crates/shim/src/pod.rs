@@ -5,8 +5,9 @@ use crate::{
     container::{Attached, Container, Output, replace_file},
     launch::{Heard, Launch, Launching},
     log::Log,
-    process::{self, PidNamespace, Streams},
+    process::{self, PidNamespace, Place, Streams},
     sys::{self, failure},
+    user_namespace::UserNamespace,
 };
 use shim::{
     protocol::{
@@ -28,6 +29,7 @@ pub(crate) struct Pod {
     pub(crate) setup: Setup,
     /// First process of the shared pid namespace.
     pub(crate) reaper: Option<libc::pid_t>,
+    users: Option<UserNamespace>,
     pub(crate) containers: BTreeMap<String, Container>,
     pub(crate) launches: Vec<Launch>,
     execs: BTreeMap<libc::pid_t, RunningExec>,
@@ -47,10 +49,15 @@ pub(crate) enum News {
 }
 
 impl Pod {
-    pub(crate) fn new(setup: Setup, reaper: Option<libc::pid_t>) -> Pod {
+    pub(crate) fn new(
+        setup: Setup,
+        reaper: Option<libc::pid_t>,
+        users: Option<UserNamespace>,
+    ) -> Pod {
         Pod {
             setup,
             reaper,
+            users,
             containers: BTreeMap::new(),
             launches: Vec::new(),
             execs: BTreeMap::new(),
@@ -159,7 +166,14 @@ impl Pod {
             container.outputs = vec![Output::new(out, false)?, Output::new(err, true)?];
             Streams::Given([stdin, stdout, stderr])
         };
-        let launched = process::start(start, &self.setup, pid_namespace, sources, streams)?;
+        let launched = process::start(
+            start,
+            &self.setup,
+            self.users.as_ref(),
+            pid_namespace,
+            sources,
+            streams,
+        )?;
         Ok((launched.pid, launched.channel))
     }
 
@@ -185,8 +199,8 @@ impl Pod {
             container.started.pid,
             &exec.process,
             &identity,
-            &procs,
-            adjust,
+            self.users.as_ref(),
+            Place { cgroup_procs: &procs, oom_score_adjust: adjust },
             streams,
         )?;
         let what = Launching::Exec(exec.exec);

@@ -7,6 +7,7 @@
 use crate::{
     Failure, Result, capabilities, identity, rootfs,
     sys::{self, c_string, check, failure},
+    user_namespace::UserNamespace,
 };
 use shim::{
     frame,
@@ -47,9 +48,17 @@ pub(crate) enum PidNamespace {
     Of(OwnedFd),
 }
 
+/// Where a process is counted, and how likely it is to die for want of memory.
+pub(crate) struct Place<'a> {
+    /// Files that its number is written to.
+    pub(crate) cgroup_procs: &'a [String],
+    pub(crate) oom_score_adjust: i32,
+}
+
 pub(crate) fn start(
     start: &Start,
     setup: &Setup,
+    users: Option<&UserNamespace>,
     pid_namespace: PidNamespace,
     sources: &[OwnedFd],
     streams: Streams,
@@ -59,15 +68,27 @@ pub(crate) fn start(
         PidNamespace::Own => (libc::CLONE_NEWNS, None),
         PidNamespace::Of(descriptor) => (libc::CLONE_NEWNS, Some(descriptor.as_fd())),
     };
-    launch(joined, flags, &start.cgroup.procs, start.oom_score_adjust, |channel| {
+    let place =
+        Place { cgroup_procs: &start.cgroup.procs, oom_score_adjust: start.oom_score_adjust };
+    launch(joined, flags, place, |channel| {
         let pod = Path::new(&setup.directory);
-        let root = rootfs::assemble(start, pod, setup.host_ipc, sources)?;
+        if let Some(users) = users {
+            users.own_new_files()?;
+        }
+        let root = rootfs::assemble(start, pod, setup.host_ipc, users, sources)?;
         rootfs::enter(&root, start)?;
         let identity = identity::resolve_here(&start.process.user)?;
         tell(channel, USER, &identity.to_bytes(), &[])?;
-        connect_streams(channel, streams, &identity, true)?;
+        connect_streams(channel, streams, &identity, users, true)?;
         wait_for_go(channel)?;
-        sys::unshare("the control group namespace", libc::CLONE_NEWCGROUP)?;
+        let Some(users) = users else {
+            sys::unshare("the control group namespace", libc::CLONE_NEWCGROUP)?;
+            return become_program(&start.process, &identity);
+        };
+        users.join()?;
+        // A copy of the mounts that belongs to the pod's users: they may add to it, and take nothing away.
+        let kinds = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
+        sys::unshare("the mount and control group namespaces", kinds)?;
         become_program(&start.process, &identity)
     })
 }
@@ -77,15 +98,18 @@ pub(crate) fn exec(
     init: libc::pid_t,
     process: &Process,
     identity: &Identity,
-    cgroup_procs: &[String],
-    oom_score_adjust: i32,
+    users: Option<&UserNamespace>,
+    place: Place<'_>,
     streams: Streams,
 ) -> Result<Launched> {
     let container = sys::pidfd(init)?;
-    launch(Some(container.as_fd()), 0, cgroup_procs, oom_score_adjust, |channel| {
+    launch(Some(container.as_fd()), 0, place, |channel| {
         wait_for_go(channel)?;
         sys::setns("the container", container.as_fd(), libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP)?;
-        connect_streams(channel, streams, identity, false)?;
+        connect_streams(channel, streams, identity, users, false)?;
+        if let Some(users) = users {
+            users.join()?;
+        }
         become_program(process, identity)
     })
 }
@@ -93,8 +117,7 @@ pub(crate) fn exec(
 fn launch(
     pid_namespace: Option<BorrowedFd<'_>>,
     flags: libc::c_int,
-    cgroup_procs: &[String],
-    oom_score_adjust: i32,
+    place: Place<'_>,
     prepare: impl FnOnce(BorrowedFd<'_>) -> Result<Infallible>,
 ) -> Result<Launched> {
     let (ours, theirs) = sys::packet_pair()?;
@@ -109,7 +132,7 @@ fn launch(
         // SAFETY: ends this copy of the shim without running what belongs to the original.
         unsafe { libc::_exit(127) };
     }
-    let placed = place(pid, cgroup_procs, oom_score_adjust).and_then(|()| {
+    let placed = place.put(pid).and_then(|()| {
         sys::write(ours.as_fd(), b"G").map_err(|error| failure("let the process go on", &error))
     });
     if let Err(cause) = placed {
@@ -132,21 +155,24 @@ fn clone_into(pid_namespace: Option<BorrowedFd<'_>>, flags: libc::c_int) -> Resu
     pid
 }
 
-fn place(pid: libc::pid_t, cgroup_procs: &[String], oom_score_adjust: i32) -> Result<()> {
-    for procs in cgroup_procs {
-        fs::write(procs, pid.to_string())
-            .map_err(|error| failure(format_args!("join {procs}"), &error))?;
-    }
-    match fs::write(format!("/proc/{pid}/oom_score_adj"), oom_score_adjust.to_string()) {
-        Ok(()) => Ok(()),
-        // Going below the own value takes CAP_SYS_RESOURCE, which a node may lack.
-        Err(error)
-            if error.raw_os_error() == Some(libc::EACCES)
-                || error.raw_os_error() == Some(libc::EPERM) =>
-        {
-            Ok(())
+impl Place<'_> {
+    fn put(&self, pid: libc::pid_t) -> Result<()> {
+        for procs in self.cgroup_procs {
+            fs::write(procs, pid.to_string())
+                .map_err(|error| failure(format_args!("join {procs}"), &error))?;
         }
-        Err(error) => Err(failure(format_args!("set oom_score_adj to {oom_score_adjust}"), &error)),
+        let adjust = self.oom_score_adjust;
+        match fs::write(format!("/proc/{pid}/oom_score_adj"), adjust.to_string()) {
+            Ok(()) => Ok(()),
+            // Going below the own value takes CAP_SYS_RESOURCE, which a node may lack.
+            Err(error)
+                if error.raw_os_error() == Some(libc::EACCES)
+                    || error.raw_os_error() == Some(libc::EPERM) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(failure(format_args!("set oom_score_adj to {adjust}"), &error)),
+        }
     }
 }
 
@@ -169,13 +195,15 @@ fn connect_streams(
     channel: BorrowedFd<'_>,
     streams: Streams,
     identity: &Identity,
+    users: Option<&UserNamespace>,
     first: bool,
 ) -> Result<()> {
+    let owner = users.map_or(identity.uid, |it| it.on_host(identity.uid));
     match streams {
         Streams::Given(streams) => {
             for (standard, stream) in (0..).zip(&streams) {
                 sys::duplicate_to(stream.as_raw_fd(), standard)?;
-                hand_over(standard, identity.uid);
+                hand_over(standard, owner);
             }
             Ok(())
         }
@@ -188,7 +216,7 @@ fn connect_streams(
             for standard in 0..3 {
                 sys::duplicate_to(terminal.as_raw_fd(), standard)?;
             }
-            hand_over(0, identity.uid);
+            hand_over(0, owner);
             // SAFETY: no pointers.
             check("take the terminal", unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }).map(drop)
         }

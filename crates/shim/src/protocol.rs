@@ -13,7 +13,7 @@ choice! {
         /// The first message on the socket that the shim was started with.
         Setup(Setup) = 1,
         State(Nothing) = 2,
-        /// Descriptors: the mounts' sources, in order.
+        /// Descriptors: the sources of the mounts that have no layers, in order.
         Start(Start) = 3,
         Signal(Signal) = 4,
         /// Descriptors: stdin, stdout, stderr; none with a terminal. The reply then carries the terminal's master.
@@ -74,6 +74,14 @@ record! {
         pub sysctls: Vec<(String, String)>,
         /// `cgroup.procs` files that the shim writes itself into.
         pub cgroup_procs: Vec<String>,
+        /// The users and groups of the pod; none: the host's.
+        pub ids: Option<Ids>,
+    }
+
+    /// Ids of the host that are 0, 1, 2 … in the pod's own user namespace.
+    pub struct Ids {
+        pub first: u32,
+        pub count: u32,
     }
 
     pub struct State {
@@ -190,6 +198,10 @@ record! {
         pub no_exec: bool,
         pub no_suid: bool,
         pub no_device: bool,
+        /// Layers of an image, lowest first: it is what is mounted, and no source comes with the request.
+        pub layers: Vec<String>,
+        /// The part of the image that is mounted; empty: all of it.
+        pub sub_path: String,
     }
 
     pub struct Device {

@@ -5,7 +5,9 @@
 
 use crate::{
     Failure, Result,
+    layers::Layers,
     sys::{self, MountAttributes, Resolve, c_string, check, descriptor_path, failure},
+    user_namespace::UserNamespace,
 };
 use shim::protocol::{Device, Mount, Start, propagation};
 use std::{
@@ -25,61 +27,39 @@ pub(crate) fn assemble(
     start: &Start,
     pod: &Path,
     host_ipc: bool,
+    users: Option<&UserNamespace>,
     sources: &[OwnedFd],
 ) -> Result<OwnedFd> {
-    let root = mount_layers(start)?;
+    let mut layers = Layers::new(start, users)?;
+    let root = layers.root(start)?;
     let root_fd = root.as_fd();
-    mount_system(root_fd, start, pod, host_ipc)?;
-    if start.mounts.len() != sources.len() {
-        return Err(Failure(format!(
-            "{} mounts came with {} sources",
-            start.mounts.len(),
-            sources.len()
-        )));
-    }
-    for (mount, source) in start.mounts.iter().zip(sources) {
-        mount_volume(root_fd, mount, source.as_fd())
-            .map_err(|cause| Failure(format!("mount a volume on {}: {}", mount.target, cause.0)))?;
+    mount_system(root_fd, start, pod, host_ipc, users)?;
+    let mut sources = sources.iter();
+    for mount in &start.mounts {
+        let mounted = match (mount.layers.is_empty(), sources.as_slice()) {
+            (false, _) => mount_image(root_fd, mount, &mut layers),
+            (true, []) => Err(Failure("it came without a source".into())),
+            (true, [source, ..]) => {
+                sources.next();
+                mount_volume(root_fd, mount, source.as_fd(), users)
+            }
+        };
+        let on = |cause: Failure| format!("mount a volume on {}: {}", mount.target, cause.0);
+        mounted.map_err(|cause| Failure(on(cause)))?;
     }
     for device in &start.devices {
-        make_device(root_fd, device)?;
+        make_device(root_fd, device, users)?;
     }
     Ok(root)
 }
 
-/// The overlay of the image's layers and the container's own. Layers are named by descriptor, because the option
-/// string is limited to one page.
-fn mount_layers(start: &Start) -> Result<OwnedFd> {
-    let directory = Path::new(&start.directory);
-    let mut opened = Vec::new();
-    let mut name = |path: &str| -> Result<String> {
-        let layer = sys::open(path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
-        let name = format!("/proc/self/fd/{}", layer.as_raw_fd());
-        opened.push(layer);
-        Ok(name)
-    };
-    let mut lower = Vec::new();
-    for layer in start.layers.iter().rev() {
-        lower.push(name(layer)?);
-    }
-    let own = |part: &str| directory.join(part).to_string_lossy().into_owned();
-    let upper = name(&own("upper"))?;
-    let work = name(&own("work"))?;
-    let target = own("rootfs");
-    let options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
-    let attempted = || format!("mount the overlay of {} layers on {target}", lower.len());
-    sys::mount(
-        Some(c"overlay"),
-        &c_string(&target)?,
-        Some(c"overlay"),
-        0,
-        Some(&c_string(&options)?),
-    )
-    .map_err(|error| failure(attempted(), &error))?;
-    sys::open(&target, libc::O_PATH | libc::O_DIRECTORY, 0)
-}
-
-fn mount_system(root: BorrowedFd<'_>, start: &Start, pod: &Path, host_ipc: bool) -> Result<()> {
+fn mount_system(
+    root: BorrowedFd<'_>,
+    start: &Start,
+    pod: &Path,
+    host_ipc: bool,
+    users: Option<&UserNamespace>,
+) -> Result<()> {
     let system = |path: &str, kind: &CStr, flags: libc::c_ulong, data: &CStr| -> Result<()> {
         // A link here would put the protected paths somewhere else.
         let target = target(root, path, true, NO_LINKS)?;
@@ -90,14 +70,23 @@ fn mount_system(root: BorrowedFd<'_>, start: &Start, pod: &Path, host_ipc: bool)
     let readonly = if start.writable_system { 0 } else { libc::MS_RDONLY };
     system("/proc", c"proc", NOSUID_NODEV_NOEXEC, c"")?;
     system("/dev", c"tmpfs", libc::MS_NOSUID | libc::MS_STRICTATIME, c"mode=755,size=65536k")?;
-    let terminals = c"newinstance,ptmxmode=0666,mode=0620,gid=5";
-    system("/dev/pts", c"devpts", libc::MS_NOSUID | libc::MS_NOEXEC, terminals)?;
+    let group = on_host(users, TERMINAL_GROUP);
+    let terminals = c_string(&format!("newinstance,ptmxmode=0666,mode=0620,gid={group}"))?;
+    system("/dev/pts", c"devpts", libc::MS_NOSUID | libc::MS_NOEXEC, &terminals)?;
     system("/dev/mqueue", c"mqueue", NOSUID_NODEV_NOEXEC, c"")?;
     system("/sys", c"sysfs", NOSUID_NODEV_NOEXEC | readonly, c"")?;
     let shared_memory = if host_ipc { Path::new("/dev/shm").to_owned() } else { pod.join("shm") };
     bind(root, &shared_memory.to_string_lossy(), "/dev/shm", MountAttributes::default())?;
     mount_cgroups(root, start)?;
-    make_default_devices(root)
+    make_default_devices(root, users)
+}
+
+/// `tty`, in every distribution.
+const TERMINAL_GROUP: u32 = 5;
+
+/// A user or group of the container as the host numbers it.
+fn on_host(users: Option<&UserNamespace>, id: u32) -> u32 {
+    users.map_or(id, |it| it.on_host(id))
 }
 
 /// The container's own control groups. On v1 every controller's directory is bound for itself: mounting `cgroup`
@@ -138,7 +127,31 @@ fn bind(root: BorrowedFd<'_>, source: &str, path: &str, attributes: MountAttribu
         .map_err(|error| failure(format_args!("show {source} on {path}"), &error))
 }
 
-fn mount_volume(root: BorrowedFd<'_>, mount: &Mount, source: BorrowedFd<'_>) -> Result<()> {
+/// An image, or a part of it, to be looked at.
+fn mount_image(root: BorrowedFd<'_>, mount: &Mount, layers: &mut Layers<'_>) -> Result<()> {
+    let image = layers.image(&mount.layers)?;
+    let part = match mount.sub_path.as_str() {
+        "" => image,
+        path => sys::open_in(image.as_fd(), path, libc::O_PATH, LINKS)
+            .map_err(|error| failure(format_args!("open {path} in the image"), &error))?,
+    };
+    let tree = sys::clone_part(part.as_fd())?;
+    let attributes = MountAttributes {
+        set: libc::MS_RDONLY,
+        propagation: libc::MS_PRIVATE,
+        ..MountAttributes::default()
+    };
+    sys::set_mount(tree.as_fd(), true, &attributes)?;
+    let target = target(root, &mount.target, sys::is_directory(part.as_fd())?, LINKS)?;
+    sys::attach_mount(tree.as_fd(), target.as_fd()).map_err(|error| failure("attach it", &error))
+}
+
+fn mount_volume(
+    root: BorrowedFd<'_>,
+    mount: &Mount,
+    source: BorrowedFd<'_>,
+    users: Option<&UserNamespace>,
+) -> Result<()> {
     let flag = |wanted: bool, flag: libc::c_ulong| if wanted { flag } else { 0 };
     let own = flag(mount.readonly, libc::MS_RDONLY)
         | flag(mount.no_suid, libc::MS_NOSUID)
@@ -154,6 +167,9 @@ fn mount_volume(root: BorrowedFd<'_>, mount: &Mount, source: BorrowedFd<'_>) -> 
         true,
         &MountAttributes { propagation: spread, ..MountAttributes::default() },
     )?;
+    if let Some(users) = users {
+        users.map(source, true)?;
+    }
     if own != 0 {
         let attributes = MountAttributes { set: own, ..MountAttributes::default() };
         sys::set_mount(source, mount.recursive_readonly, &attributes)?;
@@ -210,10 +226,11 @@ const DEVICE_LINKS: [(&CStr, &CStr); 6] = [
     (c"pts/ptmx", c"ptmx"),
 ];
 
-fn make_default_devices(root: BorrowedFd<'_>) -> Result<()> {
+fn make_default_devices(root: BorrowedFd<'_>, users: Option<&UserNamespace>) -> Result<()> {
     for (name, major, minor) in DEFAULT_DEVICES {
         let path = format!("/dev/{name}");
-        make_device(root, &Device { path, major, minor, mode: 0o666, ..Device::default() })?;
+        let device = Device { path, major, minor, mode: 0o666, ..Device::default() };
+        make_device(root, &device, users)?;
     }
     let directory = target(root, "/dev", true, NO_LINKS)?;
     for (leads_to, name) in DEVICE_LINKS {
@@ -225,7 +242,7 @@ fn make_default_devices(root: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-fn make_device(root: BorrowedFd<'_>, device: &Device) -> Result<()> {
+fn make_device(root: BorrowedFd<'_>, device: &Device, users: Option<&UserNamespace>) -> Result<()> {
     let Some((parent, name)) = device.path.rsplit_once('/') else {
         return Err(Failure(format!("device path {:?} is not absolute", device.path)));
     };
@@ -247,11 +264,9 @@ fn make_device(root: BorrowedFd<'_>, device: &Device) -> Result<()> {
             return Err(failure(attempted, &error));
         }
         let flags = libc::AT_SYMLINK_NOFOLLOW;
-        check(
-            attempted,
-            libc::fchownat(parent.as_raw_fd(), name.as_ptr(), device.uid, device.gid, flags),
-        )
-        .map(drop)
+        let (uid, gid) = (on_host(users, device.uid), on_host(users, device.gid));
+        check(attempted, libc::fchownat(parent.as_raw_fd(), name.as_ptr(), uid, gid, flags))
+            .map(drop)
     }
 }
 

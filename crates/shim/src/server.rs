@@ -67,9 +67,9 @@ fn prepare(setup: Setup) -> Result<Pod> {
             setup.version
         )));
     }
-    namespaces::enter(&setup)?;
+    let users = namespaces::enter(&setup)?;
     let reaper = if setup.share_pid { Some(namespaces::start_reaper()?) } else { None };
-    Ok(Pod::new(setup, reaper))
+    Ok(Pod::new(setup, reaper, users))
 }
 
 struct Connection {

@@ -125,6 +125,40 @@ pub(crate) fn clone_mount(path: &CStr) -> Result<OwnedFd> {
     own(format_args!("clone the mount {}", path.to_string_lossy()), result)
 }
 
+/// A detached copy of what `part` is open on, alone.
+pub(crate) fn clone_part(part: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const OPEN_TREE_CLONE: libc::c_int = 1;
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH;
+    // SAFETY: see above.
+    let result =
+        unsafe { libc::syscall(libc::SYS_open_tree, part.as_raw_fd(), c"".as_ptr(), flags) };
+    own("clone a part of a mount", result)
+}
+
+/// New files belong to this user and group of the host, and no capability is lost for it.
+pub(crate) fn own_new_files(id: u32) -> Result<()> {
+    const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+    // SAFETY: see above; raw calls, because libc's wrappers would signal threads that a copied process does not have.
+    unsafe {
+        let kept = libc::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0, 0, 0);
+        check("keep capabilities", kept)?;
+        libc::syscall(libc::SYS_setfsgid, id);
+        libc::syscall(libc::SYS_setfsuid, id);
+    }
+    Ok(())
+}
+
+/// User and group, with what is supplementary to them given up.
+pub(crate) fn become_user(id: u32) -> Result<()> {
+    // SAFETY: see above; raw calls as above.
+    unsafe {
+        let changed = libc::syscall(libc::SYS_setresgid, id, id, id);
+        check_long(format_args!("change to group {id}"), changed)?;
+        let changed = libc::syscall(libc::SYS_setresuid, id, id, id);
+        check_long(format_args!("change to user {id}"), changed).map(drop)
+    }
+}
+
 pub(crate) fn set_mount(
     tree: BorrowedFd<'_>,
     recursive: bool,
@@ -143,6 +177,36 @@ pub(crate) fn set_mount(
         )
     };
     check_long("set mount attributes", result).map(drop)
+}
+
+pub(crate) fn is_directory(part: BorrowedFd<'_>) -> Result<bool> {
+    // SAFETY: `stat` is plain data filled by the call.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        check("look at a part of a mount", libc::fstat(part.as_raw_fd(), &raw mut stat))?;
+        Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+    }
+}
+
+/// What kind of filesystem this is, for people.
+pub(crate) fn filesystem(tree: BorrowedFd<'_>) -> String {
+    // SAFETY: `statfs` is plain data filled by the call.
+    let kind = unsafe {
+        let mut stat: libc::statfs = std::mem::zeroed();
+        if libc::fstatfs(tree.as_raw_fd(), &raw mut stat) < 0 { 0 } else { stat.f_type as i64 }
+    };
+    let known = [
+        (libc::NFS_SUPER_MAGIC as i64, "nfs"),
+        (libc::OVERLAYFS_SUPER_MAGIC as i64, "overlay"),
+        (libc::FUSE_SUPER_MAGIC as i64, "fuse"),
+        (libc::TMPFS_MAGIC as i64, "tmpfs"),
+        (0x0102_1997, "9p"),
+    ];
+    let name = known.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name);
+    name.map_or_else(
+        || format!("a filesystem of kind {kind:#x}"),
+        |it| format!("a filesystem of kind {it}"),
+    )
 }
 
 /// Puts a detached mount on the file or directory that `target` is open on.

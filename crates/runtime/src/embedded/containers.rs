@@ -28,6 +28,7 @@ impl Embedded {
         let image = images.resolve(name).or_else(|| images.resolve(&wanted.image));
         let image =
             image.ok_or_else(|| crate::image::ImageError::NotFound(wanted.image.clone()))?;
+        let image_volumes = spec::image_volumes(&config, images)?;
         let from_image = stop_signal::parse(&image.config.stop_signal);
         let record = ContainerRecord {
             config: config.encode_to_vec(),
@@ -45,6 +46,7 @@ impl Embedded {
             stop_signal: stop_signal::of_interface(config.stop_signal)
                 .or(from_image)
                 .unwrap_or(stop_signal::DEFAULT),
+            image_volumes,
         };
         let id = self.new_id();
         let directory = sandbox.directory.join("containers").join(&id);

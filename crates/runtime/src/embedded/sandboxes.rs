@@ -82,7 +82,7 @@ impl Embedded {
         let socket = self.inner.program.start(&sandbox.id)?;
         let link = self.link(&sandbox.id, socket)?;
         sandbox.hold().link = Some(link.clone());
-        let setup = spec::setup(sandbox, cgroups.describe(&shims).procs);
+        let setup = spec::setup(sandbox, cgroups.describe(&shims).procs)?;
         let reply =
             ask(&link, Request::Setup(setup), || format!("set up sandbox {}", sandbox.id)).await?;
         let shim = reply.state.map_or(0, |state| state.pid);

@@ -9,16 +9,18 @@ use shim::protocol::{Setup, VERSION};
 use std::fs;
 
 /// The pod's namespaces, as its shim shall make them.
-pub(crate) fn setup(sandbox: &Sandbox, cgroup_procs: Vec<String>) -> Setup {
+pub(crate) fn setup(sandbox: &Sandbox, cgroup_procs: Vec<String>) -> Result<Setup> {
+    let ids = super::users::ids(&sandbox.namespaces())?;
     let mut sysctls: Vec<(String, String)> = Vec::new();
     if !sandbox.host_network() {
         // Inside the pod's own network, ports and ping need no privilege.
         sysctls.push(("net.ipv4.ip_unprivileged_port_start".into(), "0".into()));
-        sysctls.push(("net.ipv4.ping_group_range".into(), "0 2147483647".into()));
+        let last = ids.as_ref().map_or(0x7fff_ffff, |it| it.count - 1);
+        sysctls.push(("net.ipv4.ping_group_range".into(), format!("0 {last}")));
     }
     let wanted = sandbox.config.linux.iter().flat_map(|linux| &linux.sysctls);
     sysctls.extend(wanted.map(|(name, value)| (name.clone(), value.clone())));
-    Setup {
+    Ok(Setup {
         version: VERSION,
         directory: sandbox.directory.to_string_lossy().into_owned(),
         hostname: hostname(sandbox),
@@ -27,7 +29,8 @@ pub(crate) fn setup(sandbox: &Sandbox, cgroup_procs: Vec<String>) -> Setup {
         share_pid: sandbox.namespaces().pid() == NamespaceMode::Pod,
         sysctls,
         cgroup_procs,
-    }
+        ids,
+    })
 }
 
 pub(super) fn hostname(sandbox: &Sandbox) -> String {

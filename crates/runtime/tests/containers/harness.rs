@@ -277,22 +277,29 @@ const APPLETS: [&str; 26] = [
 
 /// Imports the test image: busybox, a few users, and a config that names one of them.
 pub(crate) fn import_busybox(directory: &Path) {
+    import(directory, IMAGE, &[layer()]);
+}
+
+/// Imports an image of these layers, lowest first.
+pub(crate) fn import(directory: &Path, name: &str, layers: &[Vec<u8>]) {
     let store = ImageStore::open(directory.join("images")).unwrap();
-    let layer = layer();
-    let diff_id = format!("sha256:{}", hex(&layer));
+    let diff_ids: Vec<String> = layers.iter().map(|it| format!("sha256:{}", hex(it))).collect();
+    let files: Vec<String> = layers.iter().map(|it| format!("{}.tar", hex(it))).collect();
     let config = serde_json::json!({
         "architecture": "amd64", "os": "linux",
         "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["/bin/sh"], "User": "nginx"},
-        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = serde_json::to_vec(&config).unwrap();
     let config_name = format!("{}.json", hex(&config));
     let manifest =
-        serde_json::json!([{"Config": config_name, "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]);
+        serde_json::json!([{"Config": config_name, "RepoTags": [name], "Layers": files}]);
     let mut archive = tar::Builder::new(Vec::new());
     add(&mut archive, "manifest.json", 0o644, &serde_json::to_vec(&manifest).unwrap());
     add(&mut archive, &config_name, 0o644, &config);
-    add(&mut archive, "layer.tar", 0o644, &layer);
+    for (file, layer) in files.iter().zip(layers) {
+        add(&mut archive, file, 0o644, layer);
+    }
     store.import_bytes(archive.into_inner().unwrap()).unwrap();
 }
 
@@ -320,7 +327,7 @@ fn layer() -> Vec<u8> {
     layer.into_inner().unwrap()
 }
 
-fn add(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, bytes: &[u8]) {
+pub(crate) fn add(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, bytes: &[u8]) {
     let mut header = tar::Header::new_gnu();
     header.set_uid(0);
     header.set_gid(0);

@@ -243,7 +243,7 @@ fn what_the_runtime_cannot_do_is_refused() {
         let config = Some(cri::PodSandboxConfig { linux, ..Default::default() });
         let request = cri::RunPodSandboxRequest { config, runtime_handler: String::new() };
         let error = harness.client.clone().run_pod_sandbox(request).await.unwrap_err();
-        assert_eq!(error.message(), "user namespaces are not supported by this runtime");
+        assert!(error.message().contains("one range from id 0 is wanted"), "{error}");
         let sandbox = harness.sandbox(|_| {}).await;
         let mut config = command("a", &["true"]);
         config.image.as_mut().unwrap().image = "nothing:here".into();

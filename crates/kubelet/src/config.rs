@@ -32,6 +32,8 @@ pub struct Config {
     pub entropy: Arc<dyn Entropy>,
     /// `v1.36.0`, as the node's kubeletVersion.
     pub version: String,
+    /// What pods may have of this machine.
+    pub limits: crate::Limits,
     /// How much of the node may be used up.
     pub upkeep: crate::Upkeep,
 }

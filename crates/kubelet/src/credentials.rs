@@ -2,13 +2,14 @@
 //!
 //! Upstream: `pkg/credentialprovider/{config,keyring,secrets}.go`.
 
-use crate::runtime::message;
+use crate::{pull_records::PullSecret, runtime::message};
 use api::{
     Object,
     core::v1::{Pod, Secret},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use world::{ObjectKey, World};
 
 /// One login.
@@ -18,6 +19,8 @@ pub struct Credential {
     pub password: String,
     pub identity_token: String,
     pub registry_token: String,
+    /// Where it is from, if from a secret of the cluster.
+    pub secret: Option<PullSecret>,
 }
 
 /// A file of logins that is none.
@@ -56,6 +59,7 @@ impl Keyring {
                 password: text("password"),
                 identity_token: text("identitytoken"),
                 registry_token: text("registrytoken"),
+                secret: None,
             };
             let both = text("auth");
             if !both.is_empty() {
@@ -86,17 +90,29 @@ impl Keyring {
         found.into_iter().map(|(_, credential)| credential)
     }
 
-    fn extend(&mut self, other: Keyring) {
-        self.0.extend(other.0);
+    /// Adds the logins of a secret.
+    fn extend(&mut self, other: Keyring, secret: &Secret) {
+        for (key, mut credential) in other.0 {
+            credential.secret = Some(PullSecret {
+                uid: secret.uid().to_owned(),
+                namespace: secret.namespace().to_owned(),
+                name: secret.name().to_owned(),
+                hash: hash(&credential),
+            });
+            self.0.push((key, credential));
+        }
     }
 }
 
-/// The logins that a pod's pull secrets have for an image, and why some of the secrets say nothing.
-pub(crate) fn of_pod(
-    world: &World,
-    pod: &Pod,
-    image: &str,
-) -> (Vec<message::AuthConfig>, Vec<String>) {
+/// Equal logins have equal ones; it tells nobody what the login is.
+fn hash(login: &Credential) -> String {
+    let parts = [&login.username, &login.password, &login.identity_token, &login.registry_token];
+    let text = Value::from(parts.map(|it| Value::from(it.as_str())).to_vec()).to_string();
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The logins that a pod's pull secrets have for an image, and which of the secrets are not there.
+pub(crate) fn of_pod(world: &World, pod: &Pod, image: &str) -> (Vec<Credential>, Vec<String>) {
     let names = pod.spec.iter().flat_map(|it| it.image_pull_secrets.iter().flatten());
     let (mut keyring, mut troubles) = (Keyring::default(), Vec::new());
     for name in names.map(|it| it.name.as_str()).filter(|it| !it.is_empty()) {
@@ -116,21 +132,25 @@ pub(crate) fn of_pod(
             Some(_) | None => None,
         };
         match read {
-            Some(Ok(more)) => keyring.extend(more),
+            Some(Ok(more)) => keyring.extend(more, &secret),
             Some(Err(error)) => {
                 tracing::warn!(pod = pod.name(), secret = name, %error, "pull secret")
             }
             None => {}
         }
     }
-    let auths = keyring.lookup(image).map(|it| message::AuthConfig {
-        username: it.username.clone(),
-        password: it.password.clone(),
-        identity_token: it.identity_token.clone(),
-        registry_token: it.registry_token.clone(),
+    (keyring.lookup(image).cloned().collect(), troubles)
+}
+
+/// As runtimes take it.
+pub(crate) fn message(login: &Credential) -> message::AuthConfig {
+    message::AuthConfig {
+        username: login.username.clone(),
+        password: login.password.clone(),
+        identity_token: login.identity_token.clone(),
+        registry_token: login.registry_token.clone(),
         ..message::AuthConfig::default()
-    });
-    (auths.collect(), troubles)
+    }
 }
 
 /// Where it went wrong, without what is there: it is a secret.

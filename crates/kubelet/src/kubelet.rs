@@ -11,11 +11,13 @@ use crate::{
     node,
     plan::Verdict,
     pod::{Admitted, Signal, Worker},
+    pull_records::PullRecords,
     runtime::{Runtime, RuntimeError},
     server::{self, Server, ServerError},
     spec::{Facts, dns},
     static_pods::{StaticPods, mirrored},
     upkeep::Pressure,
+    users::Users,
     volumes::Volumes,
 };
 use ::volumes::VolumePlugin;
@@ -67,6 +69,10 @@ pub(crate) struct Shared {
     pub(crate) static_pods: StaticPods,
     /// Turns at fetching images.
     pub(crate) pulls: tokio::sync::Semaphore,
+    /// Who may use images that were pulled with a login.
+    pub(crate) pull_records: PullRecords,
+    /// Users of pods that do not share the host's.
+    pub(crate) users: Users,
     pub(crate) pressure: Pressure,
     pub(crate) rates: Rates,
     pub(crate) data_dir: PathBuf,
@@ -119,7 +125,9 @@ pub async fn start(
         admitted: Admitted::default(),
         static_pods: StaticPods::new(config.manifests.clone(), &config.node_name),
         pulls: tokio::sync::Semaphore::new(PULLS_AT_ONCE),
-        pressure: Pressure::default(),
+        pull_records: PullRecords::new(&config.kubelet_dir),
+        users: Users::default(),
+        pressure: Pressure::new(config.upkeep.pressure_transition),
         rates: Rates::default(),
         data_dir: config.data_dir.clone(),
         clock: config.clock.clone(),
@@ -366,6 +374,7 @@ fn facts(config: &Config) -> Facts {
         node_address: config.node_address.clone(),
         kubelet_dir: config.kubelet_dir.clone(),
         log_dir: config.log_dir.clone(),
+        pod_processes_max: config.limits.pod_processes_max,
         cpu_milli: machine.cpus * 1000,
         memory_bytes: machine.memory_bytes,
         cluster_dns: config.cluster_dns.clone(),

@@ -5,13 +5,13 @@
 mod hooks;
 mod image;
 
-pub(crate) use image::{PULLS_AT_ONCE, ensure as ensure_image};
+pub(crate) use image::{PULLS_AT_ONCE, Unfetched, ensure as ensure_image};
 
 use crate::{
     events::about_container,
     kubelet::Shared,
-    plan::{Why, containers, pod::GRACE_SECONDS_MIN, resize},
-    runtime::{Container as Seen, Image, RuntimeError, message},
+    plan::{Ensured, Why, containers, pod::GRACE_SECONDS_MIN, resize},
+    runtime::{Container as Seen, RuntimeError, message},
     spec::{self, container::Prepared, environment, host_name, hosts},
 };
 use ::volumes::subpath;
@@ -41,7 +41,7 @@ pub(crate) struct Run<'a> {
     pub(crate) sandbox: &'a str,
     pub(crate) sandbox_attempt: u32,
     pub(crate) address: &'a str,
-    pub(crate) image: &'a Image,
+    pub(crate) image: &'a Ensured,
     /// For an ephemeral container with a target: the id of that, if it runs.
     pub(crate) target: Option<Option<&'a str>>,
 }
@@ -102,18 +102,24 @@ pub(crate) async fn start(shared: &Shared, run: &Run<'_>) -> Result<(), Refused>
     let prepared = Prepared {
         target,
         attempt: run.attempt,
-        image: run.image,
-        image_ref: &run.image.id,
+        image: &run.image.image,
+        image_ref: &run.image.image.id,
+        image_volumes: &run.image.volumes,
         environment: &environment,
         volumes: &volumes,
         parts: &bound,
     };
-    let config = spec::container::config(pod, container, &prepared, facts).map_err(config_error)?;
+    let mut config =
+        spec::container::config(pod, container, &prepared, facts).map_err(config_error)?;
+    let mut sandbox_config = spec::sandbox::config(pod, run.sandbox_attempt, facts);
+    if let Some(first) = shared.users.of(pod, facts).await.map_err(config_error)? {
+        spec::security::map_users(&mut sandbox_config, Some(&mut config), first);
+    }
     files(shared, run).await.map_err(|error| config_error(error.to_string()))?;
     let request = message::CreateContainerRequest {
         pod_sandbox_id: run.sandbox.to_owned(),
         config: Some(config),
-        sandbox_config: Some(spec::sandbox::config(pod, run.sandbox_attempt, facts)),
+        sandbox_config: Some(sandbox_config),
     };
     let refused = |reason: &'static str| {
         move |error: RuntimeError| {
@@ -270,6 +276,7 @@ fn killing(pod: &Pod, container: &Container, why: Why) -> String {
         Why::Ending => format!("Stopping container {name}"),
         Why::Liveness => format!("Container {name} failed liveness probe{again}"),
         Why::Startup => format!("Container {name} failed startup probe{again}"),
+        Why::RestartAll => "killing".to_owned(),
         Why::Changed => format!("Container {name} definition changed, will be restarted"),
         Why::Resize => format!("Container {name} resize requires restart, will be restarted"),
         Why::Unknown => {

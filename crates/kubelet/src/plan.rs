@@ -10,6 +10,7 @@ pub mod eviction;
 mod fate;
 pub mod memory;
 pub mod pod;
+pub mod reset;
 pub mod resize;
 mod verdict;
 pub mod volumes;
@@ -17,7 +18,7 @@ mod words;
 
 pub use action::{Action, Course, Next, Slot, Waiting, Why};
 pub use fate::{has_started, is_sidecar, restarts};
-pub use memory::{Failure, Memory, Probed, Restart};
+pub use memory::{Ensured, Failure, Memory, Probed, Restart};
 pub use pod::{Look, VolumeState, next};
 pub use verdict::{Verdict, active_until};
 pub use words::{describe, human};

@@ -361,6 +361,8 @@ impl Worker {
         let facts = &self.shared.facts;
         let (address, now) = (self.address(), self.shared.clock.now());
         let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
+        // Images are mounted by the runtime, with each container.
+        let volumes = volumes.filter(|it| it.image.is_none());
         let mut states = BTreeMap::new();
         for volume in volumes {
             let name = &volume.name;

@@ -26,6 +26,8 @@ pub struct Facts {
     pub kubelet_dir: PathBuf,
     /// `DATA/log/pods`
     pub log_dir: PathBuf,
+    /// Processes and threads of one pod; none: no limit.
+    pub pod_processes_max: Option<u32>,
     pub cpu_milli: i64,
     pub memory_bytes: i64,
     pub cluster_dns: String,

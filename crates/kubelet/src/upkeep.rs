@@ -11,7 +11,10 @@ pub(crate) use pressure::Pressure;
 
 use crate::{
     kubelet::Kubelet,
-    plan::{Verdict, eviction::Thresholds},
+    plan::{
+        Verdict,
+        eviction::{Past, Policy},
+    },
 };
 use std::time::Duration;
 
@@ -22,26 +25,48 @@ const LOOK: Duration = Duration::from_secs(10);
 const LOOKS_PER_IMAGE_GC: u32 = 30;
 
 /// How much a node may be used up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Upkeep {
     pub logs: LogLimits,
     pub images: ImageLimits,
-    pub eviction: Thresholds,
+    pub eviction: Policy,
+    /// So long the node calls itself short after it was.
+    pub pressure_transition: Duration,
+}
+
+impl Default for Upkeep {
+    fn default() -> Upkeep {
+        Upkeep {
+            logs: LogLimits::default(),
+            images: ImageLimits::default(),
+            eviction: Policy::usual(),
+            // Upstream: `evictionPressureTransitionPeriod`.
+            pressure_transition: Duration::from_secs(300),
+        }
+    }
 }
 
 impl Kubelet {
     pub(crate) async fn keep_up(&self) {
         let upkeep = &self.config.upkeep;
+        let mut past = Past::default();
         let mut images = images::Collector::new(upkeep.images);
         for round in 1u32.. {
             stdx::sleep(LOOK).await;
             logs::rotate(&self.shared, upkeep.logs).await;
             let figures = crate::figures::measure(&self.shared).await;
-            let (evictions, disk) = pressure::look(&self.shared, &upkeep.eviction, &figures);
+            let (mut evictions, disk) =
+                pressure::look(&self.shared, &upkeep.eviction, &mut past, &figures);
             if disk || round % LOOKS_PER_IMAGE_GC == 0 {
                 images.collect(&self.shared, &figures, disk).await;
             } else {
                 images.look(&self.shared).await;
+            }
+            if disk {
+                // Images go before pods, and that may have been enough.
+                let figures = crate::figures::measure(&self.shared).await;
+                (evictions, _) =
+                    pressure::look(&self.shared, &upkeep.eviction, &mut past, &figures);
             }
             for eviction in evictions {
                 tracing::warn!(pod = eviction.uid, message = eviction.message, "evict");
@@ -50,7 +75,7 @@ impl Kubelet {
                     message: eviction.message,
                     rejected: false,
                     // At once: what takes too much does not get more time for it.
-                    grace_seconds: Some(1),
+                    grace_seconds: Some(eviction.grace_seconds.unwrap_or(1)),
                     disrupts: eviction.starved.is_some(),
                 };
                 self.evict(&eviction.uid, verdict);

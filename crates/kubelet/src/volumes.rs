@@ -7,15 +7,15 @@ use crate::{
     ledger::{Ledger, LedgerError, Record},
     plan::volumes::{Mountable, TokenFile},
     spec::Facts,
+    token_life::TokenLife,
 };
 use ::volumes::{ProjectedFile, Published, VolumeError, VolumePlugin, mount, subpath};
 use api::{Failure, Object, core::v1::Pod};
-use client::{Bind, Client, Token, TokenWish};
+use client::{Bind, Client, TokenWish};
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 use stdx::Timestamp;
 use tokio::sync::OwnedMutexGuard;
@@ -59,18 +59,8 @@ pub(crate) struct Volumes {
 /// A volume as it was asked for.
 struct Asked {
     wanted: Mountable,
-    /// When its tokens are to be made anew; none without tokens.
-    renew_at: Option<Timestamp>,
-}
-
-/// Tokens are made anew after four fifths of their life, and each day.
-///
-/// Upstream: `pkg/kubelet/token/token_manager.go`, requiresRefresh.
-const DAY: Duration = Duration::from_secs(24 * 3600);
-
-fn renew_at(token: &Token) -> Timestamp {
-    let life = token.expires.since(token.issued);
-    token.issued.plus((life * 4 / 5).min(DAY))
+    /// Of the tokens in it, if there are any.
+    tokens: Option<TokenLife>,
 }
 
 /// How a wanted volume stands.
@@ -110,7 +100,7 @@ impl Volumes {
             return Standing::Absent;
         }
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = |it: &Asked| it.renew_at.is_none_or(|it| it > now);
+        let fresh = |it: &Asked| it.tokens.is_none_or(|it| it.is_fresh(now));
         let same = asked.get(&key).is_some_and(|it| it.wanted == *wanted && fresh(it));
         if same { Standing::Ready } else { Standing::Outdated }
     }
@@ -119,7 +109,7 @@ impl Volumes {
     pub(crate) fn renew_at(&self, uid: &str) -> Option<Timestamp> {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let own = asked.iter().filter(|((of, _), _)| of == uid);
-        own.filter_map(|(_, it)| it.renew_at).min()
+        own.filter_map(|(_, it)| Some(it.tokens?.renew_at)).min()
     }
 
     /// Pod volume → where it can be used.
@@ -176,12 +166,12 @@ impl Volumes {
         }
         let mut request = wanted.publish.clone();
         request.staging = request.staging.filter(|_| stages);
-        let mut renewal: Option<Timestamp> = None;
+        let mut tokens: Option<TokenLife> = None;
         for file in &wanted.tokens {
             let token = client.token(wish(pod, file)).await;
             let token = token.map_err(|source| MountError::Token { title: title(), source })?;
-            let at = renew_at(&token);
-            renewal = Some(renewal.map_or(at, |it| it.min(at)));
+            let life = TokenLife::of(&token);
+            tokens = Some(tokens.map_or(life, |it| it.together(life)));
             let (data, mode, owner) = (token.token.into_bytes(), file.mode, file.owner);
             let files = request.files.get_or_insert_default();
             files.insert(file.path.clone(), ProjectedFile { data, mode, owner });
@@ -196,7 +186,7 @@ impl Volumes {
         }
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = wanted.clone();
-        asked.insert((record.uid, record.volume), Asked { wanted, renew_at: renewal });
+        asked.insert((record.uid, record.volume), Asked { wanted, tokens });
         Ok(())
     }
 
@@ -306,6 +296,7 @@ pub(crate) fn remove_pod_dir(facts: &Facts, uid: &str) -> std::io::Result<()> {
     };
     fine(std::fs::remove_dir_all(pod_dir.join("containers")))?;
     fine(std::fs::remove_file(facts.hosts_file(uid)))?;
+    fine(std::fs::remove_file(pod_dir.join(crate::users::FILE)))?;
     for name in ["volumes", "volumeDevices", "volume-subpaths"] {
         remove_empty(&pod_dir.join(name), 4)?;
     }

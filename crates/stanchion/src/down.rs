@@ -1,7 +1,7 @@
 //! `stanchion down` and `reset`: nothing of an instance runs, is mounted or attached afterwards.
 
 use crate::{
-    config::{DataDir, Flags as UpFlags},
+    config::{DataDir, Flags as UpFlags, Settings},
     hands::Node,
     pki::Authority,
     up::Plane,
@@ -62,6 +62,11 @@ async fn stop(data: &DataDir) -> Result<()> {
     crate::restore::finish(&settings.data_dir)?;
     let authority = std::sync::Arc::new(Authority::open(&settings.data_dir)?);
     let plane = Plane::open(&flags, &settings, &authority).await?;
+    let kept = settings.data_dir.display();
+    if !had_node(&settings)? {
+        println!("no pods ran here; the data is kept in {kept}");
+        return Ok(());
+    }
     let client = plane.clients(&settings.node_name).kubelet;
     let node = Node::open(&flags.node, &settings, None, client, signal).await?;
     let pods = node.runtime.sandbox_ids().len();
@@ -78,9 +83,16 @@ async fn stop(data: &DataDir) -> Result<()> {
     }
     let bridge = network::bridge_name(&settings.instance);
     network::remove_all(&settings.instance, &bridge).await.context("remove the interfaces")?;
-    let kept = settings.data_dir.display();
     println!("stopped {pods} pods, unmounted {volumes} mounts; the data is kept in {kept}");
     Ok(())
+}
+
+/// Whether a node ever lived here: an API server alone has nothing to take down, and gets none for it.
+fn had_node(settings: &Settings) -> Result<bool> {
+    let runtime = settings.data_dir.join("runtime");
+    let runtime =
+        runtime.try_exists().with_context(|| format!("look for {}", runtime.display()))?;
+    Ok(runtime || !mounts_below(&settings.kubelet_dir)?.is_empty())
 }
 
 /// The deepest first: a bind goes before what it shows.

@@ -111,7 +111,9 @@ impl Node {
         signal: ShutdownSignal,
     ) -> Result<Node> {
         let images = image::open(&settings.data_dir)?;
-        images.import_builtin().context("import the built-in images")?;
+        if served.is_some() {
+            images.import_builtin().context("import the built-in images")?;
+        }
         let registries = image::registries(&settings.data_dir)?;
         let network: Arc<dyn PodNetwork> = match &served {
             Some(it) => Arc::new(Interfaces(it.wires.network.clone())),
@@ -159,6 +161,7 @@ impl Node {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::default()),
             version: VERSION.to_owned(),
+            limits: flags.limits(),
             upkeep: flags.upkeep(),
         };
         let plugins = volumes::plugins(&volumes::Config {

@@ -20,7 +20,7 @@ pub use condition::{
 pub use defaults::default_spec;
 pub use ephemeral::as_container;
 pub use resources::{Amounts, limits, qos_class, requests};
-pub use restart::restarts;
+pub use restart::{may_restart_all, restarts, restarts_all};
 pub use toleration::tolerates;
 pub(crate) use validate::{validate_spec, validate_tolerations};
 pub(crate) use warnings::{fraction, of_spec as warnings, of_term};

@@ -2,11 +2,13 @@
 
 use super::Refused;
 use crate::{
-    credentials,
+    credentials::{self, Credential},
     events::about_container,
     kubelet::Shared,
+    plan::Ensured,
+    pull_records::PullSecret,
     runtime::{Image, PulledImage, RuntimeError, message},
-    spec,
+    spec::{self, container::image_of},
 };
 use api::core::v1::{Container, Pod};
 use std::time::Duration;
@@ -19,115 +21,198 @@ pub(crate) const PULLS_AT_ONCE: usize = 5;
 const REGISTRY_UNAVAILABLE: &str = "RegistryUnavailable";
 const SIGNATURE_VALIDATION_FAILED: &str = "SignatureValidationFailed";
 
+/// An image that could not be had, by the name that the pod gives it.
+pub(crate) struct Unfetched {
+    pub(crate) image: String,
+    pub(crate) refused: Refused,
+}
+
+/// The container's image, and the images that it mounts.
 pub(crate) async fn ensure(
     shared: &Shared,
     pod: &Pod,
     container: &Container,
-) -> Result<Image, Refused> {
-    let name = container.image.as_deref().unwrap_or_default();
-    let say = |note: Note, reason: &'static str, message: String| {
-        let event = match note {
-            Note::Normal => Event::normal(pod, reason, message),
-            Note::Warning => Event::warning(pod, reason, message),
-        };
+) -> Result<Ensured, Unfetched> {
+    let refused = |image: &str, refused: Refused| {
+        let event = Event::warning(pod, "Failed", format!("Error: {}", refused.reason));
         about_container(&*shared.client, pod, container, event);
+        Unfetched { image: image.to_owned(), refused }
     };
-    let refused = |reason: &'static str, message: String| {
-        say(Note::Warning, "Failed", format!("Error: {reason}"));
-        Refused { reason, message }
-    };
-    if let Err(why) = check_name(name) {
-        let message = format!(
-            "Failed to apply default image tag {name:?}: couldn't parse image name {name:?}: {why}"
-        );
-        say(Note::Warning, "InspectFailed", message.clone());
-        return Err(refused("InvalidImageName", message));
+    let mut ensured = Ensured::default();
+    for mount in container.volume_mounts.iter().flatten() {
+        let Some(source) = image_of(pod, &mount.name) else { continue };
+        let name = source.reference.as_deref().unwrap_or_default();
+        let policy = source.pull_policy.as_deref();
+        let wanted = Wanted { pod, of: None, name, policy };
+        let image = wanted.ensure(shared).await.map_err(|it| refused(name, it))?;
+        ensured.volumes.insert(mount.name.clone(), image.id);
     }
-    let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
-    if policy != "Always" {
-        let found = shared.runtime.image(name).await.map_err(|error| {
-            let message = format!("Failed to inspect image {name:?}: {error}");
-            say(Note::Warning, "InspectFailed", message.clone());
-            refused("ImageInspectError", message)
-        })?;
-        if let Some(image) = found {
+    let name = container.image.as_deref().unwrap_or_default();
+    let policy = container.image_pull_policy.as_deref();
+    let wanted = Wanted { pod, of: Some(container), name, policy };
+    ensured.image = wanted.ensure(shared).await.map_err(|it| refused(name, it))?;
+    Ok(ensured)
+}
+
+/// One image of a pod.
+struct Wanted<'a> {
+    pod: &'a Pod,
+    /// The container that runs it; none: it is a volume, and events are about the pod.
+    of: Option<&'a Container>,
+    name: &'a str,
+    policy: Option<&'a str>,
+}
+
+impl Wanted<'_> {
+    fn say(&self, shared: &Shared, note: Note, reason: &'static str, message: String) {
+        let event = match note {
+            Note::Normal => Event::normal(self.pod, reason, message),
+            Note::Warning => Event::warning(self.pod, reason, message),
+        };
+        match self.of {
+            Some(container) => about_container(&*shared.client, self.pod, container, event),
+            None => shared.client.record(event),
+        }
+    }
+
+    async fn ensure(&self, shared: &Shared) -> Result<Image, Refused> {
+        let name = self.name;
+        let say = |note, reason, message| self.say(shared, note, reason, message);
+        if let Err(why) = check_name(name) {
             let message = format!(
-                "Container image {name:?} already present on machine and can be accessed by the pod"
+                "Failed to apply default image tag {name:?}: couldn't parse image name {name:?}: {why}"
             );
-            say(Note::Normal, "Pulled", message);
+            say(Note::Warning, "InspectFailed", message.clone());
+            return Err(Refused { reason: "InvalidImageName", message });
+        }
+        let policy = self.policy.unwrap_or("IfNotPresent");
+        let (logins, missing) = credentials::of_pod(&shared.client.world(), self.pod, name);
+        if policy != "Always" {
+            let found = shared.runtime.image(name).await.map_err(|error| {
+                let message = format!("Failed to inspect image {name:?}: {error}");
+                say(Note::Warning, "InspectFailed", message.clone());
+                Refused { reason: "ImageInspectError", message }
+            })?;
+            let secrets: Vec<_> = logins.iter().filter_map(|it| it.secret.clone()).collect();
+            // One that the pod has no right to is as if it were not here.
+            let usable = found.filter(|it| shared.pull_records.may_use(name, &it.id, &secrets));
+            if let Some(image) = usable {
+                let message = format!(
+                    "Container image {name:?} already present on machine and can be accessed by the pod"
+                );
+                say(Note::Normal, "Pulled", message);
+                return Ok(image);
+            }
+            if policy == "Never" {
+                let message =
+                    format!("Container image {name:?} is not present with pull policy of Never");
+                say(Note::Warning, "ErrImageNeverPull", message.clone());
+                return Err(Refused { reason: "ErrImageNeverPull", message });
+            }
+        }
+        if !missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            );
+            let event = Event::warning(self.pod, "FailedToRetrieveImagePullSecret", message);
+            shared.client.record(event);
+        }
+        self.pull(shared, logins).await.map_err(|error| {
+            say(Note::Warning, "Failed", format!("Failed to pull image {name:?}: {error}"));
+            let (reason, message) = told(name, &error);
+            Refused { reason, message }
+        })
+    }
+
+    /// Fetches it, and remembers by whose right.
+    async fn pull(&self, shared: &Shared, logins: Vec<Credential>) -> Result<Image, String> {
+        let name = self.name;
+        let say = |message| self.say(shared, Note::Normal, "Pulled", message);
+        self.say(shared, Note::Normal, "Pulling", format!("Pulling image {name:?}"));
+        let begun = shared.clock.now();
+        // Closed only with the node.
+        let turn = shared.pulls.acquire().await.map_err(|error| error.to_string())?;
+        let at_work = shared.clock.now();
+        let records = Intent::begin(shared, name)?;
+        let (pulled, secret) = pull(shared, self.pod, name, logins).await?;
+        drop(turn);
+        let image = shared.runtime.image(&pulled.reference).await;
+        let image = image.map_err(|error| error.message)?;
+        let image =
+            image.ok_or_else(|| format!("{} is gone after it was pulled", pulled.reference))?;
+        if let Some(why) = pulled.imported_instead {
+            say(format!(
+                "Container image {name:?} already present on machine: it was imported, and its registry does not give another ({why})"
+            ));
             return Ok(image);
         }
-        if policy == "Never" {
-            let message =
-                format!("Container image {name:?} is not present with pull policy of Never");
-            say(Note::Warning, "ErrImageNeverPull", message.clone());
-            return Err(refused("ErrImageNeverPull", message));
-        }
-    }
-    let (auths, missing) = credentials::of_pod(&shared.client.world(), pod, name);
-    if !missing.is_empty() {
-        let message = format!(
-            "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
-            missing.join(", ")
-        );
-        shared.client.record(Event::warning(pod, "FailedToRetrieveImagePullSecret", message));
-    }
-    say(Note::Normal, "Pulling", format!("Pulling image {name:?}"));
-    let begun = shared.clock.now();
-    let failed = |error: &str| {
-        say(Note::Warning, "Failed", format!("Failed to pull image {name:?}: {error}"));
-        let (reason, message) = told(name, error);
-        refused(reason, message)
-    };
-    // Closed only with the node.
-    let turn = shared.pulls.acquire().await.map_err(|error| failed(&error.to_string()))?;
-    let at_work = shared.clock.now();
-    let pulled = pull(shared, pod, name, auths).await.map_err(|error| failed(&error))?;
-    drop(turn);
-    let image = shared.runtime.image(&pulled.reference).await;
-    let image = image.map_err(|error| failed(&error.message))?;
-    let image = image
-        .ok_or_else(|| failed(&format!("{} is gone after it was pulled", pulled.reference)))?;
-    if let Some(why) = pulled.imported_instead {
-        let message = format!(
-            "Container image {name:?} already present on machine: it was imported, and its registry does not give another ({why})"
-        );
-        say(Note::Normal, "Pulled", message);
-        return Ok(image);
-    }
-    let now = shared.clock.now();
-    say(
-        Note::Normal,
-        "Pulled",
-        format!(
+        records.pulled(&image.id, secret.as_ref());
+        let now = shared.clock.now();
+        say(format!(
             "Successfully pulled image {name:?} in {} ({} including waiting). Image size: {} bytes.",
             seconds(now.since(at_work)),
             seconds(now.since(begun)),
             image.bytes
-        ),
-    );
-    Ok(image)
+        ));
+        Ok(image)
+    }
 }
 
-/// With each login in turn; without one, as anybody.
+/// A pull under way, as far as it was written down; one that is dropped has failed.
+struct Intent<'a> {
+    shared: &'a Shared,
+    image: &'a str,
+    over: bool,
+}
+
+impl Intent<'_> {
+    fn begin<'a>(shared: &'a Shared, image: &'a str) -> Result<Intent<'a>, String> {
+        shared.pull_records.begin(image).map_err(|error| {
+            format!("Failed to record image pull intent for container image {image:?}: {error}")
+        })?;
+        Ok(Intent { shared, image, over: false })
+    }
+
+    fn pulled(mut self, id: &str, secret: Option<&PullSecret>) {
+        self.over = true;
+        if let Err(error) = self.shared.pull_records.pulled(self.image, id, secret) {
+            // The intent stays: whoever wants the image proves a right to it.
+            tracing::warn!(image = self.image, %error, "record a pulled image");
+        }
+    }
+}
+
+impl Drop for Intent<'_> {
+    fn drop(&mut self) {
+        if !self.over
+            && let Err(error) = self.shared.pull_records.failed(self.image)
+        {
+            tracing::warn!(image = self.image, %error, "record that an image was not pulled");
+        }
+    }
+}
+
+/// With each login in turn; without one, as anybody. The secret whose login it was, if it was one.
 async fn pull(
     shared: &Shared,
     pod: &Pod,
     name: &str,
-    auths: Vec<message::AuthConfig>,
-) -> Result<PulledImage, String> {
+    logins: Vec<Credential>,
+) -> Result<(PulledImage, Option<PullSecret>), String> {
     let request = |auth: Option<message::AuthConfig>| message::PullImageRequest {
         image: Some(message::ImageSpec { image: name.to_owned(), ..Default::default() }),
         auth,
         sandbox_config: Some(spec::sandbox::config(pod, 0, &shared.facts)),
     };
-    if auths.is_empty() {
-        return shared.runtime.pull_image(request(None)).await.map_err(|error| error.message);
+    if logins.is_empty() {
+        let pulled = shared.runtime.pull_image(request(None)).await;
+        return pulled.map(|it| (it, None)).map_err(|error| error.message);
     }
     let mut errors: Vec<String> = Vec::new();
-    for auth in auths {
-        match shared.runtime.pull_image(request(Some(auth))).await {
-            Ok(pulled) => return Ok(pulled),
+    for login in logins {
+        match shared.runtime.pull_image(request(Some(credentials::message(&login)))).await {
+            Ok(pulled) => return Ok((pulled, login.secret)),
             Err(RuntimeError { message, .. }) if errors.contains(&message) => {}
             Err(RuntimeError { message, .. }) => errors.push(message),
         }

@@ -17,8 +17,6 @@ use api::{
 };
 use std::{collections::BTreeMap, time::Duration};
 
-/// Upstream: `--max-pods`.
-const PODS: i64 = 110;
 /// An unchanged status is written again after this long. Upstream: `nodeStatusReportFrequency`.
 const HEARTBEAT: Duration = Duration::from_secs(300);
 
@@ -37,12 +35,23 @@ pub(super) fn of(
         ("cpu", machine.cpus.to_string()),
         ("memory", format!("{}Ki", machine.memory_bytes / 1024)),
         ("ephemeral-storage", format!("{}Ki", disk.bytes / 1024)),
-        ("pods", PODS.to_string()),
+        ("pods", config.limits.pods_max.to_string()),
         ("hugepages-1Gi", "0".to_owned()),
         ("hugepages-2Mi", "0".to_owned()),
     ];
-    let capacity: BTreeMap<String, Quantity> =
+    let mut capacity: BTreeMap<String, Quantity> =
         amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount))).into();
+    let mut allocatable = config.limits.allocatable(&capacity, &config.upkeep.eviction.hard);
+    // Extended resources are told by whoever has them.
+    for (own, theirs) in [(&mut capacity, &old.capacity), (&mut allocatable, &old.allocatable)] {
+        for (name, amount) in theirs.iter().flatten().filter(|(name, _)| name.contains('/')) {
+            own.entry(name.clone()).or_insert_with(|| amount.clone());
+        }
+    }
+    // What is there in full may be given away.
+    for (name, amount) in &capacity {
+        allocatable.entry(name.clone()).or_insert_with(|| amount.clone());
+    }
     let version = match runtime {
         Ok(condition) => condition.version.clone(),
         Err(_) => old
@@ -65,7 +74,7 @@ pub(super) fn of(
             address("InternalIP", &config.node_address),
             address("Hostname", &config.node_name),
         ]),
-        allocatable: Some(capacity.clone()),
+        allocatable: Some(allocatable),
         capacity: Some(capacity),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(port) }),
@@ -104,11 +113,11 @@ pub(super) fn of(
         Ok(condition) => condition.problems.clone(),
         Err(error) => vec![format!("container runtime is down: {error}")],
     };
-    let (memory, full) = shared.pressure.now(shared.clock.now());
+    let short = shared.pressure.now(shared.clock.now());
     let verdicts = [
         pressure(
             "MemoryPressure",
-            memory,
+            short.memory,
             [
                 "KubeletHasInsufficientMemory",
                 "kubelet has insufficient memory available",
@@ -118,7 +127,7 @@ pub(super) fn of(
         ),
         pressure(
             "DiskPressure",
-            full,
+            short.disk,
             [
                 "KubeletHasDiskPressure",
                 "kubelet has disk pressure",
@@ -128,7 +137,7 @@ pub(super) fn of(
         ),
         pressure(
             "PIDPressure",
-            pids_are_short(),
+            short.processes,
             [
                 "KubeletHasInsufficientPID",
                 "kubelet has insufficient PID available",
@@ -211,14 +220,4 @@ fn in_use(shared: &Shared) -> Option<Vec<String>> {
     names.sort();
     names.dedup();
     Some(names).filter(|it| !it.is_empty())
-}
-
-/// Fewer than a tenth of the process numbers are free.
-fn pids_are_short() -> bool {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let most: i64 = read("/proc/sys/kernel/pid_max").trim().parse().unwrap_or(i64::MAX);
-    let loads = read("/proc/loadavg");
-    let threads = loads.split_whitespace().nth(3).and_then(|it| it.split('/').nth(1));
-    let threads: i64 = threads.and_then(|it| it.parse().ok()).unwrap_or(0);
-    most != i64::MAX && threads > most / 10 * 9
 }

@@ -78,6 +78,8 @@ pub enum Why {
     Unknown,
     /// Its image is another one now.
     Changed,
+    /// Another one ended in a way that begins all of them again.
+    RestartAll,
     /// It gets other resources, and wants to begin anew with them.
     Resize,
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::runtime::{Container as Seen, State};
 use api::{Object, core::v1::Pod, meta};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use stdx::Timestamp;
 
 const GRACE_SECONDS_DEFAULT: i64 = 30;
@@ -52,7 +52,8 @@ impl Plan<'_, '_> {
             return;
         }
         match self.next.course {
-            Course::Up | Course::Finished => {}
+            Course::Up => {}
+            Course::Finished => self.clear_evicted(),
             Course::Terminating => {
                 let held = look.pod.is_some_and(|it| {
                     it.metadata.deletion_grace_period_seconds == Some(0)
@@ -70,6 +71,24 @@ impl Plan<'_, '_> {
                 if look.observed.sandboxes.is_empty() && look.busy.is_empty() {
                     self.next.actions.push(Action::Forget);
                 }
+            }
+        }
+    }
+
+    /// What a pod wrote that was evicted is what the node wants back. Once its status is written, nothing of its
+    /// containers is kept. Upstream: `kuberuntime_gc.go` (evictContainers).
+    fn clear_evicted(&mut self) {
+        let status = self.look.pod.and_then(|it| it.status.as_ref());
+        let told = status.is_some_and(|it| it.reason.as_deref() == Some("Evicted"));
+        if !told || !self.look.pod.is_some_and(api::core::pod::is_terminal) {
+            return;
+        }
+        let mut names = BTreeSet::new();
+        for seen in &self.look.observed.containers {
+            // One run of each at a time.
+            if names.insert(&seen.name) {
+                let (container, id) = (seen.name.clone(), seen.id.clone());
+                self.act(Action::RemoveContainer { container, id });
             }
         }
     }

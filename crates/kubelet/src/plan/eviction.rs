@@ -3,8 +3,17 @@
 //! Upstream: `pkg/kubelet/eviction/{eviction_manager,helpers}.go` (1.36). Deviation: a tenth of a large disk is plenty,
 //! so the default for disks holds only below an absolute amount too.
 
+mod thresholds;
+
+pub use thresholds::{Graces, Least, Policy, Reclaims, Thresholds, duration};
+
 use api::meta::{Exact, quantity};
-use std::{cmp::Reverse, collections::BTreeMap, fmt};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+use stdx::Timestamp;
 
 /// Pods of this priority and above are the cluster's own.
 const CRITICAL: i32 = 2_000_000_000;
@@ -15,78 +24,8 @@ pub enum Signal {
     NodeDisk,
     NodeInodes,
     ImageDisk,
-}
-
-/// How little may be left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Least {
-    Bytes(u64),
-    /// Of the capacity; never more than so many bytes.
-    Percent(u64, u64),
-}
-
-/// `memory.available<100Mi,nodefs.available<10%`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Thresholds(pub BTreeMap<Signal, Least>);
-
-impl Default for Thresholds {
-    fn default() -> Thresholds {
-        /// A tenth of a large disk is plenty.
-        const DISK_MAX: u64 = 2 << 30;
-        Thresholds(BTreeMap::from([
-            (Signal::Memory, Least::Bytes(100 << 20)),
-            (Signal::NodeDisk, Least::Percent(10, DISK_MAX)),
-            (Signal::NodeInodes, Least::Percent(5, u64::MAX)),
-            (Signal::ImageDisk, Least::Percent(15, DISK_MAX)),
-        ]))
-    }
-}
-
-impl std::str::FromStr for Thresholds {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Thresholds, String> {
-        let mut all = BTreeMap::new();
-        for part in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
-            let (name, least) =
-                part.split_once('<').ok_or_else(|| format!("{part:?} is not SIGNAL<QUANTITY"))?;
-            let signal = match name {
-                "memory.available" => Signal::Memory,
-                "nodefs.available" => Signal::NodeDisk,
-                "nodefs.inodesFree" => Signal::NodeInodes,
-                "imagefs.available" => Signal::ImageDisk,
-                other => return Err(format!("unsupported eviction signal {other:?}")),
-            };
-            let least = match least.strip_suffix('%') {
-                Some(percent) => {
-                    let percent: u64 = percent
-                        .parse()
-                        .ok()
-                        .filter(|it| *it <= 100)
-                        .ok_or_else(|| format!("{least:?} is no percentage"))?;
-                    Least::Percent(percent, u64::MAX)
-                }
-                None => {
-                    let bytes =
-                        Exact::parse(least).ok_or_else(|| format!("{least:?} is no quantity"))?;
-                    Least::Bytes(u64::try_from(bytes.units()).unwrap_or(0))
-                }
-            };
-            if all.insert(signal, least).is_some() {
-                return Err(format!("{name} is named twice"));
-            }
-        }
-        Ok(Thresholds(all))
-    }
-}
-
-impl Least {
-    fn of(self, capacity: u64) -> u64 {
-        match self {
-            Least::Bytes(bytes) => bytes,
-            Least::Percent(percent, most) => (capacity / 100 * percent).min(most),
-        }
-    }
+    ImageInodes,
+    Processes,
 }
 
 impl Signal {
@@ -95,8 +34,14 @@ impl Signal {
         match self {
             Signal::Memory => "memory",
             Signal::NodeDisk | Signal::ImageDisk => "ephemeral-storage",
-            Signal::NodeInodes => "inodes",
+            Signal::NodeInodes | Signal::ImageInodes => "inodes",
+            Signal::Processes => "pids",
         }
+    }
+
+    /// Something of a disk, which also the removal of images can help.
+    pub fn is_of_disk(self) -> bool {
+        !matches!(self, Signal::Memory | Signal::Processes)
     }
 }
 
@@ -116,6 +61,7 @@ pub struct Candidate {
     /// Bytes on the node's own disk.
     pub disk: u64,
     pub inodes: u64,
+    pub processes: Option<u64>,
     pub memory_request: u64,
     pub disk_request: u64,
     /// Of all its containers together, if each has one.
@@ -142,13 +88,16 @@ pub struct Eviction {
     pub message: String,
     /// What the node is short of; none: the pod took more than it may.
     pub starved: Option<Signal>,
+    /// How long the pod has at most. None: none at all.
+    pub grace_seconds: Option<i64>,
 }
 
 /// Pods that take more of the disk than they may.
 pub fn over_their_limits(pods: &[Candidate]) -> Vec<Eviction> {
     let evict = |pod: &Candidate| {
         let message = limit_passed(pod)?;
-        Some(Eviction { uid: pod.uid.clone(), message, starved: None })
+        let uid = pod.uid.clone();
+        Some(Eviction { uid, message, starved: None, grace_seconds: None })
     };
     pods.iter().filter(|it| it.priority < CRITICAL).filter_map(evict).collect()
 }
@@ -180,36 +129,87 @@ fn limit_passed(pod: &Candidate) -> Option<String> {
     })
 }
 
-/// What the node is short of, memory first.
-pub fn starved(thresholds: &Thresholds, seen: &BTreeMap<Signal, Observed>) -> Vec<Signal> {
-    let short = |(signal, least): (&Signal, &Least)| {
-        let seen = seen.get(signal).filter(|it| it.capacity > 0)?;
-        (seen.available < least.of(seen.capacity)).then_some(*signal)
+/// One threshold that is passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Passed {
+    pub signal: Signal,
+    /// It may be passed for a while.
+    pub soft: bool,
+}
+
+/// What a look remembers for the next one.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// Which thresholds were passed, and since when.
+    since: BTreeMap<Passed, Timestamp>,
+}
+
+/// What is passed now.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// The node calls itself short of these.
+    pub short: BTreeSet<Signal>,
+    /// Somebody has to go for these: what matters most first, hard thresholds before soft ones.
+    pub due: Vec<Passed>,
+}
+
+/// Looks at the thresholds. One that was passed is so until what is to be reclaimed at least is free beyond it.
+pub fn look(
+    policy: &Policy,
+    past: &mut Past,
+    seen: &BTreeMap<Signal, Observed>,
+    now: Timestamp,
+) -> Look {
+    let mut since = BTreeMap::new();
+    for (soft, thresholds) in [(false, &policy.hard), (true, &policy.soft)] {
+        for (signal, least) in &thresholds.0 {
+            let Some(seen) = seen.get(signal).filter(|it| it.capacity > 0) else { continue };
+            let passed = Passed { signal: *signal, soft };
+            let before = past.since.get(&passed);
+            let reclaim = before.and(policy.minimum_reclaim.0.get(signal));
+            let more = reclaim.map_or(0, |it| it.of(seen.capacity));
+            if seen.available < least.of(seen.capacity).saturating_add(more) {
+                since.insert(passed, before.copied().unwrap_or(now));
+            }
+        }
+    }
+    past.since = since;
+    let grace = |it: &Passed| policy.soft_graces.0.get(&it.signal).copied().unwrap_or_default();
+    let is_due = |(passed, since): &(&Passed, &Timestamp)| {
+        !passed.soft || now.since(**since) >= grace(passed)
     };
-    thresholds.0.iter().filter_map(short).collect()
+    let mut due: Vec<Passed> = past.since.iter().filter(is_due).map(|(it, _)| *it).collect();
+    due.sort_by_key(|it| (it.signal != Signal::Memory, it.soft, it.signal));
+    Look { short: past.since.keys().map(|it| it.signal).collect(), due }
 }
 
 /// The one pod that goes for the sake of the others.
 pub fn to_reclaim(
-    signal: Signal,
-    thresholds: &Thresholds,
+    passed: Passed,
+    policy: &Policy,
     seen: &BTreeMap<Signal, Observed>,
     pods: &[Candidate],
 ) -> Option<Eviction> {
+    let signal = passed.signal;
     let pod = pods.iter().filter(|it| it.priority < CRITICAL).min_by_key(|it| rank(signal, it))?;
     let mut message = format!("The node was low on resource: {}. ", signal.resource());
+    let thresholds = if passed.soft { &policy.soft } else { &policy.hard };
     if let (Some(least), Some(seen)) = (thresholds.0.get(&signal), seen.get(&signal)) {
-        message += &format!(
-            "Threshold quantity: {}, available: {}. ",
-            bytes(least.of(seen.capacity)),
-            kibi(seen.available)
-        );
+        let (least, available) = (least.of(seen.capacity), seen.available);
+        message += &match signal {
+            Signal::NodeInodes | Signal::ImageInodes | Signal::Processes => {
+                format!("Threshold quantity: {least}, available: {available}. ")
+            }
+            Signal::Memory | Signal::NodeDisk | Signal::ImageDisk => {
+                format!("Threshold quantity: {}, available: {}. ", bytes(least), kibi(available))
+            }
+        };
     }
     for it in &pod.containers {
         let (used, request) = match signal {
             Signal::Memory => (it.memory.unwrap_or(0), it.memory_request),
             Signal::NodeDisk | Signal::ImageDisk => (it.disk, it.disk_request),
-            Signal::NodeInodes => continue,
+            Signal::NodeInodes | Signal::ImageInodes | Signal::Processes => continue,
         };
         if used > request {
             message += &format!(
@@ -221,7 +221,12 @@ pub fn to_reclaim(
             );
         }
     }
-    Some(Eviction { uid: pod.uid.clone(), message, starved: Some(signal) })
+    Some(Eviction {
+        uid: pod.uid.clone(),
+        message,
+        starved: Some(signal),
+        grace_seconds: passed.soft.then_some(policy.pod_grace_seconds_max),
+    })
 }
 
 /// The smallest goes first: of unknown use, above its request, of low priority, the greediest.
@@ -229,7 +234,8 @@ fn rank(signal: Signal, pod: &Candidate) -> (bool, bool, i32, Reverse<u64>) {
     let (used, request) = match signal {
         Signal::Memory => (pod.memory, pod.memory_request),
         Signal::NodeDisk | Signal::ImageDisk => (Some(pod.disk), pod.disk_request),
-        Signal::NodeInodes => (Some(pod.inodes), 0),
+        Signal::NodeInodes | Signal::ImageInodes => (Some(pod.inodes), 0),
+        Signal::Processes => (pod.processes, 0),
     };
     let above = used.unwrap_or(0).saturating_sub(request);
     (used.is_some(), used.is_some_and(|it| it <= request), pod.priority, Reverse(above))
@@ -321,10 +327,12 @@ mod tests {
 
     #[test]
     fn whoever_takes_more_than_asked_goes_before_priority_and_then_the_greediest() {
-        let thresholds: Thresholds = "memory.available<100Mi".parse().unwrap();
+        let hard = "memory.available<100Mi".parse().unwrap();
+        let policy = Policy { hard, ..Policy::default() };
         let seen =
             BTreeMap::from([(Signal::Memory, Observed { available: 50 << 20, capacity: 1 << 30 })]);
-        assert_eq!(starved(&thresholds, &seen), [Signal::Memory]);
+        let passed = Passed { signal: Signal::Memory, soft: false };
+        assert_eq!(look(&policy, &mut Past::default(), &seen, Timestamp(0)).due, [passed]);
         let mi = 1 << 20;
         let mut pods = vec![
             pod("modest", 0, 10 * mi, 20 * mi),
@@ -334,7 +342,7 @@ mod tests {
             pod("system", CRITICAL, 500 * mi, 0),
         ];
         let mut order = Vec::new();
-        while let Some(next) = to_reclaim(Signal::Memory, &thresholds, &seen, &pods) {
+        while let Some(next) = to_reclaim(passed, &policy, &seen, &pods) {
             if order.is_empty() {
                 assert_eq!(
                     next.message,
@@ -349,16 +357,62 @@ mod tests {
     }
 
     #[test]
-    fn thresholds_are_read_as_upstream_writes_them() {
-        let read: Thresholds = "memory.available<1Gi, nodefs.available<10%".parse().unwrap();
-        assert_eq!(read.0[&Signal::Memory], Least::Bytes(1 << 30));
-        assert_eq!(read.0[&Signal::NodeDisk], Least::Percent(10, u64::MAX));
-        for bad in ["memory", "memory.available<x", "pid.available<1", "nodefs.available<101%"] {
-            assert!(bad.parse::<Thresholds>().is_err(), "{bad}");
-        }
-        let large = Observed { available: 20 << 30, capacity: 252 << 30 };
-        let seen = BTreeMap::from([(Signal::NodeDisk, large)]);
-        assert_eq!(starved(&Thresholds::default(), &seen), [], "a tenth of a large disk is plenty");
-        assert_eq!(starved(&read, &seen), [Signal::NodeDisk], "unless somebody says so");
+    fn a_soft_threshold_may_be_passed_for_a_while_and_holds_until_enough_is_free() {
+        let policy = Policy {
+            hard: "nodefs.available<1Gi".parse().unwrap(),
+            soft: "nodefs.available<2Gi".parse().unwrap(),
+            soft_graces: "nodefs.available=1m30s".parse().unwrap(),
+            minimum_reclaim: "nodefs.available=512Mi".parse().unwrap(),
+            pod_grace_seconds_max: 20,
+        };
+        let mi = |it: u64| {
+            BTreeMap::from([(
+                Signal::NodeDisk,
+                Observed { available: it << 20, capacity: 100 << 30 },
+            )])
+        };
+        let mut past = Past::default();
+        let mut at = |seconds: i64, available: u64| {
+            look(&policy, &mut past, &mi(available), Timestamp::from_seconds(seconds))
+        };
+        let (soft, hard) = (
+            Passed { signal: Signal::NodeDisk, soft: true },
+            Passed { signal: Signal::NodeDisk, soft: false },
+        );
+        let short = BTreeSet::from([Signal::NodeDisk]);
+        assert_eq!(at(0, 3000).short, BTreeSet::new());
+        assert_eq!((at(10, 1900).short, at(10, 1900).due), (short.clone(), vec![]));
+        assert_eq!(at(99, 1900).due, []);
+        assert_eq!(at(100, 1900).due, [soft]);
+        assert_eq!(at(110, 2100).due, [soft], "less than 512Mi beyond it are free");
+        assert_eq!(at(120, 2600).short, BTreeSet::new());
+        assert_eq!(at(130, 1900).due, [], "it begins anew");
+        assert_eq!(at(140, 1000).due, [hard]);
+        assert_eq!(at(150, 1100).due, [hard]);
+        assert_eq!(at(160, 1600).due, []);
+
+        let pods = [pod("p", 0, 0, 0)];
+        let evict = |passed: Passed| to_reclaim(passed, &policy, &mi(900), &pods).unwrap();
+        assert_eq!(evict(soft).grace_seconds, Some(20));
+        assert_eq!(evict(hard).grace_seconds, None);
+        let said = "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 921600Ki. ";
+        assert_eq!(evict(hard).message, said);
+    }
+
+    #[test]
+    fn who_has_the_most_processes_goes_when_their_numbers_run_out() {
+        let hard = "pid.available<10%".parse().unwrap();
+        let policy = Policy { hard, ..Policy::default() };
+        let seen =
+            BTreeMap::from([(Signal::Processes, Observed { available: 900, capacity: 10_000 })]);
+        let passed = look(&policy, &mut Past::default(), &seen, Timestamp(0)).due[0];
+        let many = |uid: &str, processes: u64| Candidate {
+            processes: Some(processes),
+            ..pod(uid, 0, 0, 0)
+        };
+        let gone = to_reclaim(passed, &policy, &seen, &[many("a", 3), many("b", 5000)]).unwrap();
+        assert_eq!(gone.uid, "b");
+        let said = "The node was low on resource: pids. Threshold quantity: 1000, available: 900. ";
+        assert_eq!(gone.message, said);
     }
 }

@@ -16,6 +16,14 @@ pub const RESTART_MOST: Duration = Duration::from_secs(300);
 /// A container that ran this long is not in a crash loop any more.
 const RESTART_FORGOTTEN: Duration = Duration::from_secs(600);
 
+/// What a container needs of images is on this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ensured {
+    pub image: Image,
+    /// Pod volume → the id of the image that it is.
+    pub volumes: BTreeMap<String, String>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     /// Why the sandbox could not be made, and when to try again.
@@ -23,7 +31,7 @@ pub struct Memory {
     /// Why something could not be stopped or removed, and when to try again.
     pub trouble: Option<Failure>,
     /// Container → its image, once that is known to be here.
-    pub images: BTreeMap<String, Image>,
+    pub images: BTreeMap<String, Ensured>,
     /// Container → why it could not be started, and when to try again.
     pub failures: BTreeMap<String, Failure>,
     /// Container → its back-off.

@@ -10,7 +10,7 @@ use super::{
     containers::as_container,
     down::{deadline, spec_grace},
     fate::{Fate, UNSEEN, ephemeral_fate, fate, is_finished},
-    has_started, human, is_sidecar, resize,
+    has_started, human, is_sidecar, reset, resize,
     words::describe,
 };
 use crate::runtime::{Container as Seen, Observed, Sandbox, State};
@@ -68,7 +68,9 @@ pub fn next(look: &Look<'_>) -> Next {
         Some(pod) if pod.is_deleting() => (Course::Terminating, decided),
         Some(pod) if pod::is_terminal(pod) => (Course::Finished, None),
         Some(_) if decided.is_some() => (Course::Finished, decided),
-        Some(pod) if is_finished(pod, look.observed) => (Course::Finished, None),
+        Some(pod) if is_finished(pod, look.observed) && !reset::is_wanted(pod, look.observed) => {
+            (Course::Finished, None)
+        }
         Some(pod) if active_until(pod).is_some_and(|it| it <= look.now) => {
             (Course::Finished, Some(Verdict::deadline_exceeded()))
         }
@@ -138,6 +140,9 @@ impl<'a> Plan<'a, '_> {
             // Whatever becomes of the others: they are there to find out.
             let fate = ephemeral_fate(pod, &it.name, self.look.observed);
             self.container(&as_container(it), &fate, sandbox, mounted);
+        }
+        if reset::is_wanted(pod, self.look.observed) {
+            return self.reset(pod);
         }
         for (container, fate) in self.due(pod, spec, sandbox) {
             self.container(container, &fate, sandbox, mounted);

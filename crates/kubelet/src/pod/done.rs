@@ -2,9 +2,9 @@
 
 use super::{Held, MOUNT_FIRST, MOUNT_MOST, Worker, say};
 use crate::{
-    lifecycle::{self, Refused, Run},
-    plan::{Action, Failure, Slot, Why, containers::named},
-    runtime::{Image, RuntimeError, State},
+    lifecycle::{self, Refused, Run, Unfetched},
+    plan::{Action, Ensured, Failure, Slot, Why, containers::named},
+    runtime::{RuntimeError, State},
     spec,
     volumes::MountError,
 };
@@ -29,7 +29,7 @@ pub(super) enum Done {
     Sandbox(Result<String, RuntimeError>),
     SandboxStopped(String, Result<(), RuntimeError>),
     Removed(Result<(), RuntimeError>),
-    Image(String, Result<Image, Refused>),
+    Image(String, Result<Ensured, Unfetched>),
     Started {
         container: String,
         after: Option<Timestamp>,
@@ -71,12 +71,19 @@ impl Worker {
             }),
             Action::RunSandbox { attempt } => {
                 let pod = pod?;
-                let config = spec::sandbox::config(&pod, attempt, &shared.facts);
+                let mut config = spec::sandbox::config(&pod, attempt, &shared.facts);
                 let handler = handler(&shared.client.world(), &pod);
                 Box::pin(async move {
-                    Done::Sandbox(match handler {
-                        Ok(handler) => shared.runtime.run_sandbox(config, handler).await,
-                        Err(why) => Err(RuntimeError::new("RunPodSandbox", why)),
+                    let refused = |why: String| RuntimeError::new("RunPodSandbox", why);
+                    let users = shared.users.of(&pod, &shared.facts).await.map_err(refused);
+                    Done::Sandbox(match (handler.map_err(refused), users) {
+                        (Ok(handler), Ok(users)) => {
+                            if let Some(first) = users {
+                                spec::security::map_users(&mut config, None, first);
+                            }
+                            shared.runtime.run_sandbox(config, handler).await
+                        }
+                        (Err(error), _) | (_, Err(error)) => Err(error),
                     })
                 })
             }
@@ -213,7 +220,7 @@ impl Worker {
                 self.memory.failures.retain(|name, it| *name != container || it.of_making);
                 self.memory.images.insert(container, image);
             }
-            Done::Image(container, Err(refused)) => {
+            Done::Image(container, Err(Unfetched { image, refused })) => {
                 let before = self.memory.failures.get(&container);
                 let mut failure =
                     Failure::new(refused.reason, &refused.message, now, before, IMAGE_FIRST);
@@ -221,7 +228,6 @@ impl Worker {
                     refused.reason,
                     "ErrImagePull" | "RegistryUnavailable" | "SignatureValidationFailed"
                 ) {
-                    let image = self.image_of(&container);
                     let message = format!(
                         "Back-off pulling image {image:?}: {}: {}",
                         refused.reason, refused.message
@@ -318,12 +324,6 @@ impl Worker {
         let target = own.target_container_name.as_ref().filter(|it| !it.is_empty())?;
         let seen = self.observed.latest(target).filter(|it| it.state == State::Running);
         Some(seen.map(|it| it.id.clone()))
-    }
-
-    fn image_of(&self, container: &str) -> String {
-        let pod = self.pod.as_deref();
-        let found = pod.and_then(|it| named(it, container)?.image.clone());
-        found.unwrap_or_default()
     }
 
     fn tell(&self, container: &str, event: impl FnOnce(&Pod) -> Event) {

@@ -14,7 +14,7 @@ use crate::runtime::{
 };
 use api::{
     Object,
-    core::v1::{Container, Pod, VolumeMount},
+    core::v1::{Container, ImageVolumeSource, Pod, VolumeMount},
 };
 use message::{
     ContainerConfig, ContainerMetadata, Device, ImageSpec, KeyValue, LinuxContainerConfig, Mount,
@@ -38,6 +38,8 @@ pub struct Prepared<'a> {
     pub target: Option<&'a str>,
     /// Index of the mount → where its part of the volume is bound.
     pub parts: &'a BTreeMap<usize, PathBuf>,
+    /// Pod volume → the id of the image that it is.
+    pub image_volumes: &'a BTreeMap<String, String>,
 }
 
 pub fn config(
@@ -108,6 +110,10 @@ pub fn sub_paths(
     let mut parts = Vec::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let Some(path) = sub_path(mount, environment)? else { continue };
+        if image_of(pod, &mount.name).is_some() {
+            // The runtime looks for it in the image.
+            continue;
+        }
         let published = published(mount, container, volumes)?;
         let below = facts.pod_dir(pod.uid()).join("volume-subpaths").join(&mount.name);
         let part = SubPath {
@@ -130,6 +136,12 @@ fn sub_path(mount: &VolumeMount, environment: &Variables) -> Result<Option<Strin
             .map_err(|missing| format!("missing value for {missing:?}")),
         (None, path) => Ok(path),
     }
+}
+
+/// The image that a volume of the pod is.
+pub fn image_of<'a>(pod: &'a Pod, volume: &str) -> Option<&'a ImageVolumeSource> {
+    let mut volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
+    volumes.find(|it| it.name == volume)?.image.as_ref()
 }
 
 fn published<'a>(
@@ -157,6 +169,21 @@ fn mounts(
     };
     let mut mounts = Vec::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        if let Some(source) = image_of(pod, &mount.name) {
+            let id = prepared.image_volumes.get(&mount.name).cloned().unwrap_or_default();
+            mounts.push(Mount {
+                container_path: absolute(&mount.mount_path),
+                readonly: true,
+                image: Some(ImageSpec {
+                    image: id,
+                    user_specified_image: source.reference.clone().unwrap_or_default(),
+                    ..ImageSpec::default()
+                }),
+                image_sub_path: sub_path(mount, prepared.environment)?.unwrap_or_default(),
+                ..Mount::default()
+            });
+            continue;
+        }
         let published = published(mount, container, prepared.volumes)?;
         let host_path = prepared.parts.get(&index).unwrap_or(&published.host_path);
         mounts.push(Mount {

@@ -67,7 +67,14 @@ fn linux(pod: &Pod, spec: &PodSpec, facts: &Facts) -> LinuxPodSandboxConfig {
         }),
         sysctls: sysctls.map(|it| (dotted(&it.name), it.value.clone())).collect(),
         overhead: None,
-        resources: Some(resources::of_pod(pod)),
+        resources: Some(message::LinuxContainerResources {
+            unified: facts
+                .pod_processes_max
+                .map(|most| ("pids.max".to_owned(), most.to_string()))
+                .into_iter()
+                .collect(),
+            ..resources::of_pod(pod)
+        }),
     }
 }
 

@@ -90,11 +90,31 @@ pub fn namespaces(pod: &Pod) -> NamespaceOption {
         network: mode(spec.and_then(|it| it.host_network), NamespaceMode::Pod),
         pid: mode(spec.and_then(|it| it.host_pid), pid),
         ipc: mode(spec.and_then(|it| it.host_ipc), NamespaceMode::Pod),
-        // A runtime that cannot do it refuses the sandbox.
-        userns_options: spec.and_then(|it| it.host_users).filter(|it| !it).map(|_| {
-            message::UserNamespace { mode: NamespaceMode::Pod as i32, ..Default::default() }
-        }),
         ..NamespaceOption::default()
+    }
+}
+
+/// How many users and groups a pod has that does not share the host's.
+pub const USERS: u32 = 65536;
+
+/// The pod's users are those of the host from `first` on.
+pub fn map_users(
+    sandbox: &mut message::PodSandboxConfig,
+    container: Option<&mut message::ContainerConfig>,
+    first: u32,
+) {
+    let range = message::IdMapping { host_id: first, container_id: 0, length: USERS };
+    let users = message::UserNamespace {
+        mode: NamespaceMode::Pod as i32,
+        uids: vec![range],
+        gids: vec![range],
+    };
+    let sandbox = sandbox.linux.as_mut().and_then(|it| it.security_context.as_mut());
+    let container = container.and_then(|it| it.linux.as_mut()?.security_context.as_mut());
+    let of_sandbox = sandbox.and_then(|it| it.namespace_options.as_mut());
+    let of_container = container.and_then(|it| it.namespace_options.as_mut());
+    for options in of_sandbox.into_iter().chain(of_container) {
+        options.userns_options = Some(users.clone());
     }
 }
 

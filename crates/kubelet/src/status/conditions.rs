@@ -1,13 +1,14 @@
 //! The conditions that a kubelet owns. Upstream: `pkg/kubelet/status/generate.go`.
 
 use super::Inputs;
-use crate::plan::is_sidecar;
+use crate::plan::{is_sidecar, reset};
 use api::{
+    core::pod::may_restart_all,
     core::v1::{ContainerStatus, PodCondition, PodSpec, PodStatus},
     meta,
 };
 
-const OWNED: [&str; 7] = [
+const OWNED: [&str; 8] = [
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
@@ -15,6 +16,7 @@ const OWNED: [&str; 7] = [
     "PodScheduled",
     "PodResizePending",
     "PodResizeInProgress",
+    reset::CONDITION,
 ];
 
 /// Status, reason, message.
@@ -45,6 +47,9 @@ pub(super) fn of(
         (OWNED[3], containers),
         (OWNED[4], (true, "", String::new())),
     ];
+    if may_restart_all(spec) {
+        verdicts.push((OWNED[7], restarting_all(inputs, status)));
+    }
     let memory = inputs.memory;
     if let Some(refusal) = &memory.resize_refused {
         verdicts.push((OWNED[5], (true, refusal.reason, refusal.message.clone())));
@@ -83,6 +88,21 @@ pub(super) fn of(
         });
     }
     all
+}
+
+fn restarting_all(inputs: &Inputs<'_>, status: &PodStatus) -> Verdict {
+    let (pod, observed) = (inputs.pod, inputs.observed);
+    match status.phase.as_deref() {
+        Some("Succeeded") => (false, "PodCompleted", String::new()),
+        Some("Failed") => (false, "PodFailed", String::new()),
+        Some(_) | None if !reset::is_wanted(pod, observed) || reset::is_cleared(pod, observed) => {
+            (false, "", String::new())
+        }
+        Some(_) | None => {
+            let message = "container exited with restart policy rule".to_owned();
+            (true, "RestartAllContainersStarted", message)
+        }
+    }
 }
 
 fn containers_ready(spec: &PodSpec, status: &PodStatus) -> Verdict {

@@ -4,7 +4,7 @@ use super::Inputs;
 use crate::{
     plan::{
         containers::{List, as_container},
-        has_started, is_sidecar,
+        has_started, is_sidecar, reset,
         resize::is_outdated,
         restarts,
     },
@@ -140,6 +140,13 @@ fn unseen(
     old: Option<&ContainerStatus>,
     first_reason: &str,
 ) -> ContainerStatus {
+    let waits_already =
+        |it: &ContainerStatus| it.state.as_ref().is_some_and(|it| it.waiting.is_some());
+    if let Some(old) = old.filter(|it| !waits_already(it))
+        && reset::is_wanted(inputs.pod, inputs.observed)
+    {
+        return removed(container, old);
+    }
     let terminated =
         |it: &&ContainerStatus| it.state.as_ref().is_some_and(|it| it.terminated.is_some());
     if let Some(old) = old.filter(terminated) {
@@ -175,6 +182,24 @@ fn unseen(
         status.state = Some(waits(&waiting.reason, &waiting.message));
     }
     status
+}
+
+/// All containers begin again, and this one was taken away for it.
+fn removed(container: &Container, old: &ContainerStatus) -> ContainerStatus {
+    let message = "The container is removed because RestartAllContainers in place";
+    let terminated =
+        Some(ContainerStateTerminated { reason: Some(reset::REASON.to_owned()), ..lost(message) });
+    ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        ready: false,
+        started: Some(false),
+        restart_count: old.restart_count + 1,
+        state: Some(waits(reset::REASON, message)),
+        last_state: Some(ContainerState { terminated, ..ContainerState::default() }),
+        volume_mounts: volume_mounts(container),
+        ..ContainerStatus::default()
+    }
 }
 
 /// The pod has ended: of a container that had been started and cannot be found, say so; one that never was stays as it is.

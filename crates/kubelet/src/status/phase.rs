@@ -1,7 +1,7 @@
 //! The phase, from what the containers' statuses say. Upstream: `kubelet_pods.go` (getPhase).
 
-use crate::plan::restarts;
-use api::core::v1::{ContainerStateTerminated, ContainerStatus, PodSpec, PodStatus};
+use crate::plan::{reset, restarts};
+use api::core::v1::{Container, ContainerStateTerminated, ContainerStatus, PodSpec, PodStatus};
 
 pub(super) fn of(spec: &PodSpec, status: &PodStatus, ended: bool) -> &'static str {
     let find = |list: &'_ Option<Vec<ContainerStatus>>, name: &str| -> Option<ContainerStatus> {
@@ -16,9 +16,7 @@ pub(super) fn of(spec: &PodSpec, status: &PodStatus, ended: bool) -> &'static st
         let state = found.as_ref().map(Now::of);
         if !sidecar {
             match state {
-                Some(Now::Ended(it))
-                    if it.exit_code != 0 && !restarts(Some(spec), container, it.exit_code) =>
-                {
+                Some(Now::Ended(it)) if it.exit_code != 0 && !comes_again(spec, container, &it) => {
                     return "Failed";
                 }
                 Some(Now::Ended(_)) => {}
@@ -46,7 +44,7 @@ pub(super) fn of(spec: &PodSpec, status: &PodStatus, ended: bool) -> &'static st
             Some(Now::Running) => running += 1,
             Some(Now::Ended(it)) => {
                 stopped += 1;
-                stays_stopped += i32::from(!restarts(Some(spec), container, it.exit_code));
+                stays_stopped += i32::from(!comes_again(spec, container, &it));
                 let is_waiting =
                     found.and_then(|it| it.state).is_some_and(|it| it.waiting.is_some());
                 succeeded += i32::from(it.exit_code == 0 && !is_waiting);
@@ -76,6 +74,11 @@ pub(super) fn of(spec: &PodSpec, status: &PodStatus, ended: bool) -> &'static st
     } else {
         "Pending"
     }
+}
+
+fn comes_again(spec: &PodSpec, container: &Container, ended: &ContainerStateTerminated) -> bool {
+    ended.reason.as_deref() == Some(reset::REASON)
+        || restarts(Some(spec), container, ended.exit_code)
 }
 
 /// How a container stands, for the phase: one that waits for its restart counts as ended.

@@ -56,6 +56,9 @@ impl Collector {
         let images = shared.runtime.images().await.unwrap_or_default();
         let used = in_use(shared);
         self.seen.retain(|id, _| images.iter().any(|it| it.id == *id));
+        if !images.is_empty() {
+            shared.pull_records.keep_only(&images.iter().map(|it| it.id.clone()).collect());
+        }
         for image in &images {
             let seen = self
                 .seen
@@ -135,6 +138,8 @@ fn in_use(shared: &Shared) -> BTreeSet<String> {
     let pods = world.indexed::<api::core::v1::Pod>("node", &shared.facts.node_name);
     let mut used = BTreeSet::new();
     for pod in pods {
+        let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
+        used.extend(volumes.filter_map(|it| it.image.as_ref()?.reference.clone()));
         let Some(status) = &pod.status else { continue };
         let lists = [
             &status.container_statuses,

@@ -5,7 +5,9 @@
 use crate::{
     figures::{Disk, Figures, PodFigures},
     kubelet::Shared,
-    plan::eviction::{self, Candidate, CandidateContainer, Eviction, Observed, Signal, Thresholds},
+    plan::eviction::{
+        self, Candidate, CandidateContainer, Eviction, Observed, Past, Policy, Signal,
+    },
 };
 use api::{
     Object,
@@ -16,70 +18,110 @@ use api::{
     meta::Exact,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 use stdx::Timestamp;
 use world::Event;
 
-/// Upstream: `evictionPressureTransitionPeriod`. So long the node calls itself short after it was.
-const TRANSITION: Duration = Duration::from_secs(300);
-
 const DISK: &str = "ephemeral-storage";
 
 /// When the node was short of something, last.
-#[derive(Debug, Default)]
-pub(crate) struct Pressure(Mutex<BTreeMap<Signal, Timestamp>>);
+#[derive(Debug)]
+pub(crate) struct Pressure {
+    seen: Mutex<BTreeMap<Signal, Timestamp>>,
+    /// So long the node calls itself short after it was.
+    transition: Duration,
+}
+
+/// What a node calls itself short of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    pub(crate) memory: bool,
+    pub(crate) disk: bool,
+    pub(crate) processes: bool,
+}
 
 impl Pressure {
-    /// Memory, and disk.
-    pub(crate) fn now(&self, now: Timestamp) -> (bool, bool) {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let holds = |signals: &[Signal]| {
-            signals.iter().any(|it| seen.get(it).is_some_and(|at| now.since(*at) < TRANSITION))
-        };
-        let disks = [Signal::NodeDisk, Signal::NodeInodes, Signal::ImageDisk];
-        (holds(&[Signal::Memory]), holds(&disks))
+    pub(crate) fn new(transition: Duration) -> Pressure {
+        Pressure { seen: Mutex::default(), transition }
     }
 
-    fn note(&self, starved: &[Signal], now: Timestamp) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.extend(starved.iter().map(|it| (*it, now)));
+    pub(crate) fn now(&self, now: Timestamp) -> Shortage {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent: Vec<Signal> = seen
+            .iter()
+            .filter(|(_, at)| now.since(**at) < self.transition)
+            .map(|(signal, _)| *signal)
+            .collect();
+        Shortage {
+            memory: recent.contains(&Signal::Memory),
+            disk: recent.iter().any(|it| it.is_of_disk()),
+            processes: recent.contains(&Signal::Processes),
+        }
+    }
+
+    fn note(&self, short: &BTreeSet<Signal>, now: Timestamp) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.extend(short.iter().map(|it| (*it, now)));
     }
 }
 
 /// Who goes, and whether the disk is short.
 pub(super) fn look(
     shared: &Shared,
-    thresholds: &Thresholds,
+    policy: &Policy,
+    past: &mut Past,
     figures: &Figures,
 ) -> (Vec<Eviction>, bool) {
     let bytes = |it: &Disk| Observed { available: it.available, capacity: it.bytes };
-    let inodes = Observed { available: figures.disk.inodes_free, capacity: figures.disk.inodes };
+    let inodes = |it: &Disk| Observed { available: it.inodes_free, capacity: it.inodes };
+    let (running, most) = processes();
+    let left = Observed { available: most.saturating_sub(running), capacity: most };
     let memory = Observed { available: figures.memory_available, capacity: figures.memory_total };
     let seen = BTreeMap::from([
         (Signal::Memory, memory),
         (Signal::NodeDisk, bytes(&figures.disk)),
-        (Signal::NodeInodes, inodes),
+        (Signal::NodeInodes, inodes(&figures.disk)),
         (Signal::ImageDisk, bytes(&figures.image_disk)),
+        (Signal::ImageInodes, inodes(&figures.image_disk)),
+        (Signal::Processes, left),
     ]);
-    let starved = eviction::starved(thresholds, &seen);
-    shared.pressure.note(&starved, figures.at);
+    let passed = eviction::look(policy, past, &seen, figures.at);
+    shared.pressure.note(&passed.short, figures.at);
     let candidates: Vec<Candidate> = figures.pods.iter().map(candidate).collect();
-    let disk = starved.iter().any(|it| *it != Signal::Memory);
+    let disk = passed.due.iter().any(|it| it.signal.is_of_disk());
     let over = eviction::over_their_limits(&candidates);
     if !over.is_empty() {
         return (over, disk);
     }
-    let Some(signal) = starved.first() else { return (Vec::new(), disk) };
+    let Some(first) = passed.due.first() else { return (Vec::new(), disk) };
     let world = shared.client.world();
     if let Some(node) = world.cluster::<Node>(&shared.facts.node_name) {
-        let text = format!("Attempting to reclaim {signal}");
+        let text = format!("Attempting to reclaim {}", first.signal);
         shared.client.record(Event::warning(&*node, "EvictionThresholdMet", text));
     }
-    let gone = eviction::to_reclaim(*signal, thresholds, &seen, &candidates);
+    let mut gone = eviction::to_reclaim(*first, policy, &seen, &candidates);
+    if let Some(eviction) = &mut gone
+        && let Some(most) = &mut eviction.grace_seconds
+    {
+        let pod = figures.pods.iter().find(|it| it.pod.uid() == eviction.uid);
+        let own = pod.and_then(|it| it.pod.spec.as_ref()?.termination_grace_period_seconds);
+        *most = own.map_or(*most, |it| it.min(*most)).max(1);
+    }
     (gone.into_iter().collect(), disk)
+}
+
+/// How many process numbers are taken, and how many there are.
+fn processes() -> (u64, u64) {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let number = |path: &str| read(path).trim().parse::<u64>().ok();
+    let limits = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
+    let most = limits.into_iter().filter_map(number).min().unwrap_or(0);
+    let loads = read("/proc/loadavg");
+    let threads = loads.split_whitespace().nth(3).and_then(|it| it.split('/').nth(1));
+    (threads.and_then(|it| it.parse().ok()).unwrap_or(0), most)
 }
 
 fn candidate(figures: &PodFigures) -> Candidate {
@@ -112,6 +154,7 @@ fn candidate(figures: &PodFigures) -> Candidate {
         memory: figures.used.working_set,
         disk: taken.bytes,
         inodes: taken.inodes,
+        processes: figures.processes,
         memory_request: bytes(requests.get("memory")),
         disk_request: bytes(requests.get(DISK)),
         disk_limit: limits.get(DISK).copied().filter(|_| spec.containers.iter().all(limited)),

@@ -4,8 +4,8 @@ use crate::fakes::yaml;
 use api::core::v1::Pod;
 use expect_test::{Expect, expect};
 use kubelet::{
-    plan::{Look, Memory, Slot, VolumeState, next, resize::Refusal},
-    runtime::{Container, Image, Limits, Observed, Sandbox, State},
+    plan::{Ensured, Look, Memory, Slot, VolumeState, next, resize::Refusal},
+    runtime::{Container, Limits, Observed, Sandbox, State},
 };
 use std::collections::{BTreeMap, BTreeSet};
 use stdx::Timestamp;
@@ -71,7 +71,7 @@ impl Case {
     }
 
     fn image(mut self, container: &str) -> Case {
-        self.memory.images.insert(container.to_owned(), Image::default());
+        self.memory.images.insert(container.to_owned(), Ensured::default());
         self
     }
 
@@ -487,5 +487,89 @@ fn a_run_that_the_status_has_counted_is_not_counted_again() {
     it.check(expect![[r#"
         Up
           start app #3 in s
+    "#]]);
+}
+
+const ALL_AGAIN: &str = "restartPolicy: Never, initContainers: [{name: first, image: a}], containers: [{name: cause, image: a, restartPolicy: Never, restartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: In, values: [42]}}]}, {name: other, image: a}]";
+
+/// A pod that runs, and whose status says whether all containers are to begin again.
+fn all_again(restarting: &str) -> Case {
+    let mut case = case(ALL_AGAIN).sandbox("s", 0, true);
+    let status: Pod = yaml(&format!(
+        "{{metadata: {{name: p}}, status: {{conditions: [{{type: AllContainersRestarting, status: '{restarting}'}}]}}}}"
+    ));
+    case.pod.as_mut().unwrap().status = status.status;
+    case
+}
+
+#[test]
+fn all_containers_begin_again_once_the_api_knows_and_those_that_began_it_go_last() {
+    let ended = |restarting: &str| {
+        all_again(restarting).container("i1", "first", 0, State::Exited, 0).container(
+            "c1",
+            "cause",
+            0,
+            State::Exited,
+            42,
+        )
+    };
+    // Nothing is taken away, and nothing begins, before the condition is written.
+    ended("False").container("o1", "other", 0, State::Running, 0).check(expect![[r#"
+        Up
+    "#]]);
+    ended("True").container("o1", "other", 0, State::Running, 0).check(expect![[r#"
+        Up
+          stop other o1 by 1000 (RestartAll)
+          remove first i1
+    "#]]);
+    ended("True").container("o1", "other", 0, State::Exited, 137).check(expect![[r#"
+        Up
+          remove other o1
+          remove first i1
+    "#]]);
+    all_again("True").container("c1", "cause", 0, State::Exited, 42).check(expect![[r#"
+        Up
+          remove cause c1
+    "#]]);
+    // Nothing begins before the status says how often each has run.
+    all_again("True").check(expect![[r#"
+        Up
+    "#]]);
+    all_again("False").image("first").check(expect![[r#"
+        Up
+          start first #0 in s
+    "#]]);
+}
+
+#[test]
+fn another_end_of_the_same_container_begins_nothing_again() {
+    all_again("False")
+        .container("i1", "first", 0, State::Exited, 0)
+        .container("c1", "cause", 0, State::Exited, 1)
+        .container("o1", "other", 0, State::Exited, 0)
+        .check(expect![[r#"
+            Finished
+              stop sandbox s
+        "#]]);
+}
+
+#[test]
+fn what_an_evicted_pod_wrote_goes_once_its_status_is_written() {
+    let evicted = |reason: &str| {
+        let mut case =
+            case(ONE).sandbox("s", 0, false).container("c1", "app", 0, State::Exited, 137);
+        case.memory.stopped.insert("s".to_owned());
+        let status: Pod = yaml(&format!(
+            "{{metadata: {{name: p}}, status: {{phase: Failed, reason: {reason}}}}}"
+        ));
+        case.pod.as_mut().unwrap().status = status.status;
+        case
+    };
+    evicted("Evicted").check(expect![[r#"
+        Finished, ended
+          remove app c1
+    "#]]);
+    evicted("Other").check(expect![[r#"
+        Finished, ended
     "#]]);
 }

@@ -200,6 +200,7 @@ fn a_container_is_asked_for_with_everything_it_mounts() {
         environment: &environment,
         volumes: &volumes,
         parts: &bound,
+        image_volumes: &BTreeMap::new(),
     };
     let config = container::config(&pod, container, &prepared, &facts()).unwrap();
     assert_eq!(

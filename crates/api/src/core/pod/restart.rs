@@ -18,6 +18,20 @@ pub fn restarts(spec: Option<&PodSpec>, container: &Container, code: i32) -> boo
     }
 }
 
+/// Whether the end of this container with this code begins every container of the pod again.
+pub fn restarts_all(container: &Container, code: i32) -> bool {
+    let rule = matching_rule(container, code).filter(|_| container.restart_policy.is_some());
+    rule.is_some_and(|it| it.action == ALL)
+}
+
+/// Whether there is a way in which a container of the pod can end that begins all of them again.
+pub fn may_restart_all(spec: &PodSpec) -> bool {
+    let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    all.flat_map(|it| it.restart_policy_rules.iter().flatten()).any(|it| it.action == ALL)
+}
+
+const ALL: &str = "RestartAllContainers";
+
 /// The first rule that speaks of this exit code.
 fn matching_rule(container: &Container, code: i32) -> Option<&ContainerRestartRule> {
     let speaks = |rule: &&ContainerRestartRule| {

@@ -26,8 +26,10 @@ fn a_full_disk_refuses_writes_serves_reads_and_heals() {
     let doctor = cluster.stanchion(&["doctor"]);
     assert!(!doctor.ok && doctor.out.contains("writes are refused"), "{doctor:?}");
 
-    // Its server may end and start meanwhile.
+    // Its server may end and start meanwhile, and what runs can be taken down.
     cluster.kill();
+    let down = cluster.down();
+    assert!(down.ok && down.out.starts_with("no pods ran here"), "{down:?}");
     cluster.spawn(&[]);
     until("the next server answers or says why not", || match cluster.ended() {
         Some(_) => Ok(()),

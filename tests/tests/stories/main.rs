@@ -15,6 +15,8 @@ mod kubectl;
 mod local_class;
 mod manifest;
 mod ordered_set;
+mod pods;
+mod pressure;
 mod probe;
 mod refusal;
 mod registry;

@@ -97,6 +97,17 @@ fn a_secret_opens_a_private_registry() {
         &format!("--docker-password={}", registry::PASSWORD),
     ]);
     succeeded(&cluster, "p");
+    // The image is here, but not for everybody.
+    let present =
+        |name: &str, more: &str| pod(name, &image, more).replace("Always", "IfNotPresent");
+    cluster.apply(&present("stranger", ""));
+    let message = waits(&cluster, "stranger", "ErrImagePull");
+    assert!(message.contains("authorization failed"), "{message}");
+    cluster.apply(&present("friend", with));
+    succeeded(&cluster, "friend");
+    let said = events(&cluster, "friend");
+    let usable = "already present on machine and can be accessed by the pod";
+    assert!(said.contains(usable), "{said}");
 
     let refused = cluster.stanchion(&["image", "pull", &format!("{}/busybox:2", shut.address)]);
     assert!(!refused.ok && refused.errors.contains("authorization failed"), "{}", refused.errors);

@@ -51,34 +51,31 @@ spec:
     let said = "default-scheduler: preempting to accommodate a higher priority pod";
     assert_eq!(target["message"], said);
     assert!(humble["metadata"]["deletionTimestamp"].is_string(), "{humble:#}");
-    let message = |pod: &str, reason: &str| {
+    let says = |pod: &str, reason: &str, text: &str| {
         let about = format!("involvedObject.name={pod},reason={reason}");
-        cluster.wait_for(
-            &format!("{pod} has an event {reason}"),
-            &["events", "--field-selector", &about],
-            |it| Some(it["items"][0]["message"].as_str()?.to_owned()),
-        )
+        let words = ["events", "--field-selector", &about];
+        cluster.wait_for(&format!("{pod} has an event {reason}: {text}"), &words, |it| {
+            it["items"].as_array()?.iter().any(|it| it["message"] == text).then_some(())
+        });
     };
     let uid = mighty["metadata"]["uid"].as_str().unwrap();
-    assert_eq!(message("humble", "Preempted"), format!("Preempted by pod {uid} on node n1"));
-    assert_eq!(
-        message("mighty", "FailedScheduling"),
-        "0/1 nodes are available: 1 Insufficient cpu."
-    );
+    says("humble", "Preempted", &format!("Preempted by pod {uid} on node n1"));
+    says("mighty", "FailedScheduling", "0/1 nodes are available: 1 Insufficient cpu.");
     let nothing = r#"[{"op": "remove", "path": "/metadata/finalizers"}]"#;
     cluster.kubectl(&["patch", "pod", "humble", "--type=json", "-p", nothing]);
     cluster.wait_gone(&["pod", "humble"]);
 
     cluster.apply(&pod("equal", "high", ""));
-    assert_eq!(
-        message("equal", "FailedScheduling"),
-        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
-         1 No preemption victims found for incoming pod."
+    says(
+        "equal",
+        "FailedScheduling",
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
     );
     cluster.apply(&pod("patient", "patient", ""));
-    assert_eq!(
-        message("patient", "FailedScheduling"),
-        "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."
+    says(
+        "patient",
+        "FailedScheduling",
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.",
     );
     assert_eq!(cluster.json(&["get", "pod", "mighty"])["metadata"]["uid"], uid);
 }

@@ -24,13 +24,13 @@ spec:
   - name: c
     image: busybox:latest
     imagePullPolicy: IfNotPresent
-    command: [sh, -c, 'dd if=/dev/zero of=/much bs=1M count=280; sleep 10000']
+    command: [sh, -c, 'dd if=/dev/zero of=/much bs=1M count=300; sleep 10000']
 ";
 
 #[test]
 fn a_full_disk_costs_unused_images_and_the_pod_that_filled_it() {
     let flags = [
-        "--eviction-hard=nodefs.available<25%,imagefs.available<25%",
+        "--eviction-hard=nodefs.available<30%,imagefs.available<30%",
         "--eviction-pressure-transition-period=15s",
         "--minimum-image-ttl-duration=1s",
     ];
@@ -66,7 +66,7 @@ fn a_full_disk_costs_unused_images_and_the_pod_that_filled_it() {
     let why = gone["status"]["message"].as_str().unwrap();
     let low = "The node was low on resource: ephemeral-storage. Threshold quantity: ";
     assert!(why.starts_with(low), "{why}");
-    assert!(why.contains("Container c was using 28"), "{why}");
+    assert!(why.contains("Container c was using "), "{why}");
     assert!(why.ends_with("request is 0, has larger consumption of ephemeral-storage. "), "{why}");
     cluster.wait_for("the node has room again", &["node", "n1"], |node| {
         (short(node)? == "False").then_some(())
@@ -77,6 +77,6 @@ fn a_full_disk_costs_unused_images_and_the_pod_that_filled_it() {
     assert_eq!(cluster.json(&["get", "pod", "modest"])["status"]["phase"], "Running");
     assert!(cluster.ended().is_none(), "the same server");
     cluster.kubectl(&["delete", "pod", "greedy"]);
-    cluster.apply(&PODS.replace("greedy", "later").replace("count=280", "count=1"));
+    cluster.apply(&PODS.replace("greedy", "later").replace("count=300", "count=1"));
     cluster.wait_ready("later");
 }

@@ -13,7 +13,13 @@ pub use shape::Shapes;
 
 use crate::{AnyKind, k8s};
 use k8s::api::{
-    authentication::v1::TokenRequest, autoscaling::v1::Scale, core::v1::Binding,
+    authentication::v1::{SelfSubjectReview, TokenRequest, TokenReview},
+    authorization::v1::{
+        LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview,
+        SubjectAccessReview,
+    },
+    autoscaling::v1::Scale,
+    core::v1::Binding,
     policy::v1::Eviction,
 };
 use k8s::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Status};
@@ -29,15 +35,21 @@ pub const GROUP_VERSION_KIND: &str = "x-kubernetes-group-version-kind";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 
-/// Objects without a path of their own, sent to or answered by paths of kinds.
+/// Objects that are no kind of a list: sent to or answered by paths of kinds, or only ever created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Companion {
     Binding,
     DeleteOptions,
     Eviction,
+    LocalSubjectAccessReview,
     Scale,
+    SelfSubjectAccessReview,
+    SelfSubjectReview,
+    SelfSubjectRulesReview,
     Status,
+    SubjectAccessReview,
     TokenRequest,
+    TokenReview,
 }
 
 /// Collects definitions, each with all that it refers to.
@@ -105,10 +117,13 @@ impl Definitions {
             Companion::Eviction => (self.add::<Eviction>(), vec![tag("policy", "v1", "Eviction")]),
             Companion::Scale => (self.add::<Scale>(), vec![tag("autoscaling", "v1", "Scale")]),
             Companion::Status => (self.add::<Status>(), vec![tag("", "v1", "Status")]),
-            Companion::TokenRequest => {
-                let tag = tag("authentication.k8s.io", "v1", "TokenRequest");
-                (self.add::<TokenRequest>(), vec![tag])
-            }
+            Companion::TokenRequest => known::<TokenRequest>(self),
+            Companion::TokenReview => known::<TokenReview>(self),
+            Companion::SelfSubjectReview => known::<SelfSubjectReview>(self),
+            Companion::LocalSubjectAccessReview => known::<LocalSubjectAccessReview>(self),
+            Companion::SelfSubjectAccessReview => known::<SelfSubjectAccessReview>(self),
+            Companion::SelfSubjectRulesReview => known::<SelfSubjectRulesReview>(self),
+            Companion::SubjectAccessReview => known::<SubjectAccessReview>(self),
         };
         self.kinds.insert(name.clone(), tags);
         name
@@ -153,6 +168,11 @@ impl Definitions {
         }
         definitions
     }
+}
+
+/// A type that says itself which kind it is.
+fn known<T: JsonSchema + k8s::Resource>(definitions: &mut Definitions) -> (String, Vec<Value>) {
+    (definitions.add::<T>(), vec![tag(T::GROUP, T::VERSION, T::KIND)])
 }
 
 /// A group, version and kind as OpenAPI extensions carry them.

@@ -9,6 +9,7 @@
 pub(crate) mod gnostic;
 mod parameters;
 mod paths;
+mod reviews;
 mod swagger;
 
 use crate::{
@@ -171,7 +172,7 @@ fn not_built() -> Failure {
     Failure::internal("the description of the API could not be built")
 }
 
-/// All groups and versions that are served, in the order of the kinds.
+/// All groups and versions that are served, in the order of the kinds, then of reviews.
 fn group_versions(kinds: &[KindRef]) -> Vec<(String, String)> {
     let mut served: Vec<(String, String)> = Vec::new();
     for kind in kinds {
@@ -182,6 +183,7 @@ fn group_versions(kinds: &[KindRef]) -> Vec<(String, String)> {
             }
         }
     }
+    served.extend(reviews::group_versions());
     served
 }
 

@@ -14,9 +14,15 @@ fn all() -> Map<String, Value> {
         Companion::Binding,
         Companion::DeleteOptions,
         Companion::Eviction,
+        Companion::LocalSubjectAccessReview,
         Companion::Scale,
+        Companion::SelfSubjectAccessReview,
+        Companion::SelfSubjectReview,
+        Companion::SelfSubjectRulesReview,
         Companion::Status,
+        Companion::SubjectAccessReview,
         Companion::TokenRequest,
+        Companion::TokenReview,
     ] {
         definitions.companion(which, &served);
     }

@@ -9,7 +9,7 @@ use api::{
 };
 use serde_json::{Map, Value, json};
 
-const OBJECT_TYPES: [&str; 2] = ["application/json", "application/yaml"];
+pub(super) const OBJECT_TYPES: [&str; 2] = ["application/json", "application/yaml"];
 const PATCH_TYPES: [&str; 3] = [
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -32,6 +32,7 @@ pub(crate) fn document(
             of.paths(&mut paths);
         }
     }
+    super::reviews::paths(group, version, &mut definitions, group_versions, &mut paths);
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": title_version},
@@ -399,12 +400,12 @@ fn other_kind(subresource: Subresource) -> Option<Value> {
     }
 }
 
-fn content(types: &[&str], schema: &Value) -> Value {
+pub(super) fn content(types: &[&str], schema: &Value) -> Value {
     types.iter().map(|it| ((*it).to_owned(), json!({"schema": schema}))).collect()
 }
 
 /// `v1beta1` → `V1beta1`.
-fn pascal(word: &str) -> String {
+pub(super) fn pascal(word: &str) -> String {
     let mut letters = word.chars();
     let first = letters.next().map(|it| it.to_ascii_uppercase());
     first.into_iter().chain(letters).collect()

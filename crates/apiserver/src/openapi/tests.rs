@@ -159,3 +159,22 @@ fn takes_the_first_type_that_the_client_and_the_door_know() {
     assert_eq!(asked("text/html, */*;q=0.1"), Some(0));
     assert_eq!(asked("text/html"), None);
 }
+
+#[test]
+fn reviews_are_described_as_what_is_only_created() {
+    let document = v3("authorization.k8s.io", "v1");
+    let paths = document["paths"].as_object().unwrap();
+    let local = "/apis/authorization.k8s.io/v1/namespaces/{namespace}/localsubjectaccessreviews";
+    let post = &paths[local]["post"];
+    assert_eq!(post["operationId"], "createAuthorizationV1NamespacedLocalSubjectAccessReview");
+    assert!(paths.values().all(|it| it.get("get").is_none()));
+    let review =
+        &document["components"]["schemas"]["io.k8s.api.authorization.v1.SubjectAccessReview"];
+    let tag = api::schema::tag("authorization.k8s.io", "v1", "SubjectAccessReview");
+    assert_eq!(review[GROUP_VERSION_KIND], json!([tag]));
+    assert_eq!(review["required"], json!(["spec"]));
+    let swagger = joined(api::kinds(), VERSION);
+    let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+    assert!(swagger["paths"][path]["post"].is_object());
+    assert!(swagger["definitions"]["io.k8s.api.authentication.v1.TokenReview"].is_object());
+}

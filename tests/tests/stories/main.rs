@@ -19,6 +19,7 @@ mod pods;
 mod pressure;
 mod probe;
 mod refusal;
+mod refused;
 mod registry;
 mod restart;
 mod services;

@@ -3,6 +3,9 @@
 /// Marks of specs that change what others stand on.
 const ALONE: [&str; 2] = ["[Serial]", "[Disruptive]"];
 
+/// Specs with claims of 10Gi each: few disks have room for those of several at a time.
+const IN_TURN: &str = "[sig-apps] StatefulSet";
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Shards {
     /// A list for each process that has one.
@@ -15,10 +18,15 @@ pub(super) struct Shards {
 pub(super) fn plan<'a>(names: impl Iterator<Item = &'a String>, processes: usize) -> Shards {
     let (alone, rest): (Vec<String>, Vec<String>) =
         names.cloned().partition(|name| ALONE.iter().any(|mark| name.contains(mark)));
-    let mut together = vec![Vec::new(); processes.clamp(1, rest.len().max(1))];
-    let count = together.len();
+    let (large, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(|it| it.starts_with(IN_TURN));
+    let spread = processes.saturating_sub(usize::from(!large.is_empty())).max(1);
+    let mut together = vec![Vec::new(); spread];
     for (number, name) in rest.into_iter().enumerate() {
-        together[number % count].push(name);
+        together[number % spread].push(name);
+    }
+    match processes {
+        0 | 1 => together[0].extend(large),
+        _ => together.push(large),
     }
     together.retain(|it| !it.is_empty());
     Shards { together, alone }
@@ -51,6 +59,14 @@ mod tests {
         assert_eq!(shards.together, [list(&["a", "d"]), list(&["c"])]);
         assert_eq!(shards.alone, list(&["b [Serial]", "e [Disruptive]"]));
         assert_eq!(plan(names.iter(), 9).together.len(), 3);
+        let large =
+            ["[sig-apps] StatefulSet x", "[sig-apps] StatefulSet y", "z"].map(str::to_owned);
+        let shards = plan(large.iter(), 4).together;
+        assert_eq!(
+            shards,
+            [list(&["z"]), list(&["[sig-apps] StatefulSet x", "[sig-apps] StatefulSet y"])]
+        );
+        assert_eq!(plan(large.iter(), 1).together.len(), 1);
     }
 
     #[test]

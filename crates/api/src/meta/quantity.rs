@@ -85,7 +85,9 @@ impl Exact {
             it.is_ascii_digit() || it == '.' || it == '+' || it == '-'
         });
         let kibi = 1024 * NANO;
-        if suffix.ends_with('i') && !(-kibi < amount.0 && amount.0 < kibi) {
+        // Small amounts and parts of a unit are told in decimal: so nothing is rounded.
+        let is_whole = amount.0 % NANO == 0;
+        if suffix.ends_with('i') && is_whole && !(-kibi < amount.0 && amount.0 < kibi) {
             let minus = if amount.0 < 0 { "-" } else { "" };
             return Some(format!("{minus}{}", binary(amount.units().unsigned_abs()).0));
         }
@@ -219,6 +221,8 @@ mod tests {
     #[test]
     fn writes_a_quantity_as_upstream_does() {
         for (text, canonical) in [
+            ("1.1Ki", "1126400m"),
+            ("-1.1Ki", "-1126400m"),
             ("1024Mi", "1Gi"),
             ("1.5Gi", "1536Mi"),
             ("0.5", "500m"),

@@ -1,7 +1,10 @@
 //! What the door needs in order to know who comes in and to keep what they may not see.
 
 use crate::{audit::AuditConfig, certificates::Signer, encryption::Encryption};
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// Upstream's `--cluster-signing-duration`.
+pub const SIGNING_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The default is a door of its own: keys made for this run, no default roles, nothing recorded.
 #[derive(Clone)]
@@ -19,6 +22,8 @@ pub struct Access {
     pub default_roles: bool,
     /// Signs certificates that were asked for and approved.
     pub signer: Option<Arc<dyn Signer>>,
+    /// How long what it signs is good for, unless less is asked for.
+    pub signing_life: Duration,
     pub audit: Option<AuditConfig>,
     /// How objects are encrypted before they reach the store.
     pub encryption: Encryption,
@@ -33,6 +38,7 @@ impl Default for Access {
             root_ca: String::new(),
             default_roles: false,
             signer: None,
+            signing_life: SIGNING_LIFE,
             audit: None,
             encryption: Encryption::default(),
         }

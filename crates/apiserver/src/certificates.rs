@@ -2,7 +2,10 @@
 //! approved, and cleared away when nobody needs the request any more.
 //!
 //! Upstream: `pkg/controller/certificates/{approver,signer,cleaner}`, `pkg/apis/certificates/helpers.go`.
+//! Unlike upstream, the serving certificate of a node is approved too, if it is for what the node is known by.
 //! These loops live at the door, because they ask the authorizer and hold the authority's key.
+
+mod serving;
 
 use crate::{
     admit::Part,
@@ -22,6 +25,7 @@ use api::{
 use rustls::pki_types::{CertificateSigningRequestDer, pem::PemObject};
 use std::{
     collections::BTreeSet,
+    net::IpAddr,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -38,9 +42,6 @@ pub(crate) const NODE_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubele
 pub(crate) const NODE_SERVING: &str = "kubernetes.io/kubelet-serving";
 const GROUP: &str = "certificates.k8s.io";
 const NODES: &str = "system:nodes";
-
-/// Upstream's `--cluster-signing-duration`.
-const LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long requests are kept: those nobody answered, and those that are done with.
 const PENDING: Duration = Duration::from_secs(24 * 3600);
@@ -60,8 +61,9 @@ pub trait Signer: Send + Sync {
 pub(crate) struct Asked {
     pub(crate) name: String,
     pub(crate) organizations: Vec<String>,
-    dns: usize,
-    addresses: usize,
+    dns: Vec<String>,
+    addresses: Vec<IpAddr>,
+    /// Names of other kinds, and what is no address.
     others: usize,
 }
 
@@ -85,13 +87,21 @@ pub(crate) fn read(pem: &[u8]) -> Result<Asked, String> {
         let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
         for name in &names.general_names {
             match name {
-                GeneralName::DNSName(_) => asked.dns += 1,
-                GeneralName::IPAddress(_) => asked.addresses += 1,
+                GeneralName::DNSName(name) => asked.dns.push((*name).to_owned()),
+                GeneralName::IPAddress(bytes) => match address(bytes) {
+                    Some(it) => asked.addresses.push(it),
+                    None => asked.others += 1,
+                },
                 _ => asked.others += 1,
             }
         }
     }
     Ok(asked)
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let four = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+    four().or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
 }
 
 pub(crate) fn common_name(pem: &[u8]) -> Option<String> {
@@ -111,8 +121,8 @@ fn unfit(signer: &str, asked: &Asked, usages: &[String]) -> Option<&'static str>
         CLIENT if !within("client auth") => Some("usages did not match the signer's"),
         CLIENT => None,
         NODE_CLIENT if !of_nodes => Some("organization in CSR is not system:nodes"),
-        NODE_CLIENT if asked.dns > 0 => Some("DNS subjectAltNames are not allowed"),
-        NODE_CLIENT if asked.addresses > 0 => Some("IP subjectAltNames are not allowed"),
+        NODE_CLIENT if !asked.dns.is_empty() => Some("DNS subjectAltNames are not allowed"),
+        NODE_CLIENT if !asked.addresses.is_empty() => Some("IP subjectAltNames are not allowed"),
         NODE_CLIENT if asked.others > 0 => Some("email and URI subjectAltNames are not allowed"),
         NODE_CLIENT if !is_node => Some("subject common name does not begin with system:node:"),
         NODE_CLIENT if !within("client auth") || !usages.contains("digital signature") => {
@@ -120,7 +130,7 @@ fn unfit(signer: &str, asked: &Asked, usages: &[String]) -> Option<&'static str>
         }
         NODE_CLIENT => None,
         NODE_SERVING if !of_nodes => Some("organization in CSR is not system:nodes"),
-        NODE_SERVING if asked.dns + asked.addresses == 0 => {
+        NODE_SERVING if asked.dns.is_empty() && asked.addresses.is_empty() => {
             Some("at least one DNS or IP subjectAltName is required")
         }
         NODE_SERVING if asked.others > 0 => Some("email and URI subjectAltNames are not allowed"),
@@ -219,12 +229,24 @@ async fn approve(
 ) -> Result<(), Failure> {
     let spec = &request.spec;
     let usages = spec.usages.as_deref().unwrap_or_default();
-    if spec.signer_name != NODE_CLIENT {
+    if spec.signer_name != NODE_CLIENT && spec.signer_name != NODE_SERVING {
         return Ok(());
     }
     let Ok(asked) = read(&spec.request.0) else { return Ok(()) };
-    if unfit(NODE_CLIENT, &asked, usages).is_some() {
+    if unfit(&spec.signer_name, &asked, usages).is_some() {
         return Ok(());
+    }
+    if spec.signer_name == NODE_SERVING {
+        if spec.username.as_deref() != Some(&asked.name) {
+            return Ok(());
+        }
+        return match serving::refusal(&server.ledger.view().world, &asked) {
+            None => condition(server, request, APPROVED, "AutoApproved", serving::APPROVAL).await,
+            Some(why) => {
+                tracing::warn!("certificate request {} waits for approval: {why}", request.name());
+                Ok(())
+            }
+        };
     }
     let user = User {
         name: spec.username.clone().unwrap_or_default(),
@@ -327,7 +349,8 @@ async fn sign(
         return condition(server, request, FAILED, "SignerValidationFailure", &why).await;
     }
     let asked = spec.expiration_seconds.and_then(|it| u64::try_from(it).ok());
-    let life = asked.map_or(LIFE, Duration::from_secs).min(LIFE);
+    let most = server.config.access.signing_life;
+    let life = asked.map_or(most, Duration::from_secs).min(most);
     let chain = signer
         .sign(&spec.request.0, usages, life)
         .map_err(|why| Failure::internal(format!("sign a certificate: {why}")))?;
@@ -353,10 +376,13 @@ mod tests {
         assert!(fits(&asked("system:node:n1", NODES)));
         assert!(!fits(&asked("system:node:n1", "system:masters")));
         assert!(!fits(&asked("admin", NODES)));
-        assert!(!fits(&Asked { dns: 1, ..asked("system:node:n1", NODES) }));
+        assert!(!fits(&Asked { dns: vec!["n1".to_owned()], ..asked("system:node:n1", NODES) }));
         let serving = ["server auth".to_owned(), "digital signature".to_owned()];
         assert!(unfit(NODE_CLIENT, &asked("system:node:n1", NODES), &serving).is_some());
-        let named = Asked { addresses: 1, ..asked("system:node:n1", NODES) };
+        let named = Asked {
+            addresses: vec![IpAddr::from([10, 0, 0, 1])],
+            ..asked("system:node:n1", NODES)
+        };
         assert!(unfit(NODE_SERVING, &named, &serving).is_none());
         assert!(unfit(NODE_SERVING, &asked("system:node:n1", NODES), &serving).is_some());
     }

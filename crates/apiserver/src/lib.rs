@@ -55,7 +55,7 @@ mod view;
 mod wire;
 mod yaml;
 
-pub use access::Access;
+pub use access::{Access, SIGNING_LIFE};
 pub use audit::{AuditConfig, Policy as AuditPolicy};
 pub use certificates::Signer;
 pub use encryption::Encryption;

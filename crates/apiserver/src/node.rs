@@ -1,10 +1,13 @@
 //! Reaching a node's own server: logs and streams of its containers.
 
+use crate::server::Server;
 use api::{
     Failure,
     core::v1::{Node, Pod},
 };
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::{
@@ -119,6 +122,40 @@ where
         }
     });
     sender.send_request(request).await.map_err(|error| failed(&error))
+}
+
+/// More than any answer of a node to a loop.
+const ANSWER_MAX: usize = 1024 * 1024;
+
+impl Server {
+    /// Posts to a node's own server: code and body of its answer.
+    ///
+    /// # Errors
+    /// When there is no such node, or it cannot be reached or does not answer within `wait`.
+    pub async fn ask_node(
+        &self,
+        name: &str,
+        path: &str,
+        body: Bytes,
+        wait: Duration,
+    ) -> Result<(u16, Bytes), Failure> {
+        let view = self.ledger.view();
+        let node = view.world.cluster::<Node>(name);
+        let node = node.ok_or_else(|| Failure::not_found(api::kind_of::<Node>(), name))?;
+        let request = Request::post(path)
+            .header(http::header::HOST, name)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(Failure::internal)?;
+        let asked = async {
+            let answer = send(self.node_proxy()?, &node, request).await?;
+            let code = answer.status().as_u16();
+            let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
+            Ok((code, body.map_err(Failure::internal)?.to_bytes()))
+        };
+        let late = || Err(Failure::unavailable(format!("node {name} does not answer")));
+        stdx::timeout(wait, asked).await.unwrap_or_else(late)
+    }
 }
 
 /// The container that is meant, by upstream's rules.

@@ -3,6 +3,7 @@
 //! The door implements [`Client`] for loops in its own process; a node elsewhere speaks HTTP.
 #![forbid(unsafe_code)]
 
+pub mod calls;
 mod follower;
 pub mod http;
 mod token;

@@ -15,8 +15,10 @@ pub mod endpoints;
 pub mod garbage_collector;
 pub mod job;
 pub mod namespace;
+pub mod node_ipam;
 pub mod node_lifecycle;
 mod ownership;
+pub mod pod_garbage_collector;
 mod pod_template;
 pub mod replica_set;
 pub mod replication_controller;
@@ -55,6 +57,7 @@ pub fn controllers(authority: &str) -> Vec<Arc<dyn Controller>> {
         Arc::new(job::JobController),
         Arc::new(namespace::NamespaceController),
         Arc::new(node_lifecycle::NodeLifecycle),
+        Arc::new(pod_garbage_collector::PodGarbageCollector),
         Arc::new(replica_set::ReplicaSetController),
         Arc::new(replication_controller::ReplicationControllers),
         Arc::new(resource_quota::ResourceQuotaController),

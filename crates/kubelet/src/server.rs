@@ -4,6 +4,7 @@
 //! what the API server shows. Upstream: `pkg/kubelet/server/server.go` (1.36).
 
 mod answer;
+mod calls;
 pub(crate) mod log;
 mod logs;
 mod metrics;
@@ -146,6 +147,7 @@ async fn route(context: &Context, request: Request<Incoming>) -> Answer {
     match parts.as_slice() {
         _ if !read => text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"),
         ["healthz"] => text(StatusCode::OK, "ok"),
+        ["stanchion", "volumes"] => calls::answer(context, request).await,
         ["pods"] => summary::pods(context),
         ["metrics"] => metrics::kubelet(context).await,
         ["metrics", "resource"] => metrics::resource(context).await,

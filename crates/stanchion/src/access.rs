@@ -32,6 +32,7 @@ pub(crate) fn open(flags: &Flags, authority: &Arc<Authority>) -> Result<Access> 
         root_ca: authority.certificate().to_owned(),
         default_roles: true,
         signer: Some(authority.clone()),
+        signing_life: flags.cluster_signing_duration.0,
         audit,
         encryption,
     })

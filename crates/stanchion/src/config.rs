@@ -9,6 +9,7 @@ use clap::{Args, Parser};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 const DEFAULT_DATA_DIR: &str = "/var/lib/stanchion";
@@ -62,6 +63,12 @@ pub(crate) struct Flags {
     /// Where objects are kept: embedded
     #[arg(long, default_value = "embedded")]
     pub(crate) store: String,
+    /// Address under which nodes and pods reach the API [default: that of --listen, unless it is a loopback one]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) advertise_address: Option<IpAddr>,
+    /// How long certificates hold that were asked for: 90m, 24h, 365d
+    #[arg(long, value_name = "DURATION", default_value = "365d")]
+    pub(crate) cluster_signing_duration: Life,
     /// Control plane only
     #[arg(long)]
     pub(crate) no_node: bool,
@@ -148,6 +155,7 @@ impl Flags {
         if self.store != "embedded" {
             bail!("open store {:?}: only \"embedded\" is there", self.store);
         }
+        self.cluster_cidr.check()?;
         let mut settings = self.node.settle(&self.data)?;
         if let Some(named) = &self.kubeconfig {
             settings.kubeconfig.clone_from(named);
@@ -228,6 +236,28 @@ fn host_name() -> Result<String> {
     Ok(text.trim().to_lowercase())
 }
 
+/// `90m`, `24h`, `7d`, `30s`, `0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life(pub(crate) Duration);
+
+impl std::str::FromStr for Life {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Life, String> {
+        let wrong = || "expected a number and s, m, h or d".to_owned();
+        let (number, seconds) = match text.as_bytes().last() {
+            Some(b's') => (&text[..text.len() - 1], 1),
+            Some(b'm') => (&text[..text.len() - 1], 60),
+            Some(b'h') => (&text[..text.len() - 1], 3600),
+            Some(b'd') => (&text[..text.len() - 1], 86400),
+            _ if text == "0" => return Ok(Life(Duration::ZERO)),
+            _ => return Err(wrong()),
+        };
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        Ok(Life(Duration::from_secs(number.saturating_mul(seconds))))
+    }
+}
+
 /// A range of IPv4 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cidr {
@@ -241,12 +271,12 @@ impl Cidr {
         Ipv4Addr::from(u32::from(self.base).saturating_add(offset))
     }
 
-    /// The first part of the range with this many bits.
-    pub(crate) fn first(self, bits: u8) -> Result<Cidr> {
+    /// Fails where it has no room for pods.
+    fn check(self) -> Result<()> {
         if self.bits > 28 {
             bail!("divide cluster CIDR {self}: it has no room for pods, use a /28 or larger");
         }
-        Ok(Cidr { base: self.base, bits: bits.max(self.bits) })
+        Ok(())
     }
 }
 
@@ -283,13 +313,20 @@ mod tests {
     }
 
     #[test]
+    fn lives_are_read_exactly() {
+        let life = |text: &str| text.parse::<Life>().map(|it| it.0);
+        assert_eq!(life("90m").unwrap(), Duration::from_secs(5400));
+        assert_eq!(life("0").unwrap(), Duration::ZERO);
+        for text in ["", "h", "5", "1y", "-1h", "1.5h"] {
+            assert!(life(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn ranges_are_read_exactly() {
         let cidr: Cidr = "10.96.0.0/12".parse().unwrap();
         assert_eq!(cidr.address(10), Ipv4Addr::new(10, 96, 0, 10));
-        assert_eq!(
-            "10.244.0.0/16".parse::<Cidr>().unwrap().first(24).unwrap().to_string(),
-            "10.244.0.0/24"
-        );
+        assert!("10.244.0.0/29".parse::<Cidr>().unwrap().check().is_err());
         for text in ["10.96.0.1/12", "10.96.0.0", "x/1", "10.0.0.0/33", "fd00::/8"] {
             assert!(text.parse::<Cidr>().is_err(), "{text}");
         }

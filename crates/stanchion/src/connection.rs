@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    pki_types::{PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use serde_json::Value;
 use std::{
@@ -22,41 +22,86 @@ const WAIT: Duration = Duration::from_secs(30);
 /// More than any answer to such a command.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// What a kubeconfig of one cluster and one user says.
+pub(crate) struct Credentials {
+    /// `10.0.0.1:6443`
+    pub(crate) authority: String,
+    /// The certificate of the cluster's authority, PEM.
+    pub(crate) ca: String,
+    pub(crate) token: Option<String>,
+    /// Chain and key, PEM.
+    certificate: Option<(String, String)>,
+}
+
+impl Credentials {
+    pub(crate) fn read(kubeconfig: &Path) -> Result<Credentials> {
+        let attempt = || format!("read {}", kubeconfig.display());
+        let text = std::fs::read_to_string(kubeconfig).with_context(attempt)?;
+        let value: Value = serde_saphyr::from_str(&text).with_context(attempt)?;
+        let (cluster, user) = (&value["clusters"][0]["cluster"], &value["users"][0]["user"]);
+        let pem = |it: &Value| -> Result<Option<String>> {
+            let Some(text) = it.as_str() else { return Ok(None) };
+            let bytes = STANDARD.decode(text).context("read a certificate or key")?;
+            Ok(Some(String::from_utf8(bytes).context("read a certificate or key")?))
+        };
+        let ca = pem(&cluster["certificate-authority-data"]).with_context(attempt)?;
+        let ca = ca.ok_or_else(|| anyhow!("no authority is in it")).with_context(attempt)?;
+        let chain = pem(&user["client-certificate-data"]).with_context(attempt)?;
+        let key = pem(&user["client-key-data"]).with_context(attempt)?;
+        let authority = cluster["server"].as_str().and_then(|it| it.strip_prefix("https://"));
+        let authority = authority.ok_or_else(|| anyhow!("no https server is named"));
+        Ok(Credentials {
+            authority: authority.with_context(attempt)?.trim_end_matches('/').to_owned(),
+            ca,
+            token: user["token"].as_str().map(str::to_owned),
+            certificate: chain.zip(key),
+        })
+    }
+
+    /// The user's certificate and key, if it has one.
+    pub(crate) fn identity(
+        &self,
+    ) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>> {
+        let Some((chain, key)) = &self.certificate else { return Ok(None) };
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).context("read a key")?;
+        Ok(Some((crate::pki::certificates(chain)?, key)))
+    }
+}
+
 pub(crate) struct Connection {
     config: Arc<ClientConfig>,
     address: String,
+    ca: String,
 }
 
 impl Connection {
     pub(crate) fn open(kubeconfig: &Path) -> Result<Connection> {
         let attempt = || format!("read {}", kubeconfig.display());
-        let text = std::fs::read_to_string(kubeconfig).with_context(attempt)?;
-        let value: Value = serde_saphyr::from_str(&text).with_context(attempt)?;
-        let (cluster, user) = (&value["clusters"][0]["cluster"], &value["users"][0]["user"]);
-        let pem = |it: &Value| -> Result<Vec<u8>> {
-            let text = it.as_str().ok_or_else(|| anyhow!("a certificate or key is missing"))?;
-            STANDARD.decode(text).context("read a certificate or key")
-        };
+        let credentials = Credentials::read(kubeconfig)?;
         let mut roots = RootCertStore::empty();
-        let authority = pem(&cluster["certificate-authority-data"]).with_context(attempt)?;
-        for certificate in crate::pki::certificates(&String::from_utf8_lossy(&authority))? {
+        for certificate in crate::pki::certificates(&credentials.ca)? {
             roots.add(certificate).with_context(attempt)?;
         }
-        let chain = pem(&user["client-certificate-data"]).with_context(attempt)?;
-        let chain = crate::pki::certificates(&String::from_utf8_lossy(&chain))?;
-        let key = pem(&user["client-key-data"]).with_context(attempt)?;
-        let key = PrivateKeyDer::from_pem_slice(&key).with_context(attempt)?;
+        let identity = credentials.identity().with_context(attempt)?;
+        let (chain, key) = identity
+            .ok_or_else(|| anyhow!("a certificate or key is missing"))
+            .with_context(attempt)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(|it| it.with_root_certificates(roots).with_client_auth_cert(chain, key))
             .context("set up TLS")?;
-        let address = cluster["server"].as_str().and_then(|it| it.strip_prefix("https://"));
-        let address = address.ok_or_else(|| anyhow!("no https server is named"));
-        Ok(Connection {
-            config: Arc::new(config),
-            address: address.with_context(attempt)?.to_owned(),
-        })
+        let (address, ca) = (credentials.authority, credentials.ca);
+        Ok(Connection { config: Arc::new(config), address, ca })
+    }
+
+    /// The authority by which the server is known, PEM.
+    pub(crate) fn ca(&self) -> &str {
+        &self.ca
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}", self.address)
     }
 
     /// Sends one request and reads its answer; a refusal is an error in the server's own words.

@@ -3,14 +3,17 @@
 use crate::{
     config::{DataDir, Flags as UpFlags, Settings},
     hands::Node,
+    node::{self, Memory, Offline},
     pki::Authority,
     up::Plane,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use client::Client;
 use std::{
     io::{BufRead, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use stdx::Shutdown;
 
@@ -59,15 +62,23 @@ async fn stop(data: &DataDir) -> Result<()> {
     let flags = UpFlags::recall(data)?;
     let settings = flags.settle()?;
     let (_shutdown, signal) = Shutdown::new();
-    crate::restore::finish(&settings.data_dir)?;
-    let authority = std::sync::Arc::new(Authority::open(&settings.data_dir)?);
-    let plane = Plane::open(&flags, &settings, &authority).await?;
     let kept = settings.data_dir.display();
-    if !had_node(&settings)? {
-        println!("no pods ran here; the data is kept in {kept}");
-        return Ok(());
-    }
-    let client = plane.clients(&settings.node_name).kubelet;
+    let memory = Memory::read(&settings.data_dir)?.unwrap_or_default();
+    let (_held, _plane, client): (_, _, Arc<dyn Client>) = match memory.server {
+        // The server may be far away, or gone: what runs here ends all the same.
+        Some(_) => (Some(node::hold(&settings.data_dir)?), None, Arc::new(Offline::default())),
+        None => {
+            crate::restore::finish(&settings.data_dir)?;
+            let authority = Arc::new(Authority::open(&settings.data_dir)?);
+            let plane = Plane::open(&flags, &settings, &authority).await?;
+            if !had_node(&settings)? {
+                println!("no pods ran here; the data is kept in {kept}");
+                return Ok(());
+            }
+            let client = plane.clients(&settings.node_name).kubelet;
+            (None, Some(plane), client)
+        }
+    };
     let node = Node::open(&flags.node, &settings, None, client, signal).await?;
     let pods = node.runtime.sandbox_ids().len();
     let volumes = mounts_below(&settings.kubelet_dir)?.len();

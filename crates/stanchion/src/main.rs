@@ -5,6 +5,7 @@
 mod access;
 mod apply;
 mod backup;
+mod cluster_map;
 mod config;
 mod connection;
 mod defaults;
@@ -15,7 +16,9 @@ mod hands;
 mod image;
 mod log;
 mod network;
+mod node;
 mod pki;
+mod places;
 mod progress;
 mod restore;
 mod token;
@@ -40,6 +43,8 @@ enum Command {
     Up(Box<config::Flags>),
     /// Run the control plane only
     Server(Box<config::Flags>),
+    /// Run one node of a server elsewhere, in the foreground
+    Node(Box<node::Flags>),
     /// Stop every pod of a data dir, unmount and detach everything, keep the data
     Down(config::DataDir),
     /// `down`, then erase the data dir
@@ -66,6 +71,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Up(flags) => up::run(*flags),
         Command::Server(flags) => up::run(config::Flags { no_node: true, ..*flags }),
+        Command::Node(flags) => node::run(&flags),
         Command::Down(data) => down::run(&data),
         Command::Reset(flags) => down::reset(&flags),
         Command::Doctor(data) => doctor::run(&data),

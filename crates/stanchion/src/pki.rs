@@ -96,7 +96,11 @@ impl Authority {
 
     /// A server's certificate for these host names and addresses.
     pub(crate) fn server(&self, name: &str, hosts: Vec<String>) -> Result<Identity> {
-        self.leaf(name, "system:nodes", hosts, ExtendedKeyUsagePurpose::ServerAuth)
+        let mut identity =
+            self.leaf(name, "system:nodes", hosts, ExtendedKeyUsagePurpose::ServerAuth)?;
+        // Shown with it: whoever has a hash of the authority learns by it which one is meant.
+        identity.certificate.push_str(self.certificate());
+        Ok(identity)
     }
 
     /// A client's certificate: user and group.
@@ -201,7 +205,7 @@ fn new_authority(now: Timestamp) -> Result<Identity> {
     Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-fn read(dir: &Path, name: &str) -> Result<Option<Identity>> {
+pub(crate) fn read(dir: &Path, name: &str) -> Result<Option<Identity>> {
     let file = |ending: &str| {
         let path = dir.join(format!("{name}.{ending}"));
         match fs::read_to_string(&path) {
@@ -217,7 +221,7 @@ fn read(dir: &Path, name: &str) -> Result<Option<Identity>> {
     }
 }
 
-fn write(dir: &Path, name: &str, identity: &Identity) -> Result<()> {
+pub(crate) fn write(dir: &Path, name: &str, identity: &Identity) -> Result<()> {
     write_private(&dir.join(format!("{name}.key")), &identity.key)?;
     write_private(&dir.join(format!("{name}.crt")), &identity.certificate)
 }

@@ -3,12 +3,16 @@
 //!
 //! Upstream: `cmd/kubeadm/app/cmd/token.go`.
 
-use crate::{config::DataDir, connection::Connection};
+use crate::{
+    config::{DataDir, Life},
+    connection::Connection,
+    node,
+};
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 use stdx::{Clock, Entropy, SystemClock, SystemEntropy, Timestamp};
 
 const SECRETS: &str = "/api/v1/namespaces/kube-system/secrets";
@@ -42,7 +46,10 @@ pub(crate) struct Create {
     reached: Reached,
     /// How long it is good for: 90m, 24h, 7d; 0: until it is deleted
     #[arg(long, default_value = "24h")]
-    ttl: String,
+    ttl: Life,
+    /// Print the command with which a machine joins as a node
+    #[arg(long)]
+    print_join_command: bool,
     /// What it is for
     #[arg(long, default_value = "")]
     description: String,
@@ -75,7 +82,7 @@ impl Reached {
 }
 
 fn create(flags: &Create) -> Result<()> {
-    let life = life(&flags.ttl)?;
+    let life = flags.ttl.0;
     let (id, secret) = (letters(6), letters(16));
     let mut data = json!({
         "token-id": id, "token-secret": secret, "auth-extra-groups": GROUPS,
@@ -93,7 +100,12 @@ fn create(flags: &Create) -> Result<()> {
     });
     let mut server = flags.reached.connect()?;
     server.call("POST", SECRETS, Some(&object)).context("create a token")?;
-    println!("{id}.{secret}");
+    // With it a node knows the server, before it is known there itself.
+    let token = format!("{id}.{secret}.{}", node::hash_of(server.ca())?);
+    match flags.print_join_command {
+        true => println!("stanchion node --server {} --token {token}", server.url()),
+        false => println!("{token}"),
+    }
     Ok(())
 }
 
@@ -137,33 +149,4 @@ fn letters(count: usize) -> String {
     let entropy = SystemEntropy::default();
     let letter = |_| char::from(ALL[usize::try_from(entropy.below(36)).unwrap_or_default()]);
     (0..count).map(letter).collect()
-}
-
-/// `90m`, `24h`, `7d`, `30s`, `0`.
-fn life(text: &str) -> Result<Duration> {
-    let wrong = || format!("read --ttl {text:?}: expected a number and s, m, h or d");
-    let (number, seconds) = match text.as_bytes().last() {
-        Some(b's') => (&text[..text.len() - 1], 1),
-        Some(b'm') => (&text[..text.len() - 1], 60),
-        Some(b'h') => (&text[..text.len() - 1], 3600),
-        Some(b'd') => (&text[..text.len() - 1], 86400),
-        _ if text == "0" => return Ok(Duration::ZERO),
-        _ => bail!(wrong()),
-    };
-    let number: u64 = number.parse().with_context(wrong)?;
-    Ok(Duration::from_secs(number.saturating_mul(seconds)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lives_are_read_exactly() {
-        assert_eq!(life("90m").unwrap(), Duration::from_secs(5400));
-        assert_eq!(life("0").unwrap(), Duration::ZERO);
-        for text in ["", "h", "5", "1y", "-1h", "1.5h"] {
-            assert!(life(text).is_err(), "{text}");
-        }
-    }
 }

@@ -1,26 +1,29 @@
 //! `stanchion up`: opens the rooms in order, says when every loop runs, and waits to be stopped.
 
 use crate::{
-    access, apply, backup,
-    config::{Flags, Settings},
+    access, apply, backup, cluster_map,
+    config::{Cidr, Flags, Settings},
     defaults,
     hands::{Clients, Node, Served, VERSION, Wires},
+    node,
     pki::{self, Authority, Renewing},
+    places::Places,
     restore,
 };
 use anyhow::{Context, Result, anyhow};
+use api::core::v1::Node as NodeObject;
 use apiserver::{Server, Tls, TlsNodeProxy};
-use kubelet::Kubelet;
+use controllers::node_ipam::{self, NodeIpam};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
-use stdx::{BoxFuture, Shutdown, SystemClock, SystemEntropy};
+use stdx::{Shutdown, SystemClock, SystemEntropy};
 use store::Store;
 use tokio::net::TcpListener;
-use world::{CallFailure, Outcome, Place, VolumeCall};
+use world::World;
 
 pub(crate) fn run(flags: Flags) -> Result<()> {
     let begun = Instant::now();
@@ -46,15 +49,19 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     // Before anything is made on this machine that would have to be taken down again.
     let mut listeners = vec![bind(flags.listen).await?];
     let client = plane.server.client("system:stanchion");
+    let cluster = flags.cluster();
     defaults::create(&*client).await?;
-    let (wires, node) = match flags.no_node {
+    cluster_map::publish(&*client, &cluster).await?;
+    let outside = outside(&flags)?;
+    let (wires, hands) = match flags.no_node {
         true => (None, None),
         false => {
             settings.remember(&flags)?;
-            let (cluster, pods) = (flags.cluster(), flags.cluster_cidr.first(24)?);
+            let pods = own_share(&client.world(), &settings.node_name, cluster.pods)?;
             let clients = plane.clients(&settings.node_name);
             let wires = Wires::open(&settings, &cluster, pods, &clients, signal.clone()).await?;
-            let address = wires.network.host_gateway();
+            // Where no other machine comes, the bridge will do.
+            let address = outside.unwrap_or_else(|| wires.network.host_gateway());
             let hosts = vec![settings.node_name.clone(), address.to_string()];
             let name = format!("system:node:{}", settings.node_name);
             let own = Renewing::server(&authority, &name, hosts)?;
@@ -75,11 +82,13 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     let port = listeners[0].local_addr().context("read the API's address")?.port();
     let listen = SocketAddr::new(flags.listen.ip(), port);
     let gateway = wires.as_ref().map(|it| it.network.host_gateway());
-    if let Some(gateway) = gateway {
+    if let Some(gateway) = gateway.filter(|_| !flags.listen.ip().is_unspecified()) {
         listeners.push(bind(SocketAddr::new(gateway, port)).await?);
-        plane.server.advertise(gateway, port).await.context("publish the API's address")?;
     }
-    let hosts = plane.hosts(&flags, gateway);
+    if let Some(address) = outside.or(gateway) {
+        plane.server.advertise(address, port).await.context("publish the API's address")?;
+    }
+    let hosts = plane.hosts(&flags, gateway.into_iter().chain(outside));
     let tls = Tls {
         certificate: Arc::new(Renewing::server(&authority, "kube-apiserver", hosts)?),
         client_ca: pki::certificates(authority.certificate())?,
@@ -96,16 +105,20 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
 
     let mut loops = controllers::controllers(authority.certificate());
     loops.push(Arc::new(scheduler::Scheduler));
+    let (base, bits) = (cluster.pods.base, cluster.pods.bits);
+    loops.push(Arc::new(NodeIpam::new(node_ipam::Range { base, bits })));
     let volumes = Arc::new(Places {
         node: settings.node_name.clone(),
-        kubelet: node.as_ref().map(|it| it.kubelet.clone()),
+        kubelet: hands.as_ref().map(|it| it.kubelet.clone()),
+        server: plane.server.clone(),
+        client: client.clone(),
     });
     let connect = |name: &str| plane.server.client(&user_of(name));
     let turning = manager::start(loops, connect, volumes, Arc::new(SystemClock), signal.clone());
     for task in turning {
         tasks.spawn(async move { task.await.context("turn a loop") });
     }
-    if let Some(node) = &node {
+    if let Some(node) = &hands {
         let (kubelet, signal) = (node.kubelet.clone(), signal.clone());
         tasks.spawn(async move {
             kubelet.run(signal).await;
@@ -181,7 +194,7 @@ fn early(ended: Option<Result<Result<()>, tokio::task::JoinError>>) -> Result<()
     }
 }
 
-async fn stop_requested() -> Result<()> {
+pub(crate) async fn stop_requested() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
@@ -208,6 +221,28 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
         true => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port()),
         false => listen,
     }
+}
+
+/// Where other machines reach this one, if they do.
+fn outside(flags: &Flags) -> Result<Option<IpAddr>> {
+    let listen = flags.listen.ip();
+    match flags.advertise_address {
+        Some(address) => Ok(Some(address)),
+        None if listen.is_loopback() => Ok(None),
+        None if !listen.is_unspecified() => Ok(Some(listen)),
+        // An address that is kept for documents: nothing is sent, the kernel only looks up its default route.
+        None => node::towards("192.0.2.1:9").map(Some),
+    }
+}
+
+/// What this node has of the cluster's addresses: always the same.
+fn own_share(world: &World, name: &str, pods: Cidr) -> Result<Cidr> {
+    let known = world.cluster::<NodeObject>(name);
+    let known = known.as_ref().and_then(|it| node_ipam::share_of(it)).map(str::to_owned);
+    let range = node_ipam::Range { base: pods.base, bits: pods.bits };
+    let share = known.or_else(|| node_ipam::free(world, range));
+    let share = share.ok_or_else(|| anyhow!("start a node: no part of {pods} is free"))?;
+    share.parse().map_err(|why| anyhow!("read range {share}: {why}"))
 }
 
 /// The ledger and its door.
@@ -255,7 +290,7 @@ impl Plane {
     }
 
     /// Every name under which the API is called.
-    fn hosts(&self, flags: &Flags, gateway: Option<IpAddr>) -> Vec<String> {
+    fn hosts(&self, flags: &Flags, others: impl Iterator<Item = IpAddr>) -> Vec<String> {
         let service = "kubernetes.default.svc";
         let mut hosts: Vec<String> =
             ["localhost", "kubernetes", "kubernetes.default", service].map(str::to_owned).into();
@@ -263,38 +298,9 @@ impl Plane {
         hosts.push("127.0.0.1".to_owned());
         hosts.push(self.first_service.to_string());
         hosts.push(reachable(flags.listen).ip().to_string());
-        hosts.extend(gateway.map(|it| it.to_string()));
+        hosts.extend(others.map(|it| it.to_string()));
         hosts.sort();
         hosts.dedup();
         hosts
-    }
-}
-
-/// Volume calls go to the node that they name; this process knows its own.
-struct Places {
-    node: String,
-    kubelet: Option<Arc<Kubelet>>,
-}
-
-impl manager::Volumes for Places {
-    fn call<'a>(
-        &'a self,
-        place: &'a Place,
-        call: &'a VolumeCall,
-    ) -> BoxFuture<'a, Result<Outcome, CallFailure>> {
-        Box::pin(async move {
-            let elsewhere = match place {
-                Place::Node(name) if *name != self.node => Some(name.as_str()),
-                Place::Node(_) | Place::Anywhere => None,
-            };
-            match (&self.kubelet, elsewhere) {
-                (Some(kubelet), None) => kubelet.call(call).await,
-                (_, name) => {
-                    let name = name.unwrap_or("any node");
-                    let message = format!("no way to {name}: it is not part of this process");
-                    Err(CallFailure { retry: true, message })
-                }
-            }
-        })
     }
 }

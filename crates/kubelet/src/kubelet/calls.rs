@@ -1,6 +1,6 @@
 //! Volume calls that are carried out on this node.
 
-use super::Kubelet;
+use super::{Kubelet, Shared};
 use ::volumes::{CreateVolume, ExpandVolume, Volume, VolumeError, mount};
 use std::{
     fs::OpenOptions,
@@ -16,6 +16,12 @@ const DIRECTORY_ITSELF: i32 = 0o200_000 | 0o400_000;
 impl Kubelet {
     /// Does what was asked, or says why not; whether asking again can help too.
     pub async fn call(&self, call: &VolumeCall) -> Result<Outcome, CallFailure> {
+        self.shared.call(call).await
+    }
+}
+
+impl Shared {
+    pub(crate) async fn call(&self, call: &VolumeCall) -> Result<Outcome, CallFailure> {
         match call {
             VolumeCall::Create {
                 plugin,
@@ -69,9 +75,9 @@ impl Kubelet {
     }
 
     fn asked(&self, plugin: &str) -> Result<&dyn ::volumes::VolumePlugin, CallFailure> {
-        let found = self.shared.volumes.plugin(plugin).map(|it| &**it);
+        let found = self.volumes.plugin(plugin).map(|it| &**it);
         found.ok_or_else(|| {
-            never(format!("no volume plugin {plugin} on node {}", self.config.node_name))
+            never(format!("no volume plugin {plugin} on node {}", self.facts.node_name))
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The authority and the admin's identity: that they are there, belong together, and hold.
 
 use super::Finding;
-use crate::{config::Settings, pki::Validity};
+use crate::{config::Settings, node::Memory, pki::Validity};
 use anyhow::{Context, Result};
 use std::fs;
 use stdx::{Clock, SystemClock};
@@ -13,13 +13,22 @@ pub(super) fn check(settings: &Settings) -> Result<Vec<Finding>> {
     }
     let now = SystemClock.now();
     let mut findings = Vec::new();
-    for name in ["ca", "admin"] {
+    let of_node = Memory::read(&settings.data_dir)?.and_then(|it| it.server);
+    let names: &[&str] = match of_node {
+        Some(_) => &["cluster-ca", "node-client", "node-serving"],
+        None => &["ca", "admin"],
+    };
+    for name in names.iter().copied() {
         let path = dir.join(format!("{name}.crt"));
         let remedy = match name {
             "ca" => format!(
                 "stop the server, remove {}, start it again, and give every user a new kubeconfig",
                 dir.display()
             ),
+            "cluster-ca" | "node-client" => {
+                "start the node with a new --token of `stanchion token create`".to_owned()
+            }
+            "node-serving" => "the node asks for another one while it runs".to_owned(),
             _ => "the next start of the server makes another one".to_owned(),
         };
         if !path.exists() {
@@ -39,7 +48,8 @@ pub(super) fn check(settings: &Settings) -> Result<Vec<Finding>> {
             Ok(validity) if now >= validity.until => {
                 Finding::wrong(format!("{} ended at {}", path.display(), validity.until), remedy)
             }
-            Ok(validity) if validity.is_due(now) => {
+            // A node renews its own by itself.
+            Ok(validity) if validity.is_due(now) && !name.starts_with("node-") => {
                 Finding::Note(format!("{} ends at {}: {remedy}", path.display(), validity.until))
             }
             Ok(validity) => Finding::Fine(format!("{name} until {}", validity.until)),

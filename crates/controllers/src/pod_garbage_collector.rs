@@ -74,9 +74,18 @@ fn is_out_of_service(node: &Node) -> bool {
     taints.into_iter().any(|it| it.key == OUT_OF_SERVICE)
 }
 
-fn node_of_pod(_world: &World, touched: &Touched) -> Vec<ObjectKey> {
-    let pod = touched.new.as_ref().and_then(|it| it.typed::<Pod>());
-    pod.map(|it| ObjectKey::cluster(node_name(&it))).into_iter().collect()
+/// Most pods are on a node that is well, and none of this controller's.
+fn node_of_pod(world: &World, touched: &Touched) -> Vec<ObjectKey> {
+    let Some(pod) = touched.new.as_ref().and_then(|it| it.typed::<Pod>()) else {
+        return Vec::new();
+    };
+    let key = ObjectKey::cluster(node_name(&pod));
+    let is_concern = match world.get::<Node>(&key) {
+        None if key.name.is_empty() => pod.is_deleting(),
+        None => true,
+        Some(node) => pod.is_deleting() && !node::is_ready(&node),
+    };
+    is_concern.then_some(key).into_iter().collect()
 }
 
 /// What has not ended has failed; then the object goes, because nobody is there to end it.

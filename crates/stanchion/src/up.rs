@@ -88,7 +88,9 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     if let Some(address) = outside.or(gateway) {
         plane.server.advertise(address, port).await.context("publish the API's address")?;
     }
-    let hosts = plane.hosts(&flags, gateway.into_iter().chain(outside));
+    let mut hosts = plane.hosts(&flags, gateway.into_iter().chain(outside));
+    // Machines nearby call this one by its name.
+    hosts.push(settings.node_name.clone());
     let tls = Tls {
         certificate: Arc::new(Renewing::server(&authority, "kube-apiserver", hosts)?),
         client_ca: pki::certificates(authority.certificate())?,

@@ -157,6 +157,11 @@ pub(crate) fn start(server: &Arc<Server>) {
                     continue;
                 }
             };
+            // The feed runs a moment ahead of the view against which is written: what is not there yet would be
+            // taken for gone, and nobody would look again.
+            let Some(reached) = server.upgrade() else { return };
+            reached.ledger.reached(tick.world.revision).await;
+            drop(reached);
             let Some(touched) = tick.touched else {
                 all(&server, &tick.world).await;
                 continue;

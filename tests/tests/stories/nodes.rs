@@ -101,7 +101,9 @@ fn a_machine_joins_with_a_token_and_is_a_node() {
 
     // One with another authority's hash, and one that nobody made, get nowhere.
     let (own, _) = token.rsplit_once('.').unwrap();
-    for wrong in [format!("{own}.{}", "0".repeat(64)), token.replacen(own, "aaaaaa.0123456789abcdef", 1)] {
+    for wrong in
+        [format!("{own}.{}", "0".repeat(64)), token.replacen(own, "aaaaaa.0123456789abcdef", 1)]
+    {
         let said = h2.stanchion(&["node", "--server=https://h1:6443", "--token", &wrong]);
         assert!(!said.ok && said.errors.starts_with("error: "), "{said:?}");
     }
@@ -191,7 +193,8 @@ fn nodes_are_emptied_deleted_and_die() {
     kubectl.exec("two-0", &["tee", "/data/file"], "of two\n");
 
     // Drained, the node has no pod; open again, the pod is back with its data.
-    let drained = kubectl.kubectl(&["drain", "h2", "--ignore-daemonsets", "--delete-emptydir-data"]);
+    let drained =
+        kubectl.kubectl(&["drain", "h2", "--ignore-daemonsets", "--delete-emptydir-data"]);
     assert!(drained.contains("drained"), "{drained}");
     assert!(taints(&kubectl.json(&["get", "node", "h2"])).contains("unschedulable"));
     kubectl.kubectl(&["uncordon", "h2"]);
@@ -219,7 +222,8 @@ fn nodes_are_emptied_deleted_and_die() {
     let taint = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute";
     kubectl.kubectl(&["taint", "node", "h3", taint]);
     kubectl.wait_for("another three-0", &["pod", "three-0"], |it| {
-        let is_other = it["metadata"]["uid"].is_string() && it["metadata"]["uid"] != ending["metadata"]["uid"];
+        let is_other =
+            it["metadata"]["uid"].is_string() && it["metadata"]["uid"] != ending["metadata"]["uid"];
         is_other.then_some(())
     });
 

@@ -19,6 +19,43 @@ spec:
     args: [sleep, infinity]
 ";
 
+/// A client with nothing but what a pod is given: by the name of the API's Service, and as client libraries
+/// find it by themselves.
+const INSIDE: &str = r"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: by-name}
+data:
+  config: |
+    apiVersion: v1
+    kind: Config
+    current-context: inside
+    contexts: [{name: inside, context: {cluster: inside, user: inside, namespace: default}}]
+    clusters: [{name: inside, cluster: {server: 'https://kubernetes.default.svc',
+      certificate-authority: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt}}]
+    users: [{name: inside, user: {tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: inside}
+spec:
+  serviceAccountName: web
+  restartPolicy: Never
+  containers:
+  - name: by-name
+    image: stanchion.dev/toolbox:1
+    command: [/bin-of-kubectl/kubectl, get, pods, -o, name, --cache-dir=/tmp/by-name]
+    env: [{name: KUBECONFIG, value: /by-name/config}]
+    volumeMounts: [{name: kubectl, mountPath: /bin-of-kubectl}, {name: by-name, mountPath: /by-name}]
+  - name: by-itself
+    image: stanchion.dev/toolbox:1
+    command: [/bin-of-kubectl/kubectl, get, pods, -o, name, --cache-dir=/tmp/by-itself]
+    volumeMounts: [{name: kubectl, mountPath: /bin-of-kubectl}]
+  volumes:
+  - {name: kubectl, hostPath: {path: KUBECTL}}
+  - {name: by-name, configMap: {name: by-name}}
+";
+
 const FILES: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 const REVIEWS: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
@@ -37,6 +74,18 @@ fn bearing(cluster: &Cluster, token: &str, words: &[&str]) -> Said {
     let server = config["clusters"][0]["cluster"]["server"].as_str().unwrap().to_owned();
     let alone = ["--kubeconfig", "/dev/null", "--insecure-skip-tls-verify", "--server", &server];
     cluster.try_kubectl(&[&alone[..], &["--token", token], words].concat())
+}
+
+/// Where the kubectl on the PATH really is; it is linked statically wherever it comes from.
+fn kubectl_directory() -> Option<String> {
+    let found = std::env::var_os("PATH")?;
+    let found =
+        std::env::split_paths(&found).map(|it| it.join("kubectl")).find(|it| it.is_file())?;
+    let program = fs::canonicalize(found).ok()?;
+    let is_program = fs::read(&program).is_ok_and(|it| it.starts_with(b"\x7fELF"));
+    let is_named = program.file_name().is_some_and(|it| it == "kubectl");
+    let directory = program.parent().filter(|_| is_program && is_named)?;
+    Some(directory.to_str()?.to_owned())
 }
 
 fn claims(token: &str) -> Value {
@@ -113,6 +162,22 @@ fn tokens_open_what_roles_say_and_end_with_their_pod() {
             said => Err(format!("{said:?}")),
         }
     });
+
+    // A client in a pod finds the API, believes it, and is believed.
+    if let Some(kubectl) = kubectl_directory() {
+        cluster.apply(&INSIDE.replace("KUBECTL", &kubectl));
+        cluster.wait_for("the clients are done", &["pod", "inside"], |it| {
+            let ended = matches!(it["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+            ended.then_some(())
+        });
+        for container in ["by-name", "by-itself"] {
+            let said = cluster.kubectl(&["logs", "inside", "-c", container]);
+            assert_eq!(said.trim(), "pod/inside", "{container}");
+        }
+        cluster.kubectl(&["delete", "pod/inside", "configmap/by-name"]);
+    } else {
+        println!("skipped: a client in a pod needs a kubectl that is a program of its own");
+    }
 
     // What every namespace has comes back.
     cluster.kubectl(&["delete", "configmap", "kube-root-ca.crt"]);

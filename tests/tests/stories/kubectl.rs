@@ -1,7 +1,9 @@
 //! A walk through kubectl's words, whichever kubectl is on the PATH: what it says, and whether it is
 //! content. Words that came later are left out for those that do not know them.
 
-use std::process::Output;
+mod more;
+
+use std::{fs, path::Path, process::Output};
 use tests::Cluster;
 
 const MANIFEST: &str = "
@@ -218,12 +220,31 @@ fn minor(cluster: &Cluster) -> u32 {
     digits.parse().expect("a minor version")
 }
 
-fn run(cluster: &Cluster, step: &Step, manifest: &str) -> Output {
-    let words = step.words.split(' ').map(|it| match it {
-        "MANIFEST" => manifest.to_owned(),
-        it => it.replace('_', " "),
-    });
-    let words: Vec<String> = words.collect();
+/// Files that steps name by words in capitals.
+const FILES: &[(&str, &str, &str)] = &[
+    ("MANIFEST", "walk.yaml", MANIFEST),
+    ("KUSTOMIZATION", "kustomize", ""),
+    ("", "kustomize/kustomization.yaml", more::KUSTOMIZATION),
+    ("BOTH", "both.yaml", more::BOTH),
+    ("ONE", "one.yaml", more::ONE),
+    ("REQUEST", "request.yaml", more::REQUEST),
+];
+
+fn write_files(directory: &Path) {
+    fs::create_dir_all(directory.join("kustomize")).expect("a directory");
+    for (_, path, text) in FILES.iter().filter(|it| !it.2.is_empty()) {
+        fs::write(directory.join(path), text).expect("a file");
+    }
+}
+
+fn run(cluster: &Cluster, step: &Step, node: &str) -> Output {
+    let word = |word: &str| {
+        if let Some((_, path, _)) = FILES.iter().find(|it| it.0 == word) {
+            return cluster.directory().join(path).to_str().expect("a path in UTF-8").to_owned();
+        }
+        word.replace("NODE", node).replace('_', " ")
+    };
+    let words: Vec<String> = step.words.split(' ').map(word).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut command = cluster.kubectl_command(&["-n", "walk"]);
     command.args(words).env("KUBE_EDITOR", "sed -i s/replicas:.3/replicas:\\ 2/");
@@ -234,12 +255,11 @@ fn run(cluster: &Cluster, step: &Step, manifest: &str) -> Output {
 fn every_word_of_kubectl_does_what_it_says() {
     let Some(cluster) = Cluster::start("kubectl") else { return };
     let minor = minor(&cluster);
-    let file = cluster.directory().join("walk.yaml");
-    std::fs::write(&file, MANIFEST).expect("a file");
-    let manifest = file.to_str().expect("a path in UTF-8");
+    write_files(cluster.directory());
+    let node = cluster.kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
     cluster.kubectl(&["create", "namespace", "walk"]);
-    for step in WALK.iter().filter(|it| it.since <= minor) {
-        let output = run(&cluster, step, manifest);
+    for step in WALK.iter().chain(more::WALK).filter(|it| it.since <= minor) {
+        let output = run(&cluster, step, &node);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.success(), step.ok, "kubectl {}: {said}", step.words);

@@ -53,6 +53,7 @@ pub(super) const WALK: &[Step] = &[
     since(27, "apply -f ONE --prune -l part=walk", &["first unchanged", "configmap/second pruned"]),
     since(27, "delete -f ONE", &["configmap \"first\" deleted"]),
     ok("apply -f MANIFEST", &["statefulset.apps/web created"]),
+    since(27, "apply --server-side --force-conflicts -f MANIFEST", &["serverside-applied"]),
     since(27, "diff --server-side -f MANIFEST", &[]),
     ok("rollout status sts/web --timeout=120s", &["roll out complete"]),
     // The clock.
@@ -119,7 +120,7 @@ pub(super) const WALK: &[Step] = &[
     ok("delete csr walker", &["deleted"]),
     // Looking on.
     ok("cluster-info dump", &["\"kind\": \"NodeList\"", "\"kind\": \"PodList\""]),
-    ok("api-resources --categories=all -o name", &["cronjobs.batch", "jobs.batch"]),
+    since(27, "api-resources --categories=all -o name", &["cronjobs.batch", "jobs.batch"]),
     ok("api-resources --namespaced=true -o wide", &["podtemplates"]),
     since(27, "events --types=Warning,Normal", &["LAST SEEN"]),
     // Nodes.

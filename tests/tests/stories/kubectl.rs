@@ -163,7 +163,7 @@ const WALK: &[Step] = &[
     refused("expose sts web --name=exposed --port=80", &["cannot expose a StatefulSet"]),
     refused("autoscale sts web --max=3", &["nothing in this cluster scales by load"]),
     ok("edit sts web", &["statefulset.apps/web edited"]),
-    ok("get sts web", &["2/2"]),
+    ok("get sts web -o jsonpath={.spec.replicas}", &["2"]),
     ok("apply view-last-applied sts/web", &["kind: StatefulSet"]),
     refused("diff -f MANIFEST", &["-  replicas: 2", "+  replicas: 3"]),
     ok("apply -f MANIFEST --dry-run=server", &["statefulset.apps/web configured (server dry run)"]),

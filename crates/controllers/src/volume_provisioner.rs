@@ -3,6 +3,11 @@
 //! Upstream: `pv_controller.go`, provisionClaim; external-provisioner `controller.go`. The volume and
 //! its claim are written bound to each other in one commit, and only after the volume exists.
 
+mod nfs;
+
+pub use nfs::NFS;
+pub(crate) use nfs::handle as nfs_handle;
+
 use api::{
     Object,
     core::{
@@ -83,6 +88,7 @@ impl Controller for VolumeProvisioner {
                 plan.requeue = Some(SAY_AGAIN);
             }
             LOCAL => provision(world, &claim, &class, node, &mut plan),
+            NFS => provision_share(&claim, &class, node, &mut plan),
             other => ask_outside(&claim, other, &mut plan),
         }
         plan
@@ -97,7 +103,7 @@ impl Controller for VolumeProvisioner {
         _now: Timestamp,
     ) -> Plan {
         let mut plan = Plan::default();
-        let VolumeCall::Create { name, .. } = call else { return plan };
+        let VolumeCall::Create { plugin, name, .. } = call else { return plan };
         let claim = world.get::<PersistentVolumeClaim>(key);
         // The claim may be gone, or another of its name: then the volume is nobody's, and goes.
         let claim = claim.filter(|it| volume_name(it) == *name && !it.is_deleting());
@@ -114,16 +120,12 @@ impl Controller for VolumeProvisioner {
             (Ok(outcome), _, _) => {
                 let place = place_of(&outcome.topology);
                 let volume = ObjectKey::cluster(name);
-                let (plugin, handle) = (LOCAL.to_owned(), outcome.handle.clone());
+                let (plugin, handle) = (plugin.clone(), outcome.handle.clone());
                 plan.call(place, VolumeCall::Delete { plugin, volume, handle });
             }
             (Err(failure), Some(claim), class) => {
                 let class = class.map_or_else(String::new, |it| it.name().to_owned());
-                let message = format!(
-                    "failed to provision volume with StorageClass {class:?}: {}",
-                    failure.message
-                );
-                plan.event(Event::warning(&*claim, "ProvisioningFailed", message));
+                plan.event(provisioning_failed(&claim, &class, &failure.message));
                 if claim.annotation(SELECTED_NODE).is_some() {
                     // This node cannot: the scheduler is to choose again.
                     let mut claim = claim.to_owned();
@@ -171,6 +173,36 @@ fn provision(
             None => return,
         },
     };
+    let parameters = class.parameters.clone().unwrap_or_default();
+    let topology = BTreeMap::from([(HOSTNAME.to_owned(), node.clone())]);
+    make(claim, class, Place::Node(node), parameters, topology, plan);
+}
+
+/// A directory of a share is reached from everywhere, and made wherever the share can be mounted.
+fn provision_share(
+    claim: &PersistentVolumeClaim,
+    class: &StorageClass,
+    node: Option<&str>,
+    plan: &mut Plan,
+) {
+    let place = node.map_or(Place::Anywhere, |it| Place::Node(it.to_owned()));
+    match nfs::parameters(claim, class, &volume_name(claim)) {
+        Ok(parameters) => make(claim, class, place, parameters, BTreeMap::new(), plan),
+        Err(why) => {
+            plan.event(provisioning_failed(claim, class.name(), &why));
+            plan.requeue = Some(SAY_AGAIN);
+        }
+    }
+}
+
+fn make(
+    claim: &PersistentVolumeClaim,
+    class: &StorageClass,
+    place: Place,
+    parameters: BTreeMap<String, String>,
+    topology: BTreeMap<String, String>,
+    plan: &mut Plan,
+) {
     let message = format!(
         "External provisioner is provisioning volume for claim \"{}\"",
         ObjectKey::of(claim)
@@ -178,7 +210,7 @@ fn provision(
     plan.event(Event::normal(claim, "Provisioning", message));
     note_provisioner(claim, &class.provisioner, plan);
     plan.call(
-        Place::Node(node.clone()),
+        place,
         VolumeCall::Create {
             plugin: class.provisioner.clone(),
             claim: ObjectKey::of(claim),
@@ -186,10 +218,15 @@ fn provision(
             bytes: claims::requested(claim).units().unsigned_abs(),
             access_modes: claims::access_modes(claim).to_vec(),
             block: claims::volume_mode(claim) == "Block",
-            parameters: class.parameters.clone().unwrap_or_default(),
-            topology: BTreeMap::from([(HOSTNAME.to_owned(), node)]),
+            parameters,
+            topology,
         },
     );
+}
+
+fn provisioning_failed(claim: &PersistentVolumeClaim, class: &str, why: &str) -> Event {
+    let message = format!("failed to provision volume with StorageClass {class:?}: {why}");
+    Event::warning(claim, "ProvisioningFailed", message)
 }
 
 /// Somebody else's provisioner: it watches for claims that name it.
@@ -244,26 +281,31 @@ fn volume(
     let fs_type = parameters.and_then(|it| it.get("csi.storage.k8s.io/fstype").cloned());
     let fs_type = outcome.context.get("fsType").cloned().or(fs_type);
     let capacity: Quantity = quantity::binary(outcome.bytes);
+    let is_share = class.provisioner == NFS;
+    let csi = || CSIPersistentVolumeSource {
+        driver: class.provisioner.clone(),
+        volume_handle: outcome.handle.clone(),
+        fs_type: (claims::volume_mode(claim) != "Block").then_some(fs_type).flatten(),
+        volume_attributes: (!outcome.context.is_empty()).then(|| outcome.context.clone()),
+        ..CSIPersistentVolumeSource::default()
+    };
+    let mut annotations =
+        BTreeMap::from([(PROVISIONED_BY.to_owned(), class.provisioner.clone())]);
+    if is_share {
+        annotations.insert(nfs::HANDLE.to_owned(), outcome.handle.clone());
+    }
     PersistentVolume {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            annotations: Some(BTreeMap::from([(
-                PROVISIONED_BY.to_owned(),
-                class.provisioner.clone(),
-            )])),
+            annotations: Some(annotations),
             finalizers: Some(vec![PROVISIONER_FINALIZER.to_owned()]),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeSpec {
             access_modes: Some(claims::access_modes(claim).to_vec()),
             capacity: Some(BTreeMap::from([("storage".to_owned(), capacity)])),
-            csi: Some(CSIPersistentVolumeSource {
-                driver: class.provisioner.clone(),
-                volume_handle: outcome.handle.clone(),
-                fs_type: (claims::volume_mode(claim) != "Block").then_some(fs_type).flatten(),
-                volume_attributes: (!outcome.context.is_empty()).then(|| outcome.context.clone()),
-                ..CSIPersistentVolumeSource::default()
-            }),
+            nfs: is_share.then(|| nfs::source(outcome)),
+            csi: (!is_share).then(csi),
             mount_options: class.mount_options.clone(),
             node_affinity: (!outcome.topology.is_empty()).then_some(affinity),
             persistent_volume_reclaim_policy: Some(classes::reclaim_policy(class).to_owned()),
@@ -403,5 +445,70 @@ spec: {storageClassName: manual, accessModes: [ReadWriteOnce], resources: {reque
         let claim = world.get::<PersistentVolumeClaim>(&key()).unwrap();
         assert_eq!(claim.annotation(SELECTED_NODE), None);
         assert_eq!(claims::volume_name(&claim), "");
+    }
+
+    const SHARE: &str = "
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: shared}
+provisioner: nfs.stanchion.dev
+parameters: {server: 10.0.0.1, share: /nfs, archiveOnDelete: 'false'}
+mountOptions: [hard, nfsvers=4.1]
+reclaimPolicy: Delete
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: c, namespace: default, uid: u-c}
+spec: {storageClassName: shared, accessModes: [ReadWriteMany], resources: {requests: {storage: 100Mi}}}
+";
+
+    #[test]
+    fn a_directory_of_a_share_becomes_an_nfs_volume() {
+        let world = world(SHARE);
+        let plan = VolumeProvisioner.reconcile(&world, &key(), Timestamp(0));
+        let call = plan.steps.iter().find_map(|it| match it {
+            world::Step::Call(Place::Anywhere, call) => Some(call.clone()),
+            _ => None,
+        });
+        let call = call.unwrap_or_else(|| panic!("{plan}"));
+        let VolumeCall::Create { parameters, .. } = &call else { panic!("{call:?}") };
+        assert_eq!(parameters["directory"], "default-c-pvc-u-c");
+        assert_eq!(parameters["mountOptions"], "hard,nfsvers=4.1");
+        let outcome = Outcome {
+            handle: "the handle".to_owned(),
+            bytes: 100 << 20,
+            context: [("server", "10.0.0.1"), ("path", "/nfs/default-c-pvc-u-c")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..Outcome::default()
+        };
+        let plan = VolumeProvisioner.returned(&world, &key(), &call, &Ok(outcome), Timestamp(0));
+        let world = world.after(&plan, Timestamp(0));
+        let volume = world.cluster::<PersistentVolume>("pvc-u-c").unwrap();
+        assert_eq!(volume.annotation(PROVISIONED_BY), Some(NFS));
+        assert_eq!(volume.annotation(nfs::HANDLE), Some("the handle"));
+        let spec = volume.spec.as_ref().unwrap();
+        let source = spec.nfs.as_ref().unwrap();
+        assert_eq!((&*source.server, &*source.path), ("10.0.0.1", "/nfs/default-c-pvc-u-c"));
+        assert!(spec.csi.is_none() && spec.node_affinity.is_none());
+        assert_eq!(spec.mount_options.as_deref().unwrap(), ["hard", "nfsvers=4.1"]);
+        let claim = world.get::<PersistentVolumeClaim>(&key()).unwrap();
+        assert_eq!(claims::volume_name(&claim), "pvc-u-c");
+    }
+
+    #[test]
+    fn a_class_with_an_unknown_parameter_makes_nothing_and_says_why() {
+        let world = world(&SHARE.replace("archiveOnDelete", "archiveOnDelet"));
+        let plan = VolumeProvisioner.reconcile(&world, &key(), Timestamp(0));
+        assert!(plan.steps.is_empty(), "{plan}");
+        let [event] = &plan.events[..] else { panic!("one event") };
+        assert_eq!(event.reason, "ProvisioningFailed");
+        assert!(
+            event.message.starts_with(
+                "failed to provision volume with StorageClass \"shared\": unknown parameter \"archiveOnDelet\""
+            ),
+            "{}",
+            event.message
+        );
     }
 }

@@ -3,7 +3,9 @@
 //! Upstream: `pv_controller.go` (1.36), syncVolume, reclaimVolume, recycleVolumeOperation,
 //! deleteVolumeOperation. Recycling clears the contents by a call at the node instead of a pod.
 
-use crate::volume_provisioner::{LOCAL, PROVISIONED_BY, PROVISIONER_FINALIZER};
+use crate::volume_provisioner::{
+    LOCAL, NFS, PROVISIONED_BY, PROVISIONER_FINALIZER, nfs_handle,
+};
 use api::{
     Object,
     core::{
@@ -144,6 +146,10 @@ fn released(world: &World, volume: &PersistentVolume, now: Timestamp, plan: &mut
 }
 
 fn delete(world: &World, volume: &PersistentVolume, plan: &mut Plan) {
+    if let Some(handle) = nfs_handle(volume) {
+        delete_directory(volume, handle, plan);
+        return;
+    }
     let source = volume.spec.as_ref().and_then(|it| it.csi.as_ref());
     let Some(source) = source.filter(|it| it.driver == LOCAL) else {
         // Somebody else's volume: its provisioner watches for it.
@@ -168,6 +174,17 @@ fn delete(world: &World, volume: &PersistentVolume, plan: &mut Plan) {
             handle: source.volume_handle.clone(),
         },
     );
+}
+
+/// A directory of a share, from wherever the share can be mounted.
+fn delete_directory(volume: &PersistentVolume, handle: Option<String>, plan: &mut Plan) {
+    let Some(handle) = handle else {
+        let message = "delete volume: its annotation nfs.stanchion.dev/handle is missing";
+        plan.event(Event::warning(volume, "VolumeFailedDelete", message));
+        return;
+    };
+    let (plugin, volume) = (NFS.to_owned(), ObjectKey::of(volume));
+    plan.call(Place::Anywhere, VolumeCall::Delete { plugin, volume, handle });
 }
 
 /// A free volume that a user deletes: its data goes first, if its policy says so.
@@ -364,5 +381,21 @@ mod tests {
         let claim = "---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c, namespace: default, uid: u-other}\nspec: {volumeName: v}\n";
         let world = world(&(volume("Retain", HOST_PATH, "Bound") + claim));
         assert_eq!(phase_after(&world, &decide(&world)), "Released");
+    }
+
+    #[test]
+    fn a_directory_of_a_share_goes_by_its_handle() {
+        let text = volume("Delete", "nfs: {server: s, path: /nfs/d}", "Released");
+        let ours = "annotations: {pv.kubernetes.io/provisioned-by: nfs.stanchion.dev, nfs.stanchion.dev/handle: h, ";
+        let plan = decide(&world(&text.replace("annotations: {", ours)));
+        let [world::Step::Call(Place::Anywhere, VolumeCall::Delete { plugin, handle, .. })] =
+            plan.steps.as_slice()
+        else {
+            panic!("{plan}")
+        };
+        assert_eq!((&**plugin, &**handle), (NFS, "h"));
+        let ours = ours.replace("nfs.stanchion.dev/handle: h, ", "");
+        let plan = decide(&world(&text.replace("annotations: {", &ours)));
+        assert!(plan.steps.is_empty() && plan.events[0].message.contains("is missing"), "{plan}");
     }
 }

@@ -289,8 +289,7 @@ fn volume(
         volume_attributes: (!outcome.context.is_empty()).then(|| outcome.context.clone()),
         ..CSIPersistentVolumeSource::default()
     };
-    let mut annotations =
-        BTreeMap::from([(PROVISIONED_BY.to_owned(), class.provisioner.clone())]);
+    let mut annotations = BTreeMap::from([(PROVISIONED_BY.to_owned(), class.provisioner.clone())]);
     if is_share {
         annotations.insert(nfs::HANDLE.to_owned(), outcome.handle.clone());
     }

@@ -1,20 +1,26 @@
 //! A volume's own life: available, bound, released; and what becomes of it when its claim is gone.
 //!
 //! Upstream: `pv_controller.go` (1.36), syncVolume, reclaimVolume, recycleVolumeOperation,
-//! deleteVolumeOperation. Recycling clears the contents by a call at the node instead of a pod.
+//! deleteVolumeOperation. Deviations: a hostPath is emptied by a call at the node instead of a pod; events of the pod that
+//! empties an NFS volume are not repeated on the volume.
 
-use crate::volume_provisioner::{
-    LOCAL, NFS, PROVISIONED_BY, PROVISIONER_FINALIZER, nfs_handle,
-};
+mod recycler;
+
+use crate::volume_provisioner::{LOCAL, NFS, PROVISIONED_BY, PROVISIONER_FINALIZER, nfs_handle};
 use api::{
     Object,
     core::{
         binding::BOUND_BY_CONTROLLER,
-        persistent_volume as volumes, persistent_volume_claim as claims,
-        v1::{Node, PersistentVolume, PersistentVolumeClaim, PersistentVolumeStatus},
+        persistent_volume as volumes, persistent_volume_claim as claims, pod as pods,
+        v1::{
+            NFSVolumeSource, Node, PersistentVolume, PersistentVolumeClaim, PersistentVolumeStatus,
+            Pod,
+        },
     },
     meta,
 };
+use recycler::Look;
+use std::time::Duration;
 use stdx::Timestamp;
 use world::{
     CallFailure, Change, Controller, Event, ObjectKey, Outcome, Place, Plan, Touched, VolumeCall,
@@ -22,6 +28,9 @@ use world::{
 };
 
 pub struct VolumeReclaimer;
+
+/// A server that is down is not asked again at once.
+const RECYCLE_AGAIN: Duration = Duration::from_secs(60);
 
 impl Controller for VolumeReclaimer {
     fn name(&self) -> &'static str {
@@ -37,6 +46,7 @@ impl Controller for VolumeReclaimer {
             Watch::of::<PersistentVolume>(),
             Watch::mapped::<PersistentVolumeClaim>(volumes_of_claim),
             Watch::mapped::<Node>(released_volumes),
+            Watch::mapped::<Pod>(recycler::volume_of_pod),
         ]
     }
 
@@ -199,7 +209,12 @@ fn reclaim_deleted(world: &World, volume: &PersistentVolume, plan: &mut Plan) {
 }
 
 fn recycle(world: &World, volume: &PersistentVolume, now: Timestamp, plan: &mut Plan) {
-    let path = volume.spec.as_ref().and_then(|it| it.host_path.as_ref()).map(|it| it.path.clone());
+    let spec = volume.spec.as_ref();
+    if let Some(source) = spec.and_then(|it| it.nfs.as_ref()) {
+        recycle_by_pod(world, volume, source, now, plan);
+        return;
+    }
+    let path = spec.and_then(|it| it.host_path.as_ref()).map(|it| it.path.clone());
     let Some(path) = path else {
         let message = "No recycler plugin found for the volume!";
         failed(volume, "VolumeFailedRecycle", message, now, plan);
@@ -211,6 +226,67 @@ fn recycle(world: &World, volume: &PersistentVolume, now: Timestamp, plan: &mut 
         return;
     };
     plan.call(Place::Node(node), VolumeCall::Scrub { volume: ObjectKey::of(volume), path });
+}
+
+/// One pod at a time, and a pause after each that failed.
+fn recycle_by_pod(
+    world: &World,
+    volume: &PersistentVolume,
+    source: &NFSVolumeSource,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    match recycler::look(world, volume) {
+        Look::Waits => {}
+        Look::Done(pod) => {
+            plan.write([Change::delete(&pod)]);
+            plan.event(Event::normal(volume, "VolumeRecycled", "Volume recycled"));
+            let mut volume = volume.clone();
+            release(&mut volume);
+            plan.write([Change::both(volume)]);
+        }
+        Look::Failed(pod, why) => {
+            plan.write([Change::delete(&pod)]);
+            let why = format!("Recycle failed: failed to recycle volume: {why}");
+            failed(volume, "VolumeFailedRecycle", &why, now, plan);
+        }
+        Look::Absent if volumes::phase(volume) == volumes::FAILED => {
+            let status = volume.status.as_ref();
+            let since = status.and_then(|it| it.last_phase_transition_time.as_ref());
+            let waited = since.map_or(RECYCLE_AGAIN, |it| now.since(meta::timestamp_of(it)));
+            if waited < RECYCLE_AGAIN {
+                plan.requeue = Some(RECYCLE_AGAIN.saturating_sub(waited));
+            } else {
+                set_phase(volume, volumes::RELEASED, None, now, plan);
+            }
+        }
+        Look::Absent => {
+            let users = users(world, volume);
+            if users.is_empty() {
+                plan.write([Change::create(recycler::pod(volume, source))]);
+            } else {
+                let message = format!("Volume is used by pods: {}", users.join(","));
+                plan.event(Event::normal(volume, "VolumeFailedRecycle", message));
+                plan.requeue = Some(RECYCLE_AGAIN);
+            }
+        }
+    }
+}
+
+/// Pods that run and name the claim, which is gone: it may have lost its protection.
+fn users(world: &World, volume: &PersistentVolume) -> Vec<String> {
+    let Some(held) = volumes::claim_ref(volume) else { return Vec::new() };
+    let claim = ObjectKey::new(
+        held.namespace.as_deref().unwrap_or_default(),
+        held.name.as_deref().unwrap_or_default(),
+    );
+    if world.get::<PersistentVolumeClaim>(&claim).is_some() {
+        // Another claim of its name, with a volume of its own.
+        return Vec::new();
+    }
+    let name = claim.to_string();
+    let running = world.indexed::<Pod>("claim", &name).filter(|it| !pods::is_terminal(it));
+    running.map(|it| ObjectKey::of(&*it).to_string()).collect()
 }
 
 /// The node that the volume is tied to, or the only one there is.
@@ -397,5 +473,65 @@ mod tests {
         let ours = ours.replace("nfs.stanchion.dev/handle: h, ", "");
         let plan = decide(&world(&text.replace("annotations: {", &ours)));
         assert!(plan.steps.is_empty() && plan.events[0].message.contains("is missing"), "{plan}");
+    }
+
+    const SHARE: &str = "nfs: {server: s, path: /data/nfs}";
+
+    fn run(world: &World, plan: &Plan, phase: &str) -> World {
+        let mut world = world.after(plan, Timestamp(0));
+        let pod = world.get::<Pod>(&recycler::key("v")).unwrap();
+        let mut pod = pod.to_owned();
+        pod.status.get_or_insert_default().phase = Some(phase.to_owned());
+        world.apply(&Change::status(pod), Timestamp(0));
+        world
+    }
+
+    #[test]
+    fn a_pod_empties_an_nfs_volume_once() {
+        let released = world(&volume("Recycle", SHARE, "Released"));
+        let plan = decide(&released);
+        let world = run(&released, &plan, "Running");
+        let pod = world.get::<Pod>(&recycler::key("v")).unwrap();
+        let spec = pod.spec.as_ref().unwrap();
+        assert_eq!(spec.active_deadline_seconds, Some(300));
+        assert_eq!(spec.volumes.as_ref().unwrap()[0].nfs.as_ref().unwrap().path, "/data/nfs");
+        assert!(decide(&world).is_empty(), "it runs");
+        let world = run(&released, &plan, "Succeeded");
+        let plan = decide(&world);
+        assert!(plan.to_string().contains("VolumeRecycled"), "{plan}");
+        let world = world.after(&plan, Timestamp(0));
+        let volume = world.cluster::<PersistentVolume>("v").unwrap();
+        assert_eq!(volumes::phase(&volume), "Available");
+        assert!(volumes::claim_ref(&volume).is_none());
+    }
+
+    #[test]
+    fn a_pod_that_fails_is_told_and_tried_again_after_a_pause() {
+        let released = world(&volume("Recycle", SHARE, "Released"));
+        let world = run(&released, &decide(&released), "Failed");
+        let plan = decide(&world);
+        assert_eq!(
+            plan.events[0].message,
+            "Recycle failed: failed to recycle volume: pod failed, pod.Status.Message unknown"
+        );
+        let mut world = world.after(&plan, Timestamp(0));
+        if let Some(pod) = world.get::<Pod>(&recycler::key("v")) {
+            let pod = pod.to_owned();
+            world.apply(&Change::delete_now(&pod), Timestamp(0));
+        }
+        let plan = decide(&world);
+        assert!(plan.steps.is_empty() && plan.requeue == Some(RECYCLE_AGAIN), "{plan}");
+        let key = ObjectKey::cluster("v");
+        let later = Timestamp(0).plus(RECYCLE_AGAIN);
+        let plan = VolumeReclaimer.reconcile(&world, &key, later);
+        assert_eq!(phase_after(&world, &plan), "Released");
+    }
+
+    #[test]
+    fn a_volume_that_a_pod_still_uses_is_not_emptied() {
+        let pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: default}\nspec: {containers: [], volumes: [{name: d, persistentVolumeClaim: {claimName: c}}]}\nstatus: {phase: Running}\n";
+        let plan = decide(&world(&(volume("Recycle", SHARE, "Released") + pod)));
+        assert_eq!(plan.events[0].message, "Volume is used by pods: default/p");
+        assert!(plan.steps.is_empty(), "{plan}");
     }
 }

@@ -183,6 +183,13 @@ impl Volumes {
         record.read_only = published.read_only;
         if before.as_ref() != Some(&record) {
             self.ledger.write(&record)?;
+            if let Some(text) = plugin.remark(&request) {
+                client.record(world::Event::normal(
+                    pod,
+                    "VolumeRemark",
+                    format!("{volume}: {text}"),
+                ));
+            }
         }
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = wanted.clone();

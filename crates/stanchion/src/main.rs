@@ -25,7 +25,7 @@ mod token;
 mod up;
 
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 /// Persistent storage and stateful workloads with the Kubernetes API, in one binary.
 #[derive(Parser)]
@@ -63,6 +63,12 @@ enum Command {
     Token(token::Command),
     /// Print the admin's kubeconfig
     Kubeconfig(config::KubeconfigFlags),
+    /// What this program calls itself with, to work on a share without being held up by its server
+    #[command(name = volumes::nfs_helper::COMMAND, hide = true)]
+    NfsDirectory { job: String },
+    /// What this program calls itself with where the kernel has no NFS client: one process a mount
+    #[command(name = volumes::nfs_userspace::COMMAND, hide = true)]
+    NfsMount { host: String, path: String, target: PathBuf, options: String, alone: String },
 }
 
 fn main() -> ExitCode {
@@ -80,6 +86,12 @@ fn main() -> ExitCode {
         Command::Image(command) => image::run(&command),
         Command::Token(command) => token::run(&command),
         Command::Kubeconfig(flags) => flags.print(),
+        Command::NfsMount { host, path, target, options, alone } => {
+            let alone = !alone.is_empty();
+            let code = volumes::nfs_userspace::run(&host, &path, &target, &options, alone);
+            return ExitCode::from(code);
+        }
+        Command::NfsDirectory { job } => return ExitCode::from(volumes::nfs_helper::run(&job)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -28,6 +28,7 @@ mod work;
 
 pub use error::{Result, VolumeError};
 pub use local::{DRIVER as LOCAL_DRIVER, TOPOLOGY_KEY as LOCAL_TOPOLOGY_KEY};
+pub use nfs::{helper as nfs_helper, userspace as nfs_userspace};
 pub use plugin::{Capabilities, VolumePlugin};
 pub use request::{
     CreateVolume, ExpandVolume, Files, FsGroupChange, PodRef, ProjectedFile, PublishVolume,
@@ -51,7 +52,7 @@ pub struct Config {
 type Open = fn(&Config) -> Arc<dyn VolumePlugin>;
 
 /// Every built-in kind of volume, sorted by name.
-const PLUGINS: [(&str, Open); 9] = [
+const PLUGINS: [(&str, Open); 10] = [
     (config_map::NAME, config_map::open),
     (downward_api::NAME, downward_api::open),
     (empty_dir::NAME, empty_dir::open),
@@ -61,6 +62,7 @@ const PLUGINS: [(&str, Open); 9] = [
     (projected::NAME, projected::open),
     (secret::NAME, secret::open),
     (local::DRIVER, local::open),
+    (nfs::share::NAME, nfs::share::open),
 ];
 
 /// Opens every built-in plugin, sorted by name. Removes what an interrupted create or delete left behind.

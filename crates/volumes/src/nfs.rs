@@ -4,12 +4,16 @@
 //! it. Upstream: pkg/volume/nfs/nfs.go (1.36). Deviation: what a dead server keeps mounted is forced off, and in the
 //! last resort detached.
 
+mod directory;
+pub mod helper;
+mod mounting;
+pub(crate) mod share;
+pub mod userspace;
+
 use crate::{
     Config, PublishVolume, Published, Result, Stats, VolumeError, VolumePlugin,
     error::{Attempt, Attempted, Failure, OnVolume},
-    mount,
-    program::{self, Ended},
-    tree,
+    mount, program, tree,
     work::blocking,
 };
 use std::{
@@ -21,9 +25,6 @@ use std::{
 use stdx::BoxFuture;
 
 pub(crate) const NAME: &str = "kubernetes.io/nfs";
-
-/// mount.nfs itself gives up after two minutes; a pod is told earlier, and tried again.
-const MOUNT_MAX: Duration = Duration::from_secs(60);
 
 /// Each of the three ways to get rid of a mount. Together less than the minute that a pod may take to go.
 const UNMOUNT_MAX: Duration = Duration::from_secs(10);
@@ -52,6 +53,11 @@ impl VolumePlugin for Nfs {
     fn publish<'a>(&'a self, request: &'a PublishVolume) -> BoxFuture<'a, Result<Published>> {
         let owned = request.clone();
         Box::pin(blocking("publish", &request.volume.handle, move || publish(&owned)))
+    }
+
+    fn remark(&self, request: &PublishVolume) -> Option<String> {
+        let is_here = userspace::is_mounted(&request.target);
+        is_here.then(|| mounting::in_userspace(&options(request)))
     }
 
     fn unpublish<'a>(&'a self, handle: &'a str, target: &'a Path) -> BoxFuture<'a, Result<()>> {
@@ -92,9 +98,10 @@ fn publish(request: &PublishVolume) -> Result<Published> {
     if is_mounted(target).on("publish", handle)? {
         return Ok(published);
     }
-    let source = source(request)?;
+    let field = |name: &str| request.volume.context.get(name).map_or("", String::as_str);
+    let source = mounting::source(field("server"), field("path"))?;
     tree::make(target, 0o750).on("publish", handle)?;
-    let mounted = mount_nfs(&source, target, &options(request));
+    let mounted = mounting::mount_nfs(&source, target, &options(request), false);
     if mounted.is_err() {
         // Best effort: the next try makes it again, and the pod's end removes it.
         let _not_empty = tree::remove_mount_point(target);
@@ -103,67 +110,11 @@ fn publish(request: &PublishVolume) -> Result<Published> {
     Ok(published)
 }
 
-/// `server:/path`, an IPv6 address in brackets.
-fn source(request: &PublishVolume) -> Result<String> {
-    let field = |name: &str| request.volume.context.get(name).map_or("", String::as_str);
-    let (server, path) = (field("server"), field("path"));
-    let unfit = |it: &str| it.is_empty() || it.contains(|c: char| c.is_control());
-    if unfit(server) || server.starts_with('-') || server.contains(char::is_whitespace) {
-        return Err(VolumeError::Invalid(format!("{server:?} is not the name of an NFS server")));
-    }
-    if unfit(path) || !path.starts_with('/') {
-        return Err(VolumeError::Invalid(format!("NFS path {path:?}: must be absolute")));
-    }
-    Ok(match server.parse::<std::net::Ipv6Addr>() {
-        Ok(address) => format!("[{address}]:{path}"),
-        Err(_) => format!("{server}:{path}"),
-    })
-}
-
 /// Those of the volume, each once; `ro` where nothing is to be written.
 fn options(request: &PublishVolume) -> String {
-    let mut all: Vec<&str> = Vec::new();
     let read_only = request.read_only.then_some("ro");
-    let given = request.mount_options.iter().flat_map(|it| it.split(',')).map(str::trim);
-    for option in read_only.into_iter().chain(given).filter(|it| !it.is_empty()) {
-        if !all.contains(&option) {
-            all.push(option);
-        }
-    }
-    all.join(",")
-}
-
-fn mount_nfs(source: &str, target: &Path, options: &str) -> Attempt<()> {
-    let text = target.to_string_lossy();
-    let mut arguments = vec!["-t", "nfs"];
-    if !options.is_empty() {
-        arguments.extend(["-o", options]);
-    }
-    arguments.extend([source, &*text]);
-    // mount(8) alone would complain about options: what is missing is this program.
-    if !program::exists("mount.nfs") {
-        return Err(Failure::new(
-            "program mount.nfs is not installed on this node: install the package nfs-common",
-        ));
-    }
-    let ended = program::run("mount", "mount", &arguments, MOUNT_MAX)?;
-    match ended.code {
-        Some(0) => Ok(()),
-        _ => Err(refused(&arguments, &ended)),
-    }
-}
-
-/// In upstream's words.
-fn refused(arguments: &[&str], ended: &Ended) -> Failure {
-    let status = match ended.code {
-        Some(code) => format!("exit status {code}"),
-        None => "killed".to_owned(),
-    };
-    Failure::new(format!(
-        "mount failed: {status} Mounting command: mount Mounting arguments: {} Output: {}",
-        arguments.join(" "),
-        ended.output.replace('\n', " ")
-    ))
+    let given = request.mount_options.iter().map(String::as_str);
+    mounting::joined(read_only.into_iter().chain(given))
 }
 
 fn remove(target: &Path) -> Attempt<()> {
@@ -232,45 +183,13 @@ fn stats_of(output: &str) -> Option<Stats> {
 mod tests {
     use super::*;
 
-    fn request(server: &str, path: &str) -> PublishVolume {
-        let mut request = PublishVolume::default();
-        for (name, value) in [("server", server), ("path", path)] {
-            request.volume.context.insert(name.to_owned(), value.to_owned());
-        }
-        request
-    }
-
-    #[test]
-    fn servers_are_names_and_addresses_of_both_families() {
-        let of = |server: &str, path: &str| source(&request(server, path)).ok();
-        assert_eq!(of("10.0.0.1", "/nfsdata").as_deref(), Some("10.0.0.1:/nfsdata"));
-        assert_eq!(
-            of("fs-1.efs.eu-west-1.amazonaws.com", "/").as_deref(),
-            Some("fs-1.efs.eu-west-1.amazonaws.com:/")
-        );
-        assert_eq!(of("fd00::1", "/a b").as_deref(), Some("[fd00::1]:/a b"));
-        for (server, path) in [("", "/a"), ("-o", "/a"), ("a b", "/a"), ("a", ""), ("a", "b")] {
-            assert_eq!(of(server, path), None, "{server:?} {path:?}");
-        }
-    }
-
     #[test]
     fn options_come_as_they_are_each_once() {
-        let mut request = request("s", "/");
+        let mut request = PublishVolume::default();
         request.mount_options = vec!["hard".into(), "nfsvers=4.1,hard".into(), String::new()];
         assert_eq!(options(&request), "hard,nfsvers=4.1");
         request.read_only = true;
         assert_eq!(options(&request), "ro,hard,nfsvers=4.1");
-    }
-
-    #[test]
-    fn a_failed_mount_is_told_with_its_command_line() {
-        let arguments = ["-t", "nfs", "-o", "hard", "s:/x", "/target"];
-        let ended = Ended { code: Some(32), output: "mount.nfs: access\ndenied".to_owned() };
-        assert_eq!(
-            refused(&arguments, &ended).to_string(),
-            "mount failed: exit status 32 Mounting command: mount Mounting arguments: -t nfs -o hard s:/x /target Output: mount.nfs: access denied"
-        );
     }
 
     #[test]

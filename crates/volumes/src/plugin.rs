@@ -68,6 +68,11 @@ pub trait VolumePlugin: Send + Sync {
     /// Makes the volume readable for one pod. The only call, with `unpublish`, that every plugin answers.
     fn publish<'a>(&'a self, request: &'a PublishVolume) -> BoxFuture<'a, Result<Published>>;
 
+    /// What the pod's user should know of how a volume was published, if anything.
+    fn remark(&self, _request: &PublishVolume) -> Option<String> {
+        None
+    }
+
     /// Undoes `publish` at `target`; volumes that live with their pod lose their data.
     fn unpublish<'a>(&'a self, handle: &'a str, target: &'a Path) -> BoxFuture<'a, Result<()>>;
 

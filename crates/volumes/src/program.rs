@@ -4,11 +4,12 @@ use crate::error::{Attempt, Attempted, Failure};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::MemfdFlags,
-    process::{Pid, PidfdFlags, pidfd_open},
+    process::{Pid, PidfdFlags, Signal, pidfd_open},
 };
 use std::{
     fs::File,
     io::{ErrorKind, Read, Seek},
+    os::unix::process::CommandExt,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -38,6 +39,8 @@ pub(crate) fn run(
     command
         .args(arguments)
         .stdin(Stdio::null())
+        // Whatever it starts ends with it.
+        .process_group(0)
         .stdout(output.try_clone().attempted(line)?)
         .stderr(output.try_clone().attempted(line)?)
         // Programs installed on a Debian that was logged into without sbin are found too.
@@ -58,6 +61,9 @@ pub(crate) fn run(
     if !matches!(ended, Ok(true)) {
         // Already gone is fine; anything else shows in the wait below.
         let _ = child.kill();
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        }
     }
     let status = child.wait().attempted(line)?;
     if !ended? {
@@ -94,7 +100,7 @@ pub(crate) fn exists(name: &str) -> bool {
     search_path().split(':').any(|it| std::path::Path::new(it).join(name).exists())
 }
 
-fn search_path() -> String {
+pub(crate) fn search_path() -> String {
     let own = std::env::var("PATH").unwrap_or_default();
     format!("{own}:/usr/sbin:/sbin:/usr/bin:/bin")
 }

@@ -49,7 +49,9 @@ pub(super) fn parameters(
     let needed = |name: &str| field(name).ok_or_else(|| format!("parameter {name:?} is missing"));
     let share = needed("share")?;
     if !share.starts_with('/') || share.split('/').any(|it| it == "..") {
-        return Err(format!("parameter \"share\" {share:?}: must be an absolute path without '..'"));
+        return Err(format!(
+            "parameter \"share\" {share:?}: must be an absolute path without '..'"
+        ));
     }
     let mut wanted = BTreeMap::from([
         ("server", needed("server")?.to_owned()),
@@ -73,10 +75,7 @@ pub(super) fn parameters(
 }
 
 /// Archived unless the class says otherwise, as upstream.
-fn on_delete(
-    on_delete: Option<&str>,
-    archive: Option<&str>,
-) -> Result<&'static str, String> {
+fn on_delete(on_delete: Option<&str>, archive: Option<&str>) -> Result<&'static str, String> {
     match on_delete {
         Some("delete") => return Ok("delete"),
         Some("retain") => return Ok("retain"),

@@ -1,0 +1,216 @@
+//! Calls to an NFS server, version 3 over TCP, each as the user who asks. A server that does not answer is asked again,
+//! over a new connection, as long as the mount is there (`hard`), or a few times (`soft`).
+
+use nfs3_client::{
+    Nfs3Client, Nfs3ConnectionBuilder, RpcError,
+    io::{AsyncRead, AsyncWrite},
+    net::Connector,
+    nfs3_types::{
+        nfs3::nfs_fh3,
+        rpc::{auth_unix, opaque_auth},
+        xdr_codec::Opaque,
+    },
+};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use std::{
+    collections::HashMap,
+    io::{self, Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+/// Users with a connection each; more of them, and all connect anew.
+const USERS_MAX: usize = 64;
+/// Between two tries of a call: a server that is being restarted is found again soon.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Who asks, as AUTH_SYS tells it: at most 16 groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct User {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+}
+
+/// What the mount options say of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Server {
+    pub(super) host: String,
+    pub(super) path: String,
+    pub(super) port: Option<u16>,
+    pub(super) mount_port: Option<u16>,
+    /// How long one try may take.
+    pub(super) timeout: Duration,
+    /// `soft`: so many tries; `hard`: none.
+    pub(super) tries: Option<u32>,
+}
+
+pub(super) type Client = Nfs3Client<Stream>;
+
+pub(super) struct Connections {
+    server: Server,
+    clients: HashMap<User, Client>,
+    /// Asked between two tries: whether anybody still wants to know.
+    wanted: fn(&std::path::Path) -> bool,
+    target: std::path::PathBuf,
+}
+
+impl Connections {
+    /// Asks the server for the directory; one try.
+    pub(super) fn open(
+        server: Server,
+        target: &std::path::Path,
+        wanted: fn(&std::path::Path) -> bool,
+    ) -> io::Result<(Connections, nfs_fh3)> {
+        let root = User::default();
+        let (client, handle) = connect(&server, &root)?;
+        let clients = HashMap::from([(root, client)]);
+        Ok((Connections { server, clients, wanted, target: target.to_owned() }, handle))
+    }
+
+    /// Does `call` as `user`, again and again while it fails on the way.
+    pub(super) fn call<T>(
+        &mut self,
+        user: &User,
+        mut call: impl FnMut(&mut Client) -> Result<T, RpcError>,
+    ) -> io::Result<T> {
+        let mut tried = 0;
+        loop {
+            let error = match self.client(user) {
+                Ok(client) => match call(client) {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => io::Error::other(error),
+                },
+                Err(error) => error,
+            };
+            self.clients.remove(user);
+            tried += 1;
+            let given_up = self.server.tries.is_some_and(|most| tried >= most);
+            if given_up || !(self.wanted)(&self.target) {
+                return Err(error);
+            }
+            std::thread::park_timeout(PAUSE);
+        }
+    }
+
+    fn client(&mut self, user: &User) -> io::Result<&mut Client> {
+        if !self.clients.contains_key(user) {
+            if self.clients.len() >= USERS_MAX {
+                self.clients.clear();
+            }
+            let (client, _) = connect(&self.server, user)?;
+            self.clients.insert(user.clone(), client);
+        }
+        self.clients.get_mut(user).ok_or_else(|| io::Error::other("no connection"))
+    }
+}
+
+fn connect(server: &Server, user: &User) -> io::Result<(Client, nfs_fh3)> {
+    let address = resolve(&server.host)?;
+    let connector = TcpConnector { timeout: server.timeout };
+    let credential = opaque_auth::auth_unix(&auth_unix {
+        stamp: std::process::id(),
+        machinename: Opaque::owned(b"stanchion".to_vec()),
+        uid: user.uid,
+        gid: user.gid,
+        gids: user.groups.clone(),
+    });
+    let mut builder = Nfs3ConnectionBuilder::new(connector, address.to_string(), &server.path)
+        .credential(credential);
+    if let Some(port) = server.port {
+        builder = builder.nfs3_port(port);
+    }
+    if let Some(port) = server.mount_port {
+        builder = builder.mount_port(port);
+    }
+    let connection = now(builder.mount()).map_err(io::Error::other)?;
+    let handle = connection.root_nfs_fh3();
+    Ok((connection.into_nfs3_client(), handle))
+}
+
+fn resolve(host: &str) -> io::Result<IpAddr> {
+    if let Ok(address) = host.parse() {
+        return Ok(address);
+    }
+    let mut all = std::net::ToSocketAddrs::to_socket_addrs(&(host, 0))?;
+    let none = || io::Error::new(io::ErrorKind::NotFound, format!("no address of {host}"));
+    all.next().map(|it| it.ip()).ok_or_else(none)
+}
+
+/// Futures over blocking sockets are ready at their first poll.
+pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
+        }
+    }
+}
+
+pub(super) struct Stream(TcpStream);
+
+impl AsyncRead for Stream {
+    async fn async_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    async fn async_write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self.0.write(buffer)? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+struct TcpConnector {
+    timeout: Duration,
+}
+
+impl TcpConnector {
+    fn stream(&self, address: SocketAddr, from: Option<u16>) -> io::Result<Stream> {
+        let (family, any) = match address {
+            SocketAddr::V4(_) => (AddressFamily::INET, IpAddr::from([0; 4])),
+            SocketAddr::V6(_) => (AddressFamily::INET6, IpAddr::from([0; 16])),
+        };
+        let kind = SocketType::STREAM;
+        let socket =
+            rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
+        // Of connecting, too.
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(self.timeout))?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(self.timeout))?;
+        if let Some(port) = from {
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            rustix::net::bind(&socket, &SocketAddr::new(any, port))?;
+        }
+        rustix::net::connect(&socket, &address)?;
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true)?;
+        Ok(Stream(stream))
+    }
+}
+
+impl Connector for TcpConnector {
+    type Connection = Stream;
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
+        self.stream(address, None)
+    }
+
+    async fn connect_with_port(&self, address: SocketAddr, port: u16) -> io::Result<Stream> {
+        match self.stream(address, Some(port)) {
+            // The same four numbers a moment ago: another port will do.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                Err(io::ErrorKind::AddrInUse.into())
+            }
+            other => other,
+        }
+    }
+}

@@ -14,6 +14,7 @@ mod killed;
 mod kubectl;
 mod local_class;
 mod manifest;
+mod nfs;
 mod nodes;
 mod ordered_set;
 mod pods;

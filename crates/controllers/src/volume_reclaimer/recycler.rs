@@ -1,7 +1,8 @@
 //! The pod that empties a released NFS volume: made, watched to its end, removed.
 //!
 //! Upstream: pkg/volume/util/recyclerclient, pkg/volume/nfs/nfs.go, Recycle, and NewPersistentVolumeRecyclerPodTemplate
-//! (1.36). Deviation: the image is `busybox`, which is pulled only where it is missing.
+//! (1.36). Deviation: the image is `busybox`, which is pulled only where
+//! it is missing.
 
 use api::{
     Object,
@@ -15,9 +16,9 @@ use world::{ObjectKey, Touched, World};
 
 const NAMESPACE: &str = "default";
 const PREFIX: &str = "recycler-for-";
-/// Hidden files too; a file that cannot be removed, or that comes back, is a failure.
-const COMMAND: &str =
-    "test -e /scrub && find /scrub -mindepth 1 -delete && test -z \"$(ls -A /scrub)\" || exit 1";
+/// Hidden files too; a file that cannot be removed, or that comes back, is a failure. Not every find has `-delete`.
+const COMMAND: &str = "test -e /scrub && find /scrub -mindepth 1 -maxdepth 1 -exec rm -rf {} + \
+                       && test -z \"$(ls -A /scrub)\" || exit 1";
 /// Seconds, as upstream's controller manager has them by default.
 const SECONDS_MIN: i64 = 300;
 const SECONDS_PER_GIB: i64 = 30;

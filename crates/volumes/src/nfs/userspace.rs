@@ -33,7 +33,7 @@ use std::{
 /// The subcommand that is one mount.
 pub const COMMAND: &str = "nfs-mount";
 /// As the mount table calls it.
-pub(super) const FS_TYPE: &str = "fuse.nfs";
+const FS_TYPE: &str = "fuse";
 /// What [`run`] says once it serves; everything else is an error.
 const SERVES: &str = "serves";
 /// Until then.
@@ -75,6 +75,7 @@ pub(super) fn start(
 ) -> Attempt<()> {
     let attempt = || format!("mount {host}:{path} in userspace ({options:?})");
     let mut command = Command::new("/proc/self/exe");
+    command.arg0("stanchion");
     command.args([COMMAND, host, path]).arg(target).arg(options);
     command.arg(if alone { "alone" } else { "" });
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
@@ -134,8 +135,8 @@ fn serve(host: &str, path: &str, target: &Path, options: &str, alone: bool) -> A
         // The first answer is waited for by the caller, who has a limit.
         tries: wanted.tries,
     };
-    let (connections, root) = Connections::open(server, target, is_mounted)
-        .attempted(|| format!("ask {host} for {path}"))?;
+    let (connections, root) =
+        Connections::open(server, target).attempted(|| format!("ask {host} for {path}"))?;
     let mut config = fuser::Config::default();
     config.acl = SessionACL::All;
     config.mount_options =
@@ -197,9 +198,7 @@ impl Options {
                 "port" => found.port = Some(port(number()?)?),
                 "mountport" => found.mount_port = Some(port(number()?)?),
                 "ro" => found.flags.push(MountOption::RO),
-                "nodev" => found.flags.push(MountOption::NoDev),
                 "noexec" => found.flags.push(MountOption::NoExec),
-                "nosuid" => found.flags.push(MountOption::NoSuid),
                 "noatime" => found.flags.push(MountOption::NoAtime),
                 // True here, of no meaning here, or about a version that is not spoken here: the user is told of that.
                 "rw" | "tcp" | "proto" | "mountproto" | "vers" | "nfsvers" | "mountvers"
@@ -210,7 +209,7 @@ impl Options {
                 | "clientaddr" | "mountaddr" | "nconnect" | "lookupcache" | "noacl" | "acl"
                 | "rdirplus" | "nordirplus" | "sharecache" | "nosharecache" | "fsc" | "nofsc"
                 | "defaults" | "_netdev" | "auto" | "noauto" | "nofail" | "diratime"
-                | "nodiratime" | "dev" | "exec" | "suid" => {}
+                | "nodiratime" | "nodev" | "dev" | "exec" | "nosuid" | "suid" => {}
                 _ => {
                     return Err(Failure::new(format!(
                         "mount option {option} is not known to the userspace client"

@@ -16,13 +16,22 @@ use std::{
     collections::HashMap,
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
     pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Users with a connection each; more of them, and all connect anew.
 const USERS_MAX: usize = 64;
+/// A server that lives takes a connection in a moment.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How soon it is seen that the process that waits for an answer is being killed.
+const LOOK: Duration = Duration::from_secs(1);
 /// Between two tries of a call: a server that is being restarted is found again soon.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -32,6 +41,13 @@ pub(super) struct User {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) groups: Vec<u32>,
+}
+
+/// A user, and the process that waits for the answer: while it does it cannot be killed, so it is looked after.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asker {
+    pub(super) user: User,
+    pub(super) process: u32,
 }
 
 /// What the mount options say of the server.
@@ -52,43 +68,41 @@ pub(super) type Client = Nfs3Client<Stream>;
 pub(super) struct Connections {
     server: Server,
     clients: HashMap<User, Client>,
-    /// Asked between two tries: whether anybody still wants to know.
-    wanted: fn(&std::path::Path) -> bool,
-    target: std::path::PathBuf,
+    /// The process that waits just now.
+    process: Arc<AtomicU32>,
+    /// Where it is mounted: nobody wants to know once it is not.
+    target: PathBuf,
 }
 
 impl Connections {
     /// Asks the server for the directory; one try.
-    pub(super) fn open(
-        server: Server,
-        target: &std::path::Path,
-        wanted: fn(&std::path::Path) -> bool,
-    ) -> io::Result<(Connections, nfs_fh3)> {
-        let root = User::default();
-        let (client, handle) = connect(&server, &root)?;
+    pub(super) fn open(server: Server, target: &Path) -> io::Result<(Connections, nfs_fh3)> {
+        let (root, process) = (User::default(), Arc::<AtomicU32>::default());
+        let (client, handle) = connect(&server, &root, &process)?;
         let clients = HashMap::from([(root, client)]);
-        Ok((Connections { server, clients, wanted, target: target.to_owned() }, handle))
+        Ok((Connections { server, clients, process, target: target.to_owned() }, handle))
     }
 
-    /// Does `call` as `user`, again and again while it fails on the way.
+    /// Does `call` for the asker, again and again while it fails on the way.
     pub(super) fn call<T>(
         &mut self,
-        user: &User,
+        asker: &Asker,
         mut call: impl FnMut(&mut Client) -> Result<T, RpcError>,
     ) -> io::Result<T> {
+        self.process.store(asker.process, Relaxed);
         let mut tried = 0;
         loop {
-            let error = match self.client(user) {
+            let error = match self.client(&asker.user) {
                 Ok(client) => match call(client) {
                     Ok(answer) => return Ok(answer),
                     Err(error) => io::Error::other(error),
                 },
                 Err(error) => error,
             };
-            self.clients.remove(user);
+            self.clients.remove(&asker.user);
             tried += 1;
             let given_up = self.server.tries.is_some_and(|most| tried >= most);
-            if given_up || !(self.wanted)(&self.target) {
+            if given_up || is_killed(asker.process) || !super::is_mounted(&self.target) {
                 return Err(error);
             }
             std::thread::park_timeout(PAUSE);
@@ -100,16 +114,29 @@ impl Connections {
             if self.clients.len() >= USERS_MAX {
                 self.clients.clear();
             }
-            let (client, _) = connect(&self.server, user)?;
+            let (client, _) = connect(&self.server, user, &self.process)?;
             self.clients.insert(user.clone(), client);
         }
         self.clients.get_mut(user).ok_or_else(|| io::Error::other("no connection"))
     }
 }
 
-fn connect(server: &Server, user: &User) -> io::Result<(Client, nfs_fh3)> {
+/// Whether SIGKILL waits for this process (or thread): bit 8 of what is pending.
+fn is_killed(process: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let masks = status
+        .lines()
+        .filter_map(|it| it.strip_prefix("SigPnd:").or_else(|| it.strip_prefix("ShdPnd:")));
+    masks.filter_map(|it| u64::from_str_radix(it.trim(), 16).ok()).any(|it| it & (1 << 8) != 0)
+}
+
+fn connect(
+    server: &Server,
+    user: &User,
+    process: &Arc<AtomicU32>,
+) -> io::Result<(Client, nfs_fh3)> {
     let address = resolve(&server.host)?;
-    let connector = TcpConnector { timeout: server.timeout };
+    let connector = TcpConnector { timeout: server.timeout, process: process.clone() };
     let credential = opaque_auth::auth_unix(&auth_unix {
         stamp: std::process::id(),
         machinename: Opaque::owned(b"stanchion".to_vec()),
@@ -150,20 +177,35 @@ pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-pub(super) struct Stream(TcpStream);
+pub(super) struct Stream {
+    stream: TcpStream,
+    timeout: Duration,
+    process: Arc<AtomicU32>,
+}
 
 impl AsyncRead for Stream {
     async fn async_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.0.read(buffer)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            count => Ok(count),
+        let end = Instant::now() + self.timeout;
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if Instant::now() >= end {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    if is_killed(self.process.load(Relaxed)) {
+                        return Err(io::ErrorKind::ConnectionAborted.into());
+                    }
+                }
+                other => return other,
+            }
         }
     }
 }
 
 impl AsyncWrite for Stream {
     async fn async_write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        match self.0.write(buffer)? {
+        match self.stream.write(buffer)? {
             0 => Err(io::ErrorKind::WriteZero.into()),
             count => Ok(count),
         }
@@ -172,6 +214,7 @@ impl AsyncWrite for Stream {
 
 struct TcpConnector {
     timeout: Duration,
+    process: Arc<AtomicU32>,
 }
 
 impl TcpConnector {
@@ -184,8 +227,9 @@ impl TcpConnector {
         let socket =
             rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
         // Of connecting, too.
-        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(self.timeout))?;
-        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(self.timeout))?;
+        let most = Some(self.timeout.min(CONNECT_MAX));
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, most)?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(LOOK))?;
         if let Some(port) = from {
             sockopt::set_socket_reuseaddr(&socket, true)?;
             rustix::net::bind(&socket, &SocketAddr::new(any, port))?;
@@ -193,7 +237,7 @@ impl TcpConnector {
         rustix::net::connect(&socket, &address)?;
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
-        Ok(Stream(stream))
+        Ok(Stream { stream, timeout: self.timeout, process: self.process.clone() })
     }
 }
 

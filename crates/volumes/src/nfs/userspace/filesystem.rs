@@ -3,7 +3,7 @@
 //! The server judges who may do what. What is written is on the server's disk before the writer is told.
 
 use super::{
-    connection::{Client, Connections, User, now},
+    connection::{Asker, Client, Connections, User, now},
     nodes::{Hidden, Nodes},
     words::{attributes, errno, kind, server_error, time},
 };
@@ -74,10 +74,10 @@ impl Share {
 impl Inner {
     fn call<T, E>(
         &mut self,
-        user: &User,
+        asker: &Asker,
         mut call: impl FnMut(&mut Client) -> Result<Nfs3Result<T, E>, RpcError>,
     ) -> Answer<T> {
-        match self.connections.call(user, &mut call) {
+        match self.connections.call(asker, &mut call) {
             Ok(Nfs3Result::Ok(answer)) => Ok(answer),
             Ok(Nfs3Result::Err((status, _))) => Err(server_error(status)),
             Err(_) => Err(Errno::EIO),
@@ -88,16 +88,16 @@ impl Inner {
         self.nodes.handle(node.0).ok_or(Errno::ESTALE)
     }
 
-    fn attributes(&mut self, user: &User, handle: &nfs_fh3) -> Answer<fattr3> {
+    fn attributes(&mut self, asker: &Asker, handle: &nfs_fh3) -> Answer<fattr3> {
         let arguments = GETATTR3args { object: handle.clone() };
-        Ok(self.call(user, |it| now(it.getattr(&arguments)))?.obj_attributes)
+        Ok(self.call(asker, |it| now(it.getattr(&arguments)))?.obj_attributes)
     }
 
     /// A file that the kernel is told of; the server may have left out what it knows.
-    fn entry(&mut self, user: &User, handle: nfs_fh3, known: post_op_attr) -> Answer<FileAttr> {
+    fn entry(&mut self, asker: &Asker, handle: nfs_fh3, known: post_op_attr) -> Answer<FileAttr> {
         let known = match known {
             Nfs3Option::Some(known) => known,
-            Nfs3Option::None => self.attributes(user, &handle)?,
+            Nfs3Option::None => self.attributes(asker, &handle)?,
         };
         let number = self.nodes.tell(&handle);
         Ok(attributes(number, &known))
@@ -105,49 +105,49 @@ impl Inner {
 
     fn made(
         &mut self,
-        user: &User,
+        asker: &Asker,
         parent: &nfs_fh3,
         name: &OsStr,
         handle: post_op_fh3,
         known: post_op_attr,
     ) -> Answer<FileAttr> {
         match handle {
-            Nfs3Option::Some(handle) => self.entry(user, handle, known),
-            Nfs3Option::None => self.lookup(user, parent, name),
+            Nfs3Option::Some(handle) => self.entry(asker, handle, known),
+            Nfs3Option::None => self.lookup(asker, parent, name),
         }
     }
 
-    fn lookup(&mut self, user: &User, parent: &nfs_fh3, name: &OsStr) -> Answer<FileAttr> {
-        let found = self.find(user, parent, name)?;
-        self.entry(user, found.0, found.1)
+    fn lookup(&mut self, asker: &Asker, parent: &nfs_fh3, name: &OsStr) -> Answer<FileAttr> {
+        let found = self.find(asker, parent, name)?;
+        self.entry(asker, found.0, found.1)
     }
 
     fn find(
         &mut self,
-        user: &User,
+        asker: &Asker,
         parent: &nfs_fh3,
         name: &OsStr,
     ) -> Answer<(nfs_fh3, post_op_attr)> {
         let found =
-            self.call(user, |it| now(it.lookup(&LOOKUP3args { what: place(parent, name) })))?;
+            self.call(asker, |it| now(it.lookup(&LOOKUP3args { what: place(parent, name) })))?;
         Ok((found.object, found.obj_attributes))
     }
 
-    fn remove(&mut self, user: &User, parent: &nfs_fh3, name: &OsStr) -> Answer<()> {
+    fn remove(&mut self, asker: &Asker, parent: &nfs_fh3, name: &OsStr) -> Answer<()> {
         let gone =
-            self.call(user, |it| now(it.remove(&REMOVE3args { object: place(parent, name) })));
+            self.call(asker, |it| now(it.remove(&REMOVE3args { object: place(parent, name) })));
         gone.map(|_| ())
     }
 
     /// The server knows no open files: one that is removed while open gets another name until it is closed.
-    fn unlink(&mut self, user: &User, parent: INodeNo, name: &OsStr) -> Answer<()> {
+    fn unlink(&mut self, asker: &Asker, parent: INodeNo, name: &OsStr) -> Answer<()> {
         let directory = self.handle(parent)?;
-        let (handle, _) = self.find(user, &directory, name)?;
+        let (handle, _) = self.find(asker, &directory, name)?;
         let Some(number) = self.nodes.open_number(&handle) else {
-            return self.remove(user, &directory, name);
+            return self.remove(asker, &directory, name);
         };
         let hidden = format!(".nfs{number:016x}{:08x}", std::process::id());
-        self.call(user, |it| {
+        self.call(asker, |it| {
             now(it.rename(&RENAME3args {
                 from: place(&directory, name),
                 to: place(&directory, OsStr::new(&hidden)),
@@ -157,13 +157,13 @@ impl Inner {
         Ok(())
     }
 
-    fn release(&mut self, user: &User, node: INodeNo) -> Answer<()> {
+    fn release(&mut self, asker: &Asker, node: INodeNo) -> Answer<()> {
         let Some(hidden) = self.nodes.closed(node.0) else { return Ok(()) };
         let directory = self.handle(INodeNo(hidden.directory))?;
-        self.remove(user, &directory, OsStr::from_bytes(&hidden.name))
+        self.remove(asker, &directory, OsStr::from_bytes(&hidden.name))
     }
 
-    fn read(&mut self, user: &User, node: INodeNo, offset: u64, size: u32) -> Answer<Vec<u8>> {
+    fn read(&mut self, asker: &Asker, node: INodeNo, offset: u64, size: u32) -> Answer<Vec<u8>> {
         let file = self.handle(node)?;
         let mut data = Vec::new();
         while data.len() < size as usize {
@@ -173,7 +173,7 @@ impl Inner {
                 offset: offset + data.len() as u64,
                 count: left.min(FILE_BYTES),
             };
-            let part = self.call(user, |it| now(it.read(&arguments)))?;
+            let part = self.call(asker, |it| now(it.read(&arguments)))?;
             data.extend_from_slice(&part.data);
             if part.eof || part.data.is_empty() {
                 break;
@@ -183,13 +183,13 @@ impl Inner {
         Ok(data)
     }
 
-    fn write(&mut self, user: &User, node: INodeNo, offset: u64, data: &[u8]) -> Answer<u32> {
+    fn write(&mut self, asker: &Asker, node: INodeNo, offset: u64, data: &[u8]) -> Answer<u32> {
         let file = self.handle(node)?;
         let mut done = 0;
         while done < data.len() {
             let part = &data[done..data.len().min(done + FILE_BYTES as usize)];
             let count = u32::try_from(part.len()).unwrap_or(FILE_BYTES);
-            let written = self.call(user, |it| {
+            let written = self.call(asker, |it| {
                 now(it.write(&WRITE3args {
                     file: file.clone(),
                     offset: offset + done as u64,
@@ -206,78 +206,90 @@ impl Inner {
         u32::try_from(done).map_err(|_| Errno::EIO)
     }
 
-    fn set(&mut self, user: &User, node: INodeNo, new: sattr3) -> Answer<FileAttr> {
+    fn set(&mut self, asker: &Asker, node: INodeNo, new: sattr3) -> Answer<FileAttr> {
         let object = self.handle(node)?;
         let arguments =
             SETATTR3args { object: object.clone(), new_attributes: new, guard: Nfs3Option::None };
-        self.call(user, |it| now(it.setattr(&arguments)))?;
-        Ok(attributes(node.0, &self.attributes(user, &object)?))
+        self.call(asker, |it| now(it.setattr(&arguments)))?;
+        Ok(attributes(node.0, &self.attributes(asker, &object)?))
     }
 
     fn create(
         &mut self,
-        user: &User,
+        asker: &Asker,
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
         flags: i32,
     ) -> Answer<FileAttr> {
         let directory = self.handle(parent)?;
-        let made = self.call(user, |it| {
+        let made = self.call(asker, |it| {
             let how = match flags & libc::O_EXCL {
                 0 => createhow3::UNCHECKED(with_mode(mode)),
                 _ => createhow3::GUARDED(with_mode(mode)),
             };
             now(it.create(&CREATE3args { where_: place(&directory, name), how }))
         })?;
-        let known = self.made(user, &directory, name, made.obj, made.obj_attributes)?;
+        let known = self.made(asker, &directory, name, made.obj, made.obj_attributes)?;
         self.nodes.opened(known.ino.0);
         Ok(known)
     }
 
-    fn mkdir(&mut self, user: &User, parent: INodeNo, name: &OsStr, mode: u32) -> Answer<FileAttr> {
+    fn mkdir(
+        &mut self,
+        asker: &Asker,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+    ) -> Answer<FileAttr> {
         let directory = self.handle(parent)?;
-        let made = self.call(user, |it| {
+        let made = self.call(asker, |it| {
             now(it.mkdir(&MKDIR3args {
                 where_: place(&directory, name),
                 attributes: with_mode(mode),
             }))
         })?;
-        self.made(user, &directory, name, made.obj, made.obj_attributes)
+        self.made(asker, &directory, name, made.obj, made.obj_attributes)
     }
 
-    fn mknod(&mut self, user: &User, parent: INodeNo, name: &OsStr, mode: u32) -> Answer<FileAttr> {
+    fn mknod(
+        &mut self,
+        asker: &Asker,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+    ) -> Answer<FileAttr> {
         let directory = self.handle(parent)?;
         let kind = mode & libc::S_IFMT;
         if kind == libc::S_IFREG {
-            let made = self.call(user, |it| {
+            let made = self.call(asker, |it| {
                 let how = createhow3::GUARDED(with_mode(mode));
                 now(it.create(&CREATE3args { where_: place(&directory, name), how }))
             })?;
-            return self.made(user, &directory, name, made.obj, made.obj_attributes);
+            return self.made(asker, &directory, name, made.obj, made.obj_attributes);
         }
         if kind != libc::S_IFIFO && kind != libc::S_IFSOCK {
             return Err(Errno::EPERM);
         }
-        let made = self.call(user, |it| {
+        let made = self.call(asker, |it| {
             let what = match kind {
                 libc::S_IFIFO => mknoddata3::NF3FIFO(with_mode(mode)),
                 _ => mknoddata3::NF3SOCK(with_mode(mode)),
             };
             now(it.mknod(&MKNOD3args { where_: place(&directory, name), what }))
         })?;
-        self.made(user, &directory, name, made.obj, made.obj_attributes)
+        self.made(asker, &directory, name, made.obj, made.obj_attributes)
     }
 
     fn symlink(
         &mut self,
-        user: &User,
+        asker: &Asker,
         parent: INodeNo,
         name: &OsStr,
         target: &Path,
     ) -> Answer<FileAttr> {
         let directory = self.handle(parent)?;
-        let made = self.call(user, |it| {
+        let made = self.call(asker, |it| {
             now(it.symlink(&SYMLINK3args {
                 where_: place(&directory, name),
                 symlink: symlinkdata3 {
@@ -286,17 +298,17 @@ impl Inner {
                 },
             }))
         })?;
-        self.made(user, &directory, name, made.obj, made.obj_attributes)
+        self.made(asker, &directory, name, made.obj, made.obj_attributes)
     }
 
     fn rename(
         &mut self,
-        user: &User,
+        asker: &Asker,
         from: (INodeNo, &OsStr),
         to: (INodeNo, &OsStr),
     ) -> Answer<()> {
         let (old, new) = (self.handle(from.0)?, self.handle(to.0)?);
-        let done = self.call(user, |it| {
+        let done = self.call(asker, |it| {
             now(it.rename(&RENAME3args { from: place(&old, from.1), to: place(&new, to.1) }))
         });
         done.map(|_| ())
@@ -304,22 +316,22 @@ impl Inner {
 
     fn link(
         &mut self,
-        user: &User,
+        asker: &Asker,
         node: INodeNo,
         parent: INodeNo,
         name: &OsStr,
     ) -> Answer<FileAttr> {
         let (file, directory) = (self.handle(node)?, self.handle(parent)?);
-        let made = self.call(user, |it| {
+        let made = self.call(asker, |it| {
             now(it.link(&LINK3args { file: file.clone(), link: place(&directory, name) }))
         })?;
-        self.entry(user, file, made.file_attributes)
+        self.entry(asker, file, made.file_attributes)
     }
 
     /// Fills one answer; the kernel comes again with the last cookie that it was given.
     fn list(
         &mut self,
-        user: &User,
+        asker: &Asker,
         node: INodeNo,
         open: FileHandle,
         mut cookie: u64,
@@ -338,7 +350,7 @@ impl Inner {
                 dircount: DIRECTORY_BYTES / 4,
                 maxcount: DIRECTORY_BYTES,
             };
-            let page = self.call(user, |it| now(it.readdirplus(&arguments)))?;
+            let page = self.call(asker, |it| now(it.readdirplus(&arguments)))?;
             self.verifiers.insert(open.0, page.cookieverf);
             let entries = page.reply.entries.into_inner();
             if entries.is_empty() {
@@ -373,12 +385,13 @@ fn with_mode(mode: u32) -> sattr3 {
 }
 
 /// Who asks. The kernel tells one group; the others are in /proc as long as the process is.
-fn user(request: &Request) -> User {
+fn asker(request: &Request) -> Asker {
     let status = std::fs::read_to_string(format!("/proc/{}/status", request.pid()));
     let status = status.unwrap_or_default();
     let groups = status.lines().find_map(|it| it.strip_prefix("Groups:")).unwrap_or_default();
     let groups = groups.split_whitespace().filter_map(|it| it.parse().ok());
-    User { uid: request.uid(), gid: request.gid(), groups: groups.take(16).collect() }
+    let groups = groups.take(16).collect();
+    Asker { user: User { uid: request.uid(), gid: request.gid(), groups }, process: request.pid() }
 }
 
 fn entry(reply: ReplyEntry, made: Answer<FileAttr>) {
@@ -406,7 +419,7 @@ impl Filesystem for Share {
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let mut inner = self.inner();
         let directory = inner.handle(parent);
-        entry(reply, directory.and_then(|it| inner.lookup(&user(request), &it, name)));
+        entry(reply, directory.and_then(|it| inner.lookup(&asker(request), &it, name)));
     }
 
     fn forget(&self, _: &Request, node: INodeNo, tellings: u64) {
@@ -416,7 +429,7 @@ impl Filesystem for Share {
     fn getattr(&self, request: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let mut inner = self.inner();
         let handle = inner.handle(node);
-        let known = handle.and_then(|it| inner.attributes(&user(request), &it));
+        let known = handle.and_then(|it| inner.attributes(&asker(request), &it));
         told(reply, known.map(|it| attributes(node.0, &it)));
     }
 
@@ -455,14 +468,14 @@ impl Filesystem for Share {
                 Some(TimeOrNow::SpecificTime(at)) => set_mtime::SET_TO_CLIENT_TIME(time(at)),
             },
         };
-        told(reply, self.inner().set(&user(request), node, new));
+        told(reply, self.inner().set(&asker(request), node, new));
     }
 
     fn readlink(&self, request: &Request, node: INodeNo, reply: ReplyData) {
         let mut inner = self.inner();
         let read = inner.handle(node).and_then(|symlink| {
             let arguments = READLINK3args { symlink };
-            inner.call(&user(request), |it| now(it.readlink(&arguments)))
+            inner.call(&asker(request), |it| now(it.readlink(&arguments)))
         });
         match read {
             Ok(found) => reply.data(found.data.0.as_ref()),
@@ -480,7 +493,7 @@ impl Filesystem for Share {
         _: u32,
         reply: ReplyEntry,
     ) {
-        entry(reply, self.inner().mknod(&user(request), parent, name, mode & !umask));
+        entry(reply, self.inner().mknod(&asker(request), parent, name, mode & !umask));
     }
 
     fn mkdir(
@@ -492,17 +505,17 @@ impl Filesystem for Share {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        entry(reply, self.inner().mkdir(&user(request), parent, name, mode & !umask));
+        entry(reply, self.inner().mkdir(&asker(request), parent, name, mode & !umask));
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.inner().unlink(&user(request), parent, name));
+        empty(reply, self.inner().unlink(&asker(request), parent, name));
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let mut inner = self.inner();
         let done = inner.handle(parent).and_then(|directory| {
-            inner.call(&user(request), |it| {
+            inner.call(&asker(request), |it| {
                 now(it.rmdir(&RMDIR3args { object: place(&directory, name) }))
             })
         });
@@ -517,7 +530,7 @@ impl Filesystem for Share {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        entry(reply, self.inner().symlink(&user(request), parent, name, target));
+        entry(reply, self.inner().symlink(&asker(request), parent, name, target));
     }
 
     fn rename(
@@ -535,7 +548,7 @@ impl Filesystem for Share {
             return reply.error(Errno::EINVAL);
         }
         let (from, to) = ((parent, name), (new_parent, new_name));
-        empty(reply, self.inner().rename(&user(request), from, to));
+        empty(reply, self.inner().rename(&asker(request), from, to));
     }
 
     fn link(
@@ -546,7 +559,7 @@ impl Filesystem for Share {
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        entry(reply, self.inner().link(&user(request), node, parent, name));
+        entry(reply, self.inner().link(&asker(request), node, parent, name));
     }
 
     fn open(&self, _: &Request, node: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -566,7 +579,7 @@ impl Filesystem for Share {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.inner().read(&user(request), node, offset, size) {
+        match self.inner().read(&asker(request), node, offset, size) {
             Ok(data) => reply.data(&data),
             Err(error) => reply.error(error),
         }
@@ -584,7 +597,7 @@ impl Filesystem for Share {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.inner().write(&user(request), node, offset, data) {
+        match self.inner().write(&asker(request), node, offset, data) {
             Ok(count) => reply.written(count),
             Err(error) => reply.error(error),
         }
@@ -604,7 +617,7 @@ impl Filesystem for Share {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.inner().release(&user(request), node));
+        empty(reply, self.inner().release(&asker(request), node));
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
@@ -627,7 +640,7 @@ impl Filesystem for Share {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        match self.inner().list(&user(request), node, open, offset, &mut reply) {
+        match self.inner().list(&asker(request), node, open, offset, &mut reply) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(error),
         }
@@ -653,7 +666,7 @@ impl Filesystem for Share {
         const BLOCK: u64 = 4096;
         let mut inner = self.inner();
         let arguments = FSSTAT3args { fsroot: inner.root.clone() };
-        match inner.call(&user(request), |it| now(it.fsstat(&arguments))) {
+        match inner.call(&asker(request), |it| now(it.fsstat(&arguments))) {
             Ok(it) => reply.statfs(
                 it.tbytes / BLOCK,
                 it.fbytes / BLOCK,
@@ -683,7 +696,7 @@ impl Filesystem for Share {
         let granted = inner.handle(node).and_then(|object| {
             let access = wanted | ACCESS3_DELETE;
             let arguments = ACCESS3args { object, access };
-            inner.call(&user(request), |it| now(it.access(&arguments)))
+            inner.call(&asker(request), |it| now(it.access(&arguments)))
         });
         let done = granted.and_then(|it| {
             // Files are executed and directories searched: one of the two is all there is.
@@ -706,7 +719,7 @@ impl Filesystem for Share {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        match self.inner().create(&user(request), parent, name, mode & !umask, flags) {
+        match self.inner().create(&asker(request), parent, name, mode & !umask, flags) {
             Ok(known) => {
                 reply.created(&FRESH, &known, Generation(0), FileHandle(0), FopenFlags::empty())
             }

@@ -1,0 +1,267 @@
+//! Volumes on an NFS server: static, of the built-in class, of somebody else's provisioner, and on a server that dies.
+
+mod provisioner;
+
+use serde_json::Value;
+use std::{fs, path::PathBuf};
+use tests::{Hosts, Kubectl, NfsServer, Running, images, is_ready, until};
+
+/// A storage host and a node.
+struct Site {
+    // Ends before its host does.
+    _up: Running,
+    server: NfsServer,
+    kubectl: Kubectl,
+    hosts: Hosts,
+}
+
+impl Site {
+    fn start(story: &str) -> Option<Site> {
+        let hosts = Hosts::start(story, &["storage", "n1"])?;
+        let server = NfsServer::start(hosts.host("storage"))?;
+        let host = hosts.host("n1");
+        let archive = images().busybox.to_str().expect("a path in UTF-8");
+        let said = host.stanchion(&["image", "import", archive]);
+        assert!(said.ok, "{}", said.errors);
+        let (data, listen) = (host.data_dir(), format!("--listen={}:6443", host.address()));
+        let data_dir = data.to_str().expect("a path in UTF-8");
+        let flags = ["up", &listen, "--kubelet-port=0", "--data-dir", data_dir];
+        let mut up = host.serve("up", &flags);
+        up.line("the ready line", |it| it.starts_with("ready in "));
+        let kubectl = host.kubectl(&data.join("admin.kubeconfig"));
+        Some(Site { _up: up, server, kubectl, hosts })
+    }
+
+    fn share(&self) -> String {
+        self.server.share().display().to_string()
+    }
+
+    /// The directories of the share that are not the provisioner's own.
+    fn directories(&self) -> Vec<String> {
+        let all = fs::read_dir(self.server.share()).expect("the share").flatten();
+        let names = all.map(|it| it.file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = names.filter(|it| it != ".stanchion").collect();
+        names.sort();
+        names
+    }
+
+    fn wait_bound(&self, claim: &str) -> Value {
+        self.kubectl.wait_for("the claim is Bound", &["pvc", claim], |it| {
+            (it["status"]["phase"] == "Bound").then(|| it.clone())
+        })
+    }
+
+    fn wait_phase(&self, pod: &str, phase: &str) {
+        self.kubectl.wait_for(&format!("{pod} is {phase}"), &["pod", pod], |it| {
+            (it["status"]["phase"] == phase).then_some(())
+        });
+    }
+
+    fn wait_event(&self, words: &str) {
+        until(&format!("an event says {words:?}"), || {
+            let said = self.kubectl.try_kubectl(&["get", "events"]);
+            if said.out.contains(words) { Ok(()) } else { Err(said.out) }
+        });
+    }
+}
+
+fn sleeper(name: &str, volume: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    imagePullPolicy: IfNotPresent
+    command: [sleep, '100000']
+    volumeMounts: [{{name: data, mountPath: /data}}]
+  volumes:
+  - {{name: data, {volume}}}
+---
+"
+    )
+}
+
+#[test]
+fn pods_of_a_dead_nfs_server_go_and_all_heals_when_it_returns() {
+    let Some(site) = Site::start("nfs-dead") else { return };
+    let (server, share) = (site.server.address(), site.share());
+    fs::write(site.server.share().join("greeting"), "hello").unwrap();
+    let volume = |more: &str| format!("nfs: {{server: {server}, path: {share}{more}}}");
+    let persistent = format!(
+        "apiVersion: v1
+kind: PersistentVolume
+metadata: {{name: static}}
+spec:
+  capacity: {{storage: 1Gi}}
+  accessModes: [ReadWriteMany]
+  storageClassName: manual
+  persistentVolumeReclaimPolicy: Recycle
+  mountOptions: [hard, nfsvers=4.1]
+  {}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: static}}
+spec: {{storageClassName: manual, accessModes: [ReadWriteMany], resources: {{requests: {{storage: 1Gi}}}}}}
+---
+",
+        volume("/static")
+    );
+    fs::create_dir(site.server.share().join("static")).unwrap();
+    let claim = "persistentVolumeClaim: {claimName: static}";
+    let kubectl = &site.kubectl;
+    kubectl.apply(&persistent);
+    site.wait_bound("static");
+    let read_only = volume("").replace('}', ", readOnly: true}");
+    for (name, volume) in [("a", claim), ("b", claim), ("c", &*read_only)] {
+        kubectl.apply(&sleeper(name, volume));
+    }
+    for pod in ["a", "b", "c"] {
+        kubectl.wait_ready(pod);
+    }
+    // What one writes, the other and the server see.
+    kubectl.exec("a", &["sh", "-c", "echo from a > /data/file && ln /data/file /data/link"], "");
+    assert_eq!(kubectl.exec("b", &["cat", "/data/link"], ""), "from a\n");
+    let file = site.server.share().join("static/file");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "from a\n");
+    assert_eq!(kubectl.exec("c", &["cat", "/data/greeting"], ""), "hello");
+    let refused = kubectl.try_exec("c", &["touch", "/data/x"], "");
+    assert!(refused.errors.contains("Read-only file system"), "{refused:?}");
+
+    site.hosts.cut("storage");
+    for pod in ["a", "b", "c"] {
+        kubectl.kubectl(&["delete", "pod", pod, "--wait=false"]);
+    }
+    kubectl.apply(&sleeper("other", "emptyDir: {}"));
+    kubectl.wait_ready("other");
+    for pod in ["a", "b", "c"] {
+        kubectl.wait_gone(&["pod", pod]);
+    }
+    assert!(is_ready(&kubectl.json(&["get", "node", "n1"])), "the node is Ready");
+
+    site.hosts.heal("storage");
+    kubectl.apply(&sleeper("a", claim));
+    kubectl.wait_ready("a");
+    assert_eq!(kubectl.exec("a", &["cat", "/data/file"], ""), "from a\n");
+
+    // Recycled: empty, and free for the next claim.
+    fs::write(site.server.share().join("static/.hidden"), "").unwrap();
+    kubectl.kubectl(&["delete", "pod", "a"]);
+    kubectl.kubectl(&["delete", "pvc", "static"]);
+    kubectl.wait_for("the volume is Available again", &["pv", "static"], |it| {
+        (it["status"]["phase"] == "Available").then_some(())
+    });
+    site.wait_event("Volume recycled");
+    assert_eq!(fs::read_dir(site.server.share().join("static")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_class_makes_directories_of_a_share() {
+    let Some(site) = Site::start("nfs-class") else { return };
+    let class = |name: &str, more: &str| {
+        format!(
+            "apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {{name: {name}}}
+provisioner: nfs.stanchion.dev
+parameters: {{server: '{}', share: {}, {more}}}
+---
+",
+            site.server.address(),
+            site.share()
+        )
+    };
+    let claim = |name: &str, class: &str| {
+        format!(
+            "apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: {name}}}
+spec: {{storageClassName: {class}, accessModes: [ReadWriteMany], resources: {{requests: {{storage: 100Mi}}}}}}
+---
+"
+        )
+    };
+    let kubectl = &site.kubectl;
+    // As the documents have it, with our name for the provisioner.
+    let documents = include_str!("../../manifests/nfs-client-class-claim-pod.yaml");
+    let (_, rest) = documents.split_once("---").unwrap();
+    let ours = class("managed-nfs-storage", "archiveOnDelete: 'true'");
+    let rest = rest.replace("image: busybox", "image: busybox\n    imagePullPolicy: IfNotPresent");
+    kubectl.apply(&(ours + rest.trim_start()));
+    let bound = site.wait_bound("nfs-pv1");
+    let volume = bound["spec"]["volumeName"].as_str().unwrap().to_owned();
+    let directory = format!("default-nfs-pv1-{volume}");
+    site.wait_phase("test-pod", "Succeeded");
+    assert_eq!(site.directories(), [directory.as_str()]);
+    assert!(site.server.share().join(&directory).join("SUCCESS").exists());
+    let made = kubectl.json(&["get", "pv", &volume]);
+    let by = &made["metadata"]["annotations"]["pv.kubernetes.io/provisioned-by"];
+    assert_eq!(by, "nfs.stanchion.dev");
+    assert_eq!(made["spec"]["nfs"]["path"], format!("{}/{directory}", site.share()));
+
+    kubectl.kubectl(&["delete", "pod", "test-pod"]);
+    kubectl.kubectl(&["delete", "pvc", "nfs-pv1"]);
+    kubectl.wait_gone(&["pv", &volume]);
+    assert_eq!(site.directories(), [format!("archived-{directory}")]);
+
+    let pattern =
+        "pathPattern: '${.PVC.namespace}/${.PVC.name}', onDelete: delete, mode: '0750', uid: '99'";
+    kubectl.apply(&(class("by-name", pattern) + &claim("one", "by-name")));
+    let volume = site.wait_bound("one")["spec"]["volumeName"].as_str().unwrap().to_owned();
+    let place = site.server.share().join("default/one");
+    let found = fs::metadata(&place).unwrap();
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!((found.mode() & 0o7777, found.uid()), (0o750, 99));
+    kubectl.kubectl(&["delete", "pvc", "one"]);
+    kubectl.wait_gone(&["pv", &volume]);
+    assert!(!place.exists());
+
+    // Nobody gets what is there already, and nothing that is not understood is passed over.
+    fs::create_dir_all(site.server.share().join("default/two")).unwrap();
+    kubectl.apply(&claim("two", "by-name"));
+    site.wait_event("directory default/two is there already");
+    kubectl.apply(&(class("typo", "archiveOnDelet: 'false'") + &claim("three", "typo")));
+    site.wait_event("unknown parameter \"archiveOnDelet\"");
+    assert_eq!(kubectl.json(&["get", "pvc", "three"])["status"]["phase"], "Pending");
+}
+
+#[test]
+fn somebody_elses_provisioner_serves_claims_of_its_class() {
+    let Some(site) = Site::start("nfs-outside") else { return };
+    let kubectl = &site.kubectl;
+    kubectl.apply(include_str!("../../manifests/nfs-client-provisioner-rbac.yaml"));
+    let token = kubectl.kubectl(&["create", "token", "nfs-client-provisioner"]);
+    let share = provisioner::Share {
+        name: "westos.org/nfs".to_owned(),
+        server: site.server.address().to_string(),
+        path: site.server.share().to_owned(),
+    };
+    let host = site.hosts.host("n1");
+    let authority: PathBuf = host.data_dir().join("pki/ca.crt");
+    let url = format!("https://{}:6443", host.address());
+    // On threads of the node's network.
+    let _serving = host.within(|| provisioner::start(share, &url, &authority, token.trim()));
+    let documents = include_str!("../../manifests/nfs-client-class-claim-pod.yaml");
+    let with = "image: busybox\n    imagePullPolicy: IfNotPresent";
+    kubectl.apply(&documents.replace("image: busybox", with));
+    let bound = site.wait_bound("nfs-pv1");
+    let asked = &bound["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"];
+    assert_eq!(asked, "westos.org/nfs");
+    let volume = bound["spec"]["volumeName"].as_str().unwrap().to_owned();
+    site.wait_phase("test-pod", "Succeeded");
+    let directory = format!("default-nfs-pv1-{volume}");
+    assert!(site.server.share().join(&directory).join("SUCCESS").exists());
+    site.wait_event("Waiting for a volume to be created either by the external provisioner");
+    kubectl.kubectl(&["delete", "pod", "test-pod"]);
+    kubectl.kubectl(&["delete", "pvc", "nfs-pv1"]);
+    kubectl.wait_gone(&["pv", &volume]);
+    assert_eq!(site.directories(), Vec::<String>::new(), "archiveOnDelete is false");
+    // Its lock is nobody's service.
+    let lock = kubectl.json(&["get", "endpoints", "westos.org-nfs"]);
+    let holder = &lock["metadata"]["annotations"]["control-plane.alpha.kubernetes.io/leader"];
+    assert!(holder.as_str().unwrap().contains("holderIdentity"), "{lock}");
+}

@@ -23,6 +23,7 @@ mod space;
 
 pub use host::Host;
 pub use running::Running;
+pub use space::in_network_of;
 
 use crate::{cluster::PLACE, machine};
 use space::Space;
@@ -108,9 +109,9 @@ impl Hosts {
         &self.directory
     }
 
-    /// Where clients are that belong to no host: runs a program on the switch, at 192.0.2.254.
-    pub fn elsewhere(&self, words: &[&str]) -> crate::Said {
-        self.switch().run(words)
+    /// Where clients are that belong to no host: works on the switch, at 192.0.2.254.
+    pub fn elsewhere<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.switch().within(work)
     }
 
     /// Pulls the host's plug: nothing reaches it, and it reaches nobody, until [`Hosts::heal`]. What runs on it goes on.

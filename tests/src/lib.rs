@@ -18,7 +18,7 @@ mod watch;
 
 pub use chance::Chance;
 pub use cluster::{Cluster, Options};
-pub use hosts::{Host, Hosts, Running};
+pub use hosts::{Host, Hosts, Running, in_network_of};
 pub use kubectl::{Kubectl, Said, is_ready};
 pub use machine::{leftovers, process_of};
 pub use nfs_server::NfsServer;

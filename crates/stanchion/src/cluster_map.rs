@@ -1,7 +1,7 @@
 //! What a node has to know of its cluster before it can make a network: a ConfigMap that the server keeps true and
 //! every node may read.
 
-use crate::config::Cluster;
+use crate::config::{Cluster, pod_network};
 use anyhow::{Context, Result, anyhow};
 use api::{Object, core::v1::ConfigMap, meta::ObjectMeta};
 use client::Client;
@@ -35,6 +35,7 @@ fn data(cluster: &Cluster) -> BTreeMap<String, String> {
         ("serviceCIDR", cluster.services.to_string()),
         ("clusterDNS", cluster.dns.to_string()),
         ("clusterDomain", cluster.domain.clone()),
+        ("podNetwork", pod_network::write(cluster.pod_network)),
     ];
     words.map(|(key, value)| (key.to_owned(), value)).into()
 }
@@ -55,6 +56,10 @@ pub(crate) fn read(json: &[u8]) -> Result<Cluster> {
         services: range("serviceCIDR")?,
         dns: word("clusterDNS")?.parse().context("read clusterDNS")?,
         domain: word("clusterDomain")?.clone(),
+        pod_network: {
+            let text = word("podNetwork")?;
+            pod_network::read(text).ok_or_else(|| anyhow!("read podNetwork {text:?}"))?
+        },
     })
 }
 
@@ -69,6 +74,7 @@ mod tests {
             services: "10.96.0.0/12".parse().unwrap(),
             dns: "10.96.0.10".parse().unwrap(),
             domain: "cluster.local".to_owned(),
+            pod_network: network::PodNetwork::HostRoutes,
         };
         let map = ConfigMap { data: Some(data(&cluster)), ..ConfigMap::default() };
         let json = api::codec::to_value(&map).to_string();

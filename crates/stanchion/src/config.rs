@@ -1,8 +1,10 @@
 //! What a user may say on the command line, checked and completed.
 
 mod node;
+pub(crate) mod pod_network;
 
 pub(crate) use node::NodeFlags;
+use pod_network::PodNetworkFlags;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser};
@@ -75,6 +77,8 @@ pub(crate) struct Flags {
     /// Addresses of pods
     #[arg(long, default_value = "10.244.0.0/16")]
     pub(crate) cluster_cidr: Cidr,
+    #[command(flatten)]
+    pub(crate) pod_network: PodNetworkFlags,
     /// Addresses of services
     #[arg(long, default_value = "10.96.0.0/12")]
     pub(crate) service_cidr: Cidr,
@@ -106,6 +110,8 @@ pub(crate) struct Cluster {
     pub(crate) services: Cidr,
     pub(crate) dns: Ipv4Addr,
     pub(crate) domain: String,
+    /// How packets between pods of different nodes are carried.
+    pub(crate) pod_network: network::PodNetwork,
 }
 
 /// In the data dir: what `down` has to know of the `up` before it.
@@ -169,6 +175,7 @@ impl Flags {
             services: self.service_cidr,
             dns: self.cluster_dns.unwrap_or_else(|| self.service_cidr.address(10)),
             domain: self.cluster_domain.clone(),
+            pod_network: self.pod_network.pod_network(),
         }
     }
 }

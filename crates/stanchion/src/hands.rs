@@ -6,7 +6,8 @@ use crate::{
     network::{Interfaces, Nothing},
 };
 use ::network::{
-    Ipv4Cidr, Network, dns,
+    Ipv4Cidr, Network, Reach, dns,
+    peers::{self, Peers},
     service::{self, Translation},
 };
 use ::runtime::{Embedded, PodNetwork};
@@ -27,6 +28,8 @@ pub(crate) struct Clients {
     pub(crate) kubelet: Arc<dyn Client>,
     pub(crate) proxy: Arc<dyn Client>,
     pub(crate) dns: Arc<dyn Client>,
+    /// What their worlds show.
+    pub(crate) known: dns::Known,
 }
 
 /// What a node needs that is to serve.
@@ -52,24 +55,32 @@ pub(crate) struct Wires {
 }
 
 impl Wires {
-    /// `pods`: this node's share of the cluster's addresses.
+    /// `pods`: this node's share of the cluster's addresses. `outside`: where other nodes reach this one, if they do.
     pub(crate) async fn open(
         settings: &Settings,
         cluster: &Cluster,
         pods: Cidr,
+        outside: Option<IpAddr>,
         clients: &Clients,
         signal: ShutdownSignal,
     ) -> Result<Wires> {
         let cidr = |it: Cidr| -> Result<Ipv4Cidr> {
             it.to_string().parse().map_err(|error| anyhow!("read range {it}: {error}"))
         };
+        let reach = outside.map(|it| match it {
+            IpAddr::V4(address) => Ok(Reach { address, by: cluster.pod_network }),
+            IpAddr::V6(address) => {
+                Err(anyhow!("reach other nodes from {address}: it has to be IPv4"))
+            }
+        });
+        let reach = reach.transpose()?;
         let network = Network::start(::network::Config {
             instance: settings.instance.clone(),
             bridge: ::network::bridge_name(&settings.instance),
             pod_cidr: cidr(pods)?,
             dns_address: cluster.dns,
             data_dir: settings.data_dir.clone(),
-            reach: None,
+            reach,
         })
         .await
         .context("start the pod network")?;
@@ -78,7 +89,8 @@ impl Wires {
             vec![cidr(cluster.pods)?, cidr(cluster.services)?],
             vec![IpAddr::V4(cluster.dns)],
         )
-        .context("make the cluster's DNS zone")?;
+        .context("make the cluster's DNS zone")?
+        .knowing(clients.known);
         let names = dns::Server::bind(dns::Config {
             listen: vec![SocketAddr::new(IpAddr::V4(cluster.dns), 53)],
             zone,
@@ -95,7 +107,17 @@ impl Wires {
             service_cidr: cidr(cluster.services)?,
             dns_address: cluster.dns,
         });
-        tokio::spawn(translation.serve(clients.proxy.clone(), signal));
+        tokio::spawn(translation.serve(clients.proxy.clone(), signal.clone()));
+        if let Some(reach) = reach {
+            let peers = Peers::new(peers::Config {
+                instance: settings.instance.clone(),
+                node_name: settings.node_name.clone(),
+                pod_cidr: cidr(pods)?,
+                cluster_cidr: cidr(cluster.pods)?,
+                reach,
+            });
+            tokio::spawn(peers.serve(clients.proxy.clone(), signal));
+        }
         Ok(Wires { network })
     }
 }

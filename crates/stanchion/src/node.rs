@@ -18,6 +18,7 @@ use crate::{
     hands::{Clients, Node, Served, Wires},
     pki, up,
 };
+use ::network::dns::Known;
 use anyhow::{Context, Result, anyhow, bail};
 use api::{
     core::v1::{Node as NodeObject, NodeSpec},
@@ -109,12 +110,18 @@ async fn node(flags: &Flags, begun: Instant) -> Result<()> {
     let Joined { remote, cluster, pods } = joined;
     let remote: Arc<Remote> = Arc::new(remote);
     let client: Arc<dyn Client> = remote.clone();
-    let clients = Clients { kubelet: client.clone(), proxy: client.clone(), dns: client.clone() };
-    let wires = Wires::open(&settings, &cluster, pods, &clients, signal.clone()).await?;
+    let clients = Clients {
+        kubelet: client.clone(),
+        proxy: client.clone(),
+        dns: client.clone(),
+        known: Known::Slices,
+    };
     let address = match flags.node_ip {
         Some(address) => address,
         None => towards(&home.authority)?,
     };
+    let wires = Wires::open(&settings, &cluster, pods, Some(address), &clients, signal.clone());
+    let wires = wires.await?;
     let hosts = vec![name.clone(), address.to_string()];
     let serving = Certificate::open(home.dir.clone(), Use::Serving, &name, hosts)?;
     let serving = Arc::new(serving);

@@ -10,6 +10,7 @@ use crate::{
     places::Places,
     restore,
 };
+use ::network::dns::Known;
 use anyhow::{Context, Result, anyhow};
 use api::core::v1::Node as NodeObject;
 use apiserver::{Server, Tls, TlsNodeProxy};
@@ -59,7 +60,8 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
             settings.remember(&flags)?;
             let pods = own_share(&client.world(), &settings.node_name, cluster.pods)?;
             let clients = plane.clients(&settings.node_name);
-            let wires = Wires::open(&settings, &cluster, pods, &clients, signal.clone()).await?;
+            let wires = Wires::open(&settings, &cluster, pods, outside, &clients, signal.clone());
+            let wires = wires.await?;
             // Where no other machine comes, the bridge will do.
             let address = outside.unwrap_or_else(|| wires.network.host_gateway());
             let hosts = vec![settings.node_name.clone(), address.to_string()];
@@ -288,6 +290,7 @@ impl Plane {
             kubelet: self.server.client(&format!("system:node:{node}")),
             proxy: self.server.client("system:kube-proxy"),
             dns: self.server.client("system:dns"),
+            known: Known::Everything,
         }
     }
 

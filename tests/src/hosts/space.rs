@@ -89,19 +89,23 @@ impl Space {
         said.out
     }
 
-    /// Works on a thread of its own in the network namespace: what it opens is the host's.
     pub(super) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let space = File::open(format!("/proc/{}/ns/net", self.process())).expect("a namespace");
-        std::thread::scope(|scope| {
-            let entered = scope.spawn(|| {
-                use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-                let network = Some(LinkNameSpaceType::Network);
-                move_into_link_name_space(space.as_fd(), network).expect("enter the namespace");
-                work()
-            });
-            entered.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        in_network_of(self.process(), work)
     }
+}
+
+/// Works on a thread of its own in the network namespace of a process, a pod's for example: what it opens is there.
+pub fn in_network_of<T: Send>(process: u32, work: impl FnOnce() -> T + Send) -> T {
+    let space = File::open(format!("/proc/{process}/ns/net")).expect("a namespace");
+    std::thread::scope(|scope| {
+        let entered = scope.spawn(|| {
+            use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(space.as_fd(), network).expect("enter the namespace");
+            work()
+        });
+        entered.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 impl Drop for Space {

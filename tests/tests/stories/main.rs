@@ -17,6 +17,7 @@ mod manifest;
 mod nfs;
 mod nodes;
 mod ordered_set;
+mod pod_network;
 mod pods;
 mod pressure;
 mod probe;

@@ -41,9 +41,11 @@ use api::{Kind, meta::OwnerReference};
 use std::sync::Arc;
 use world::Controller;
 
-/// Every controller, by name. `authority`: the certificate, as PEM, that clients in pods trust.
-pub fn controllers(authority: &str) -> Vec<Arc<dyn Controller>> {
-    vec![
+/// Every controller, by name. `authority`: the certificate, as PEM, that clients in pods trust. `pods`: the addresses of
+/// all pods; without, nodes get no share of any.
+pub fn controllers(authority: &str, pods: Option<node_ipam::Range>) -> Vec<Arc<dyn Controller>> {
+    let shares = pods.map(|it| Arc::new(node_ipam::NodeIpam::new(it)) as Arc<dyn Controller>);
+    let mut all: Vec<Arc<dyn Controller>> = vec![
         Arc::new(bootstrap_tokens::BootstrapTokens),
         Arc::new(cluster_role_aggregation::ClusterRoleAggregation),
         Arc::new(cron_job::CronJobController),
@@ -72,7 +74,9 @@ pub fn controllers(authority: &str) -> Vec<Arc<dyn Controller>> {
         Arc::new(volume_protection::VolumeProtection),
         Arc::new(volume_provisioner::VolumeProvisioner),
         Arc::new(volume_reclaimer::VolumeReclaimer),
-    ]
+    ];
+    all.extend(shares);
+    all
 }
 
 /// The reference that makes `owner` the controller of an object.

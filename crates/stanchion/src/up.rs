@@ -14,7 +14,7 @@ use ::network::dns::Known;
 use anyhow::{Context, Result, anyhow};
 use api::core::v1::Node as NodeObject;
 use apiserver::{Server, Tls, TlsNodeProxy};
-use controllers::node_ipam::{self, NodeIpam};
+use controllers::node_ipam;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -107,10 +107,10 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     });
     tasks.spawn(async move { serve.await.context("serve the API") });
 
-    let mut loops = controllers::controllers(authority.certificate());
-    loops.push(Arc::new(scheduler::Scheduler));
     let (base, bits) = (cluster.pods.base, cluster.pods.bits);
-    loops.push(Arc::new(NodeIpam::new(node_ipam::Range { base, bits })));
+    let pods = node_ipam::Range { base, bits };
+    let mut loops = controllers::controllers(authority.certificate(), Some(pods));
+    loops.push(Arc::new(scheduler::Scheduler));
     let volumes = Arc::new(Places {
         node: settings.node_name.clone(),
         kubelet: hands.as_ref().map(|it| it.kubelet.clone()),

@@ -196,10 +196,10 @@ pub(crate) fn filesystem(tree: BorrowedFd<'_>) -> String {
         if libc::fstatfs(tree.as_raw_fd(), &raw mut stat) < 0 { 0 } else { stat.f_type as i64 }
     };
     let known = [
-        (libc::NFS_SUPER_MAGIC as i64, "nfs"),
-        (libc::OVERLAYFS_SUPER_MAGIC as i64, "overlay"),
-        (libc::FUSE_SUPER_MAGIC as i64, "fuse"),
-        (libc::TMPFS_MAGIC as i64, "tmpfs"),
+        (libc::NFS_SUPER_MAGIC, "nfs"),
+        (libc::OVERLAYFS_SUPER_MAGIC, "overlay"),
+        (libc::FUSE_SUPER_MAGIC, "fuse"),
+        (libc::TMPFS_MAGIC, "tmpfs"),
         (0x0102_1997, "9p"),
     ];
     let name = known.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name);

@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn options_come_as_they_are_each_once() {
-        let mut request = PublishVolume::default();
-        request.mount_options = vec!["hard".into(), "nfsvers=4.1,hard".into(), String::new()];
+        let mount_options = vec!["hard".into(), "nfsvers=4.1,hard".into(), String::new()];
+        let mut request = PublishVolume { mount_options, ..PublishVolume::default() };
         assert_eq!(options(&request), "hard,nfsvers=4.1");
         request.read_only = true;
         assert_eq!(options(&request), "ro,hard,nfsvers=4.1");

@@ -27,7 +27,7 @@ usage: cargo xtask conformance --e2e-test PROGRAM (--images DIR | --kubeconfig F
   --images DIR         archives to import, under the names that the specs use, into a fresh cluster
   --kubeconfig FILE    a cluster that runs already, instead of a fresh one
   --focus REGEX        only the specs whose full names match one of these
-                       [default: StatefulSet, and the conformance specs of storage and of pods]
+                       [default: StatefulSet, and the conformance specs of storage, access and pods]
   --skip REGEX         not the specs whose full names match
   --processes N        so many specs at a time, but those that say Serial or Disruptive alone, at the end [default: 4]
   --results DIR        where logs and reports go [default: a new directory]
@@ -37,9 +37,10 @@ usage: cargo xtask conformance --e2e-test PROGRAM (--images DIR | --kubeconfig F
   FLAG…                more flags of the program";
 
 /// What this project is about.
-const GROUPS: [&str; 3] = [
+const GROUPS: [&str; 4] = [
     r"\[sig-apps\] StatefulSet",
     r"\[sig-storage\].*\[Conformance\]",
+    r"\[sig-auth\].*\[Conformance\]",
     r"\[sig-node\] (ConfigMap|Container Lifecycle Hook|Container Runtime|Downward API|InitContainer|Pods|Probing container|Projected|Secrets|Security Context).*\[Conformance\]",
 ];
 

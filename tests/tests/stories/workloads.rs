@@ -55,6 +55,22 @@ spec:
       containers: [{name: c, image: 'busybox:latest', imagePullPolicy: IfNotPresent, command: ['false']}]
 ";
 
+const CRON_JOB: &str = r"
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: tick}
+spec:
+  schedule: '@every 1s'
+  timeZone: Pacific/Auckland
+  concurrencyPolicy: Forbid
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers: [{name: c, image: 'busybox:latest', imagePullPolicy: IfNotPresent, command: [echo, tock]}]
+";
+
 #[test]
 fn a_deployment_rolls_to_a_new_template_and_back() {
     let options = Options { images: vec![images().busybox.clone()], ..Options::default() };
@@ -99,6 +115,23 @@ fn a_deployment_rolls_to_a_new_template_and_back() {
         .wait_for("the Job failed", &["job", "broken"], |it| has(it, "Failed").then(|| it.clone()));
     assert_eq!(broken["status"]["failed"], 1);
 
+    cluster.apply(CRON_JOB);
+    let tick = cluster.wait_for("a Job of the CronJob is done", &["cronjob", "tick"], |it| {
+        it["status"]["lastSuccessfulTime"].is_string().then(|| it.clone())
+    });
+    assert!(tick["status"]["lastScheduleTime"].is_string(), "{tick:#}");
+    let jobs = cluster.json(&["get", "jobs"]);
+    let own = jobs["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["metadata"]["ownerReferences"][0]["uid"] == tick["metadata"]["uid"]);
+    let own = &own.expect("a Job of the CronJob")["metadata"];
+    assert!(own["name"].as_str().unwrap().starts_with("tick-"), "{own:#}");
+    let at = own["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"].as_str();
+    assert!(at.is_some_and(|it| it.ends_with("+13:00") || it.ends_with("+12:00")), "{own:#}");
+
     cluster.kubectl(&["delete", "deployment/web", "daemonset/agent", "job/counted", "job/broken"]);
+    cluster.kubectl(&["delete", "cronjob/tick"]);
     cluster.wait_gone(&["pods"]);
 }

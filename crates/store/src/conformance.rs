@@ -1,6 +1,7 @@
 //! The promises that every backend is run against. None of them knows whose store it tests.
 //!
-//! Each function takes a fresh, empty store and panics with the promise that was broken.
+//! Each function takes a fresh, empty store and panics with the promise that was broken. Revisions are counted from the one
+//! that the empty store has: etcd begins with 1.
 
 use crate::{
     Batch, Change, CommitError, Expect, Key, KeyRange, LeaseError, OPERATIONS_MAX, ReadError,
@@ -22,7 +23,7 @@ pub const PROMISES: &[(&str, Promise)] = &[
     ("a_watch_tells_everything_once_in_order", |s| {
         Box::pin(a_watch_tells_everything_once_in_order(s))
     }),
-    ("an_empty_store_is_at_zero", |s| Box::pin(an_empty_store_is_at_zero(s))),
+    ("an_empty_store_is_at_its_beginning", |s| Box::pin(an_empty_store_is_at_its_beginning(s))),
     ("checks_are_judged_and_not_written", |s| Box::pin(checks_are_judged_and_not_written(s))),
     ("compaction_forgets_the_past_and_keeps_the_present", |s| {
         Box::pin(compaction_forgets_the_past_and_keeps_the_present(s))
@@ -43,33 +44,39 @@ pub async fn run(make: impl Fn() -> Arc<dyn Store>) {
     }
 }
 
-async fn an_empty_store_is_at_zero(store: Arc<dyn Store>) {
-    assert_eq!(store.latest().await.unwrap(), Revision::ZERO);
+async fn an_empty_store_is_at_its_beginning(store: Arc<dyn Store>) {
+    let base = store.latest().await.unwrap();
+    assert!(base <= Revision(1), "an empty store is at {base}");
     let snapshot = store.snapshot().await.unwrap();
-    assert_eq!(snapshot.revision(), Revision::ZERO);
+    assert_eq!(snapshot.revision(), base);
     assert_eq!(snapshot.count(&KeyRange::all()).unwrap(), 0);
     assert!(snapshot.get(&Key::from("/a")).unwrap().is_none());
-    let future = store.snapshot_at(Revision(1)).await.err();
-    assert!(matches!(future, Some(ReadError::Future { latest: Revision::ZERO })), "{future:?}");
-    let future = store.watch(KeyRange::all(), Revision(1)).err();
+    let future = store.snapshot_at(base.next()).await.err();
+    assert!(matches!(future, Some(ReadError::Future { latest }) if latest == base), "{future:?}");
+    let future = store.watch(KeyRange::all(), base.next()).err();
     assert!(matches!(future, Some(ReadError::Future { .. })), "{future:?}");
 }
 
 async fn a_batch_is_one_revision(store: Arc<dyn Store>) {
-    let mut watch = store.watch(KeyRange::all(), Revision::ZERO).unwrap();
+    let base = store.latest().await.unwrap();
+    let mut watch = store.watch(KeyRange::all(), base).unwrap();
     let both = Batch::new().put("/pv/a", Expect::Absent, "1").put("/pvc/a", Expect::Absent, "2");
-    assert_eq!(store.commit(both).await.unwrap(), Revision(1));
+    assert_eq!(store.commit(both).await.unwrap(), later(base, 1));
     let snapshot = store.snapshot().await.unwrap();
     for key in ["/pv/a", "/pvc/a"] {
         let entry = snapshot.get(&Key::from(key)).unwrap().expect("it was put");
-        assert_eq!((entry.created, entry.modified, entry.version), (Revision(1), Revision(1), 1));
+        assert_eq!(
+            (entry.created, entry.modified, entry.version),
+            (later(base, 1), later(base, 1), 1)
+        );
     }
     let records = watch.next().await.unwrap();
     assert_eq!(records.len(), 2, "all records of a revision come together");
-    assert!(records.iter().all(|record| record.revision == Revision(1)));
+    assert!(records.iter().all(|record| record.revision == later(base, 1)));
 }
 
 async fn a_conflict_writes_nothing(store: Arc<dyn Store>) {
+    let base = store.latest().await.unwrap();
     let first = put(&store, "/a", "1").await;
     let mixed = Batch::new().put("/b", Expect::Absent, "1").put("/a", Expect::Absent, "2");
     match store.commit(mixed).await {
@@ -78,12 +85,12 @@ async fn a_conflict_writes_nothing(store: Arc<dyn Store>) {
         }
         other => panic!("expected a conflict: {other:?}"),
     }
-    for expect in [Expect::At(Revision(7)), Expect::Present] {
+    for expect in [Expect::At(later(base, 7)), Expect::Present] {
         let refused = store.commit(Batch::new().put("/b", expect, "1")).await;
         assert!(matches!(refused, Err(CommitError::Conflict { actual: None, .. })), "{refused:?}");
     }
     let second = store.commit(Batch::new().put("/a", Expect::At(first), "2")).await.unwrap();
-    assert_eq!(second, Revision(2), "refused batches take no revision");
+    assert_eq!(second, later(base, 2), "refused batches take no revision");
     let stale = store.commit(Batch::new().delete("/a", Expect::At(first))).await;
     assert!(matches!(stale, Err(CommitError::Conflict { actual: Some(r), .. }) if r == second));
     let snapshot = store.snapshot().await.unwrap();
@@ -91,14 +98,15 @@ async fn a_conflict_writes_nothing(store: Arc<dyn Store>) {
 }
 
 async fn a_deletion_forgets_and_a_return_starts_over(store: Arc<dyn Store>) {
+    let base = store.latest().await.unwrap();
     put(&store, "/a", "1").await;
     put(&store, "/a", "2").await;
     let entry = store.snapshot().await.unwrap().get(&Key::from("/a")).unwrap().unwrap();
-    assert_eq!((entry.created, entry.modified, entry.version), (Revision(1), Revision(2), 2));
+    assert_eq!((entry.created, entry.modified, entry.version), (later(base, 1), later(base, 2), 2));
     store.commit(Batch::new().delete("/a", Expect::Present)).await.unwrap();
     assert!(store.snapshot().await.unwrap().get(&Key::from("/a")).unwrap().is_none());
     let nothing = store.commit(Batch::new().delete("/a", Expect::Whatever)).await.unwrap();
-    assert_eq!(nothing, Revision(3), "deleting nothing takes no revision");
+    assert_eq!(nothing, later(base, 3), "deleting nothing takes no revision");
     let back = store.commit(Batch::new().put("/a", Expect::Absent, "3")).await.unwrap();
     let entry = store.snapshot().await.unwrap().get(&Key::from("/a")).unwrap().unwrap();
     assert_eq!((entry.created, entry.modified, entry.version), (back, back, 1));
@@ -106,6 +114,7 @@ async fn a_deletion_forgets_and_a_return_starts_over(store: Arc<dyn Store>) {
 }
 
 async fn checks_are_judged_and_not_written(store: Arc<dyn Store>) {
+    let base = store.latest().await.unwrap();
     let epoch = put(&store, "/epoch", "leader-1").await;
     let led = Batch::new().check("/epoch", Expect::At(epoch)).put("/x", Expect::Whatever, "1");
     store.commit(led.clone()).await.unwrap();
@@ -115,10 +124,11 @@ async fn checks_are_judged_and_not_written(store: Arc<dyn Store>) {
     let late = store.commit(led).await;
     assert!(matches!(late, Err(CommitError::Conflict { .. })), "an old leader: {late:?}");
     let only = Batch::new().check("/x", Expect::Present).check("/y", Expect::Absent);
-    assert_eq!(store.commit(only).await.unwrap(), Revision(3), "checks alone take no revision");
+    assert_eq!(store.commit(only).await.unwrap(), later(base, 3), "checks alone take no revision");
 }
 
 async fn the_past_stays_as_it_was(store: Arc<dyn Store>) {
+    let base = store.latest().await.unwrap();
     let mut model: BTreeMap<String, String> = BTreeMap::new();
     let mut past = vec![model.clone()];
     for step in 0..40u32 {
@@ -133,7 +143,7 @@ async fn the_past_stays_as_it_was(store: Arc<dyn Store>) {
         past.push(model.clone());
     }
     for (revision, model) in past.iter().enumerate() {
-        let snapshot = store.snapshot_at(Revision(revision as u64)).await.unwrap();
+        let snapshot = store.snapshot_at(later(base, revision as u64)).await.unwrap();
         let page = snapshot.range(&KeyRange::all(), usize::MAX, None).unwrap();
         let found: BTreeMap<String, String> =
             page.entries.iter().map(|e| (e.key.to_string(), text(&e.value))).collect();
@@ -169,7 +179,8 @@ async fn pages_join_up(store: Arc<dyn Store>) {
 }
 
 async fn a_watch_tells_everything_once_in_order(store: Arc<dyn Store>) {
-    let mut live = store.watch(KeyRange::prefix("/a/"), Revision::ZERO).unwrap();
+    let base = store.latest().await.unwrap();
+    let mut live = store.watch(KeyRange::prefix("/a/"), base).unwrap();
     let mut expected = Vec::new();
     for step in 0..30u32 {
         let key = format!("/{}/{}", if step % 3 == 0 { "b" } else { "a" }, step % 4);
@@ -183,9 +194,10 @@ async fn a_watch_tells_everything_once_in_order(store: Arc<dyn Store>) {
     assert_eq!(told(live.as_mut(), expected.len()).await, expected);
 
     for start in [0, 7, 30] {
-        let later: Vec<_> = expected.iter().filter(|(r, ..)| r.0 > start).cloned().collect();
-        let mut watch = store.watch(KeyRange::prefix("/a/"), Revision(start)).unwrap();
-        assert_eq!(told(watch.as_mut(), later.len()).await, later, "resumed after {start}");
+        let rest: Vec<_> =
+            expected.iter().filter(|(r, ..)| *r > later(base, start)).cloned().collect();
+        let mut watch = store.watch(KeyRange::prefix("/a/"), later(base, start)).unwrap();
+        assert_eq!(told(watch.as_mut(), rest.len()).await, rest, "resumed after {start}");
     }
     let latest = store.latest().await.unwrap();
     let mut watch = store.watch(KeyRange::all(), latest).unwrap();
@@ -196,26 +208,31 @@ async fn a_watch_tells_everything_once_in_order(store: Arc<dyn Store>) {
 }
 
 async fn compaction_forgets_the_past_and_keeps_the_present(store: Arc<dyn Store>) {
+    let base = store.latest().await.unwrap();
     for step in 0..10u32 {
         put(&store, &format!("/k/{}", step % 2), &step.to_string()).await;
     }
     store.commit(Batch::new().delete("/k/0", Expect::Present)).await.unwrap();
-    let held = store.snapshot_at(Revision(3)).await.unwrap();
-    let future = store.compact(Revision(12)).await;
-    assert!(matches!(future, Err(ReadError::Future { latest: Revision(11) })), "{future:?}");
-    store.compact(Revision(6)).await.unwrap();
-    store.compact(Revision(4)).await.unwrap();
-    assert_eq!(store.figures().oldest, Revision(6), "compacting less changes nothing");
+    let held = store.snapshot_at(later(base, 3)).await.unwrap();
+    let future = store.compact(later(base, 12)).await;
+    assert!(
+        matches!(future, Err(ReadError::Future { latest }) if latest == later(base, 11)),
+        "{future:?}"
+    );
+    store.compact(later(base, 6)).await.unwrap();
+    store.compact(later(base, 4)).await.unwrap();
+    assert_eq!(store.figures().oldest, later(base, 6), "compacting less changes nothing");
 
     for refused in [
-        store.snapshot_at(Revision(5)).await.err(),
+        store.snapshot_at(later(base, 5)).await.err(),
         held.get(&Key::from("/k/0")).err(),
-        store.watch(KeyRange::all(), Revision(4)).err(),
+        store.watch(KeyRange::all(), later(base, 4)).err(),
     ] {
-        let at = matches!(refused, Some(ReadError::Compacted { oldest: Revision(6) }));
+        let at =
+            matches!(refused, Some(ReadError::Compacted { oldest }) if oldest == later(base, 6));
         assert!(at, "{refused:?}");
     }
-    let old = store.snapshot_at(Revision(6)).await.unwrap();
+    let old = store.snapshot_at(later(base, 6)).await.unwrap();
     let values: Vec<String> = old
         .range(&KeyRange::all(), 9, None)
         .unwrap()
@@ -224,17 +241,20 @@ async fn compaction_forgets_the_past_and_keeps_the_present(store: Arc<dyn Store>
         .map(|entry| text(&entry.value))
         .collect();
     assert_eq!(values, ["4", "5"]);
-    let mut watch = store.watch(KeyRange::all(), Revision(5)).unwrap();
+    let mut watch = store.watch(KeyRange::all(), later(base, 5)).unwrap();
     assert_eq!(told(watch.as_mut(), 6).await[0].2.as_deref(), Some("5"));
 
-    store.compact(Revision(11)).await.unwrap();
-    let mut watch = store.watch(KeyRange::all(), Revision(10)).unwrap();
+    store.compact(later(base, 11)).await.unwrap();
+    let mut watch = store.watch(KeyRange::all(), later(base, 10)).unwrap();
     let last = told(watch.as_mut(), 1).await;
-    assert_eq!(last, [(Revision(11), "/k/0".to_owned(), None)], "the deletion is still told");
+    assert_eq!(last, [(later(base, 11), "/k/0".to_owned(), None)], "the deletion is still told");
     let now = store.snapshot().await.unwrap();
     assert_eq!(now.count(&KeyRange::all()).unwrap(), 1);
     let entry = now.get(&Key::from("/k/1")).unwrap().unwrap();
-    assert_eq!((entry.created, entry.modified, entry.version), (Revision(2), Revision(10), 5));
+    assert_eq!(
+        (entry.created, entry.modified, entry.version),
+        (later(base, 2), later(base, 10), 5)
+    );
 }
 
 async fn leases_take_their_keys_with_them(store: Arc<dyn Store>) {
@@ -276,6 +296,7 @@ async fn leases_take_their_keys_with_them(store: Arc<dyn Store>) {
 }
 
 async fn limits_are_refused_by_name(store: Arc<dyn Store>) {
+    let base = store.latest().await.unwrap();
     let mut many = Batch::new();
     for number in 0..=OPERATIONS_MAX {
         many = many.put(format!("/k/{number}"), Expect::Whatever, "x");
@@ -283,7 +304,7 @@ async fn limits_are_refused_by_name(store: Arc<dyn Store>) {
     let refused = store.commit(many.clone()).await.expect_err("one too many").to_string();
     assert_eq!(refused, "operations in one batch: 129, at most 128");
     many.writes.pop();
-    assert_eq!(store.commit(many).await.unwrap(), Revision(1));
+    assert_eq!(store.commit(many).await.unwrap(), later(base, 1));
 
     let large = vec![7u8; VALUE_BYTES_MAX + 1];
     let refused = store.commit(Batch::new().put("/large", Expect::Whatever, large.clone())).await;
@@ -305,14 +326,15 @@ async fn limits_are_refused_by_name(store: Arc<dyn Store>) {
         let refused = store.commit(malformed).await;
         assert!(matches!(refused, Err(CommitError::Malformed { .. })), "{refused:?}");
     }
-    assert_eq!(store.latest().await.unwrap(), Revision(2));
+    assert_eq!(store.latest().await.unwrap(), later(base, 2));
 }
 
 async fn racing_writers_lose_no_update(store: Arc<dyn Store>) {
+    let base = store.latest().await.unwrap();
     const WRITERS: usize = 8;
     const INCREMENTS: u64 = 25;
     put(&store, "/counter", "0").await;
-    let mut watch = store.watch(KeyRange::all(), Revision(1)).unwrap();
+    let mut watch = store.watch(KeyRange::all(), later(base, 1)).unwrap();
     let writers: Vec<_> = (0..WRITERS)
         .map(|_| {
             let store = Arc::clone(&store);
@@ -342,12 +364,17 @@ async fn racing_writers_lose_no_update(store: Arc<dyn Store>) {
     let total = WRITERS as u64 * INCREMENTS;
     let entry = store.snapshot().await.unwrap().get(&Key::from("/counter")).unwrap().unwrap();
     assert_eq!(text(&entry.value), total.to_string());
-    assert_eq!(entry.modified, Revision(total + 1));
+    assert_eq!(entry.modified, later(base, total + 1));
     let told = told(watch.as_mut(), total as usize).await;
     for (index, (revision, _, value)) in told.iter().enumerate() {
-        assert_eq!(revision.0, index as u64 + 2, "no revision is skipped");
+        assert_eq!(*revision, later(base, index as u64 + 2), "no revision is skipped");
         assert_eq!(value.as_deref(), Some((index + 1).to_string().as_str()));
     }
+}
+
+/// The revision that comes so many commits after another.
+fn later(base: Revision, commits: u64) -> Revision {
+    Revision(base.0 + commits)
 }
 
 async fn put(store: &Arc<dyn Store>, key: &str, value: &str) -> Revision {

@@ -91,6 +91,27 @@ impl Hub {
         self.latest.send_modify(|published| published.latest = last);
     }
 
+    /// Goes on at `latest` without telling what came before it: it is lost.
+    pub(crate) fn skip(&self, latest: Revision) {
+        {
+            let mut ring = self.ring();
+            ring.groups.clear();
+            ring.bytes = 0;
+            ring.floor = latest;
+        }
+        self.latest.send_modify(|published| published.latest = published.latest.max(latest));
+    }
+
+    /// Waits until a revision is published.
+    pub(crate) async fn reached(&self, revision: Revision) -> Result<(), StoreError> {
+        let mut latest = self.latest.subscribe();
+        let reached = latest.wait_for(|it| it.latest >= revision || it.closed).await;
+        match reached {
+            Ok(published) if published.latest >= revision => Ok(()),
+            Ok(_) | Err(_) => Err(StoreError::Closed),
+        }
+    }
+
     /// Ends every watch.
     pub(crate) fn close(&self) {
         self.latest.send_modify(|published| published.closed = true);

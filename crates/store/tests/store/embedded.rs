@@ -55,9 +55,9 @@ impl Clock for Hands {
 fn an_unknown_store_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(SystemClock);
-    let refused = backend::open("etcd://127.0.0.1:2379", dir.path(), clock).err().unwrap();
+    let refused = backend::open("consul://127.0.0.1:8500", dir.path(), clock).err().unwrap();
     let text = refused.to_string();
-    assert_eq!(text, "store \"etcd://127.0.0.1:2379\" is not supported yet: etcd");
+    assert_eq!(text, "store \"consul://127.0.0.1:8500\" is not supported yet: consul");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 mod backup;
 mod disk;
 mod embedded;
+mod etcd;
 mod full;
 mod kill;
 mod memory;

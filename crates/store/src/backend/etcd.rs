@@ -34,8 +34,18 @@ const PAGE: usize = 500;
 /// A ledger on an etcd.
 pub struct Etcd {
     shared: Arc<Shared>,
-    /// `None` only while it is dropped.
-    runtime: Option<Runtime>,
+    _runtime: Background,
+}
+
+/// A runtime that may be dropped anywhere: what it is at is given up.
+struct Background(Option<Runtime>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 struct Shared {
@@ -57,32 +67,32 @@ impl Etcd {
             .build();
         let runtime =
             building.map_err(|source| StoreError::io("start the client of etcd", source))?;
-        let entered = runtime.enter();
-        let connection = Connection::open(url)?;
-        drop(entered);
+        let handle = runtime.handle().clone();
+        let runtime = Background(Some(runtime));
+        let connection = {
+            let _inside = handle.enter();
+            Connection::open(url)?
+        };
         let first = connection.clone();
-        let latest = wait(runtime.handle(), async move { first.revision().await })?;
+        let latest = wait(&handle, async move { first.revision().await })?;
         let latest = latest.map_err(|failed| failed.of(url))?;
         let shared = Arc::new(Shared {
             connection,
-            handle: runtime.handle().clone(),
+            handle: handle.clone(),
             hub: Hub::new(latest),
             oldest: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             writes: AtomicU64::new(0),
         });
-        runtime.spawn(follow::follow(Arc::downgrade(&shared), shared.connection.clone(), latest));
-        runtime.spawn(follow::compact(Arc::downgrade(&shared)));
-        Ok(Etcd { shared, runtime: Some(runtime) })
+        handle.spawn(follow::follow(Arc::downgrade(&shared), shared.connection.clone(), latest));
+        handle.spawn(follow::compact(Arc::downgrade(&shared)));
+        Ok(Etcd { shared, _runtime: runtime })
     }
 }
 
 impl Drop for Etcd {
     fn drop(&mut self) {
         self.shared.hub.close();
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 

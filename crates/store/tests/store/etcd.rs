@@ -1,6 +1,7 @@
 //! The same promises on a real etcd, and what happens when it goes away and comes back.
 
 use std::{
+    io::{BufRead, BufReader},
     net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
@@ -45,8 +46,15 @@ impl Server {
         command.args(["--initial-cluster", &format!("default={peers}")]);
         // Batches of our largest values; the bytes need not survive a power cut here.
         command.args(["--max-request-bytes", "16777216", "--logger", "zap"]);
-        let log = std::fs::File::create(dir.with_extension("log")).unwrap();
-        let child = command.stdout(Stdio::null()).stderr(log).spawn().expect("etcd starts");
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("etcd starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let says =
+            |line: &String| line.contains("client requests") || line.contains("client traffic");
+        let ready = lines.by_ref().map_while(Result::ok).find(says);
+        assert!(ready.is_some(), "etcd ended before it served");
+        // Who does not read on stops etcd when the pipe is full.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         Server { child, port, peer }
     }
 
@@ -67,13 +75,7 @@ impl Drop for Server {
 }
 
 fn open(server: &Server) -> Arc<dyn Store> {
-    // An etcd that has just been started elects itself first; the client waits for it.
-    for _ in 0..20 {
-        if let Ok(store) = Etcd::open(&server.url()) {
-            return Arc::new(store);
-        }
-    }
-    panic!("etcd does not answer at {}", server.url());
+    Arc::new(Etcd::open(&server.url()).expect("etcd answers"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,9 @@ use world::{ObjectKey, Row};
 /// write succeeded, so the ledger moves on all the same.
 const ROUNDS: usize = 32;
 
+/// When to try again what was not even begun: an etcd elects its leader within this time.
+const RETRY_AFTER_S: u32 = 1;
+
 /// What a commit will do to one object.
 pub(crate) struct Draft {
     pub(crate) kind: KindRef,
@@ -136,6 +139,9 @@ impl Server {
                     }
                     return settle(&view, revision.0, drafts);
                 }
+                Err(CommitError::Conflict { key, .. }) if crate::epoch::is_key(&key) => {
+                    return Err(Failure::unavailable("another server leads now"));
+                }
                 Err(CommitError::Conflict { actual, .. }) => {
                     let seen = match actual {
                         Some(revision) => revision,
@@ -251,11 +257,19 @@ pub(crate) fn store_failure(error: StoreError) -> Failure {
                 format!("nothing was written: {why}; reads go on, and writes once there is room");
             Failure::new(507, "InsufficientStorage", why)
         }
+        StoreError::Unavailable { .. } => {
+            let mut failure = Failure::unavailable(format!(
+                "nothing was done: the ledger does not answer: {}",
+                stdx::one_line(&error)
+            ));
+            failure.details.get_or_insert_default().retry_after_seconds = RETRY_AFTER_S;
+            failure
+        }
         error => Failure::internal(stdx::one_line(&error)),
     }
 }
 
-fn commit_failure(error: CommitError) -> Failure {
+pub(crate) fn commit_failure(error: CommitError) -> Failure {
     match error {
         CommitError::TooLarge { .. } => {
             let why = format!("Request entity too large: {error}");

@@ -124,7 +124,8 @@ impl Ledger {
         if let Some(why) = places.sealed.lock().expect("no panic while held").take() {
             return Err(Error::Sealed(why));
         }
-        let watch = store.watch(KeyRange::prefix(REGISTRY), Revision(view.revision));
+        // Of everything: a revision of something else is one that readers may wait for, too.
+        let watch = store.watch(KeyRange::all(), Revision(view.revision));
         let watch = watch.map_err(Error::Ledger)?;
         let ledger = Ledger {
             places,
@@ -198,7 +199,7 @@ impl Ledger {
             }
             stdx::sleep(backoff.failed()).await;
             let after = Revision(self.view.borrow().revision);
-            watch = match store.watch(KeyRange::prefix(REGISTRY), after) {
+            watch = match store.watch(KeyRange::all(), after) {
                 Ok(watch) => watch,
                 Err(ReadError::Compacted { .. } | ReadError::Future { .. }) => {
                     match self.reload(store).await {
@@ -220,7 +221,7 @@ impl Ledger {
     /// Starts over from a snapshot: watchers have to list again, loops look at everything.
     async fn reload(&self, store: &dyn Store) -> Result<Box<dyn store::Watch>, ReadError> {
         let view = load(store, &self.places).await?;
-        let watch = store.watch(KeyRange::prefix(REGISTRY), Revision(view.revision))?;
+        let watch = store.watch(KeyRange::all(), Revision(view.revision))?;
         self.history.restart(view.revision);
         // Everything that there is counts as touched; what is gone is missing from the world.
         let rows = view.world.tables().flat_map(|table| table.rows(None));

@@ -3,6 +3,7 @@
 use crate::{
     admit::{Deleting, Part},
     commit::{Draft, Effect},
+    epoch::Epoch,
     server::Server,
     user::User,
     view::View,
@@ -16,11 +17,13 @@ use world::{Change, Event, Expected, Row, Verb, World};
 pub(crate) struct Local {
     server: Arc<Server>,
     user: User,
+    /// Nothing is written once it is over.
+    epoch: Option<Epoch>,
 }
 
 impl Local {
-    pub(crate) fn new(server: Arc<Server>, user: User) -> Local {
-        Local { server, user }
+    pub(crate) fn new(server: Arc<Server>, user: User, epoch: Option<Epoch>) -> Local {
+        Local { server, user, epoch }
     }
 
     fn draft(&self, view: &View, change: &Change) -> Result<Draft, Failure> {
@@ -60,7 +63,14 @@ impl Client for Local {
     fn write(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<Written, Failure>> {
         Box::pin(async move {
             assert_one_of_each_kind(&changes);
-            let propose = |view: &View| changes.iter().map(|it| self.draft(view, it)).collect();
+            let propose = |view: &View| {
+                let drafts = changes.iter().map(|it| self.draft(view, it));
+                let mut drafts = drafts.collect::<Result<Vec<_>, Failure>>()?;
+                if let (Some(first), Some(epoch)) = (drafts.first_mut(), self.epoch) {
+                    first.checks.push(epoch.check());
+                }
+                Ok(drafts)
+            };
             let settled = self.server.write(false, propose).await?;
             let rows = settled.outcomes.into_iter();
             let rows = rows.map(|it| it.row.filter(|_| !it.removed)).collect();

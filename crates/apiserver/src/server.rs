@@ -6,6 +6,7 @@ use crate::{
     authn::token::Tokens,
     authz::policy::Policy,
     commit::Turns,
+    epoch::Epoch,
     error::Error,
     events::Recorder,
     fields::shapes::ShapesOfKinds,
@@ -113,7 +114,12 @@ impl Server {
     /// The way in for a loop of this process, which acts as `user`
     /// (`system:serviceaccount:kube-system:statefulset-controller`).
     pub fn client(self: &Arc<Self>, user: &str) -> Arc<dyn Client> {
-        Arc::new(Local::new(self.clone(), User::inside(user)))
+        Arc::new(Local::new(self.clone(), User::inside(user), None))
+    }
+
+    /// The same for a loop that runs in one of several servers: what it writes is refused once another one leads.
+    pub fn client_in(self: &Arc<Self>, epoch: Epoch, user: &str) -> Arc<dyn Client> {
+        Arc::new(Local::new(self.clone(), User::inside(user), Some(epoch)))
     }
 
     pub(crate) fn node_proxy(&self) -> Result<&dyn NodeProxy, Failure> {

@@ -5,11 +5,13 @@
 //! commits. This takes the place of informers, assume caches and expectations.
 #![forbid(unsafe_code)]
 
+mod election;
 mod execute;
 mod queue;
 mod turn;
 mod wake;
 
+pub use election::Candidate;
 pub use execute::Volumes;
 
 use client::Client;

@@ -18,8 +18,15 @@ pub enum StoreError {
     InUse { path: PathBuf, pid: Option<u32> },
     #[error("{} has format version {found}, this program knows up to {known}", path.display())]
     NewerVersion { path: PathBuf, found: u32, known: u32 },
-    #[error("store {url:?} is not supported yet: {}", url.split(':').next().unwrap_or(url))]
-    NotSupported { url: String },
+    #[error("store {url:?}: {why}")]
+    NotSupported { url: String, why: &'static str },
+    /// Who keeps the bytes does not answer. Nothing was written; the same may go well in a moment.
+    #[error("{attempted}")]
+    Unavailable {
+        attempted: String,
+        #[source]
+        source: Arc<io::Error>,
+    },
     #[error("{attempted}")]
     Io {
         attempted: String,
@@ -36,6 +43,11 @@ impl StoreError {
     pub(crate) fn io(attempted: impl Into<String>, source: io::Error) -> StoreError {
         StoreError::Io { attempted: attempted.into(), source: Arc::new(source) }
     }
+
+    pub(crate) fn unavailable(attempted: impl Into<String>, why: impl Into<String>) -> StoreError {
+        let source = Arc::new(io::Error::other(why.into()));
+        StoreError::Unavailable { attempted: attempted.into(), source }
+    }
 }
 
 /// Why a batch was not applied. With `Store(Io)` it is unknown until the next open.
@@ -50,6 +62,9 @@ pub enum CommitError {
     Malformed { key: Key, why: &'static str },
     #[error("lease {lease} does not exist")]
     NoLease { lease: LeaseId },
+    /// It was sent, no answer came, and reading did not tell either.
+    #[error("it is unknown whether this was written: {0}")]
+    Unknown(#[source] StoreError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -3,9 +3,18 @@
 //! One watch over all of etcd's keys feeds this process, so that every revision is told; a commit is answered once it is
 //! seen there. Requests run on a runtime of their own, so that those who read a snapshot may block for the answer.
 
+mod compactor;
 mod connection;
 mod convert;
+mod copy;
+mod failed;
 mod follow;
+mod resolve;
+mod tls;
+
+pub use connection::MemberStatus;
+pub use copy::{Copied, CopyError};
+pub use tls::EtcdTls;
 
 use crate::{
     Batch, Change, CommitError, Entry, Figures, Key, KeyRange, LeaseError, LeaseId, Page,
@@ -13,10 +22,11 @@ use crate::{
     watch::{Follower, History, Hub, startable},
 };
 use ::etcd::{
-    CompactionRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
-    LeaseRevokeRequest, LeaseTimeToLiveRequest, RangeRequest,
+    CompactionRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest,
+    LeaseTimeToLiveRequest, RangeRequest,
 };
-use connection::{Connection, Failed};
+use connection::{ANSWER, Connection};
+use failed::Failed;
 use std::{
     future::Future,
     sync::{
@@ -30,6 +40,9 @@ use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 
 /// Entries of one answer: small enough for any limit of message sizes with objects of the usual size.
 const PAGE: usize = 500;
+
+/// Figures are no reason to wait for an etcd that is away.
+const COUNTING: Duration = Duration::from_secs(1);
 
 /// A ledger on an etcd.
 pub struct Etcd {
@@ -55,11 +68,42 @@ struct Shared {
     oldest: AtomicU64,
     commits: AtomicU64,
     writes: AtomicU64,
+    /// How many keys there were when they were last counted.
+    live_keys: AtomicU64,
 }
 
 impl Etcd {
-    /// Connects to `etcd://HOST:PORT[,HOST:PORT…]`, and fails if nobody answers.
-    pub fn open(url: &str) -> Result<Etcd, StoreError> {
+    /// Connects to `etcd://HOST:PORT[,HOST:PORT…]` (`etcds://`: with TLS), and fails if nobody answers, or where a copy
+    /// of a ledger has begun and not ended.
+    pub fn open(url: &str, tls: &EtcdTls) -> Result<Etcd, StoreError> {
+        let etcd = Etcd::connect(url, tls)?;
+        let shared = etcd.shared.clone();
+        let unfinished = async move {
+            let range = KeyRange::prefix(copy::SCRATCH);
+            shared.page(&range, 1, None, shared.hub.latest()).await
+        };
+        match wait(&etcd.shared.handle, unfinished)? {
+            Ok(page) if page.entries.is_empty() => {}
+            Ok(_) => {
+                let why = "a copy of a ledger onto it has not ended: start over on an empty etcd";
+                return Err(StoreError::NotSupported { url: url.to_owned(), why });
+            }
+            Err(ReadError::Store(error)) => return Err(error),
+            Err(other) => {
+                return Err(StoreError::io(format!("ask {url}"), std::io::Error::other(other)));
+            }
+        }
+        etcd.shared.handle.spawn(compactor::compact(Arc::downgrade(&etcd.shared)));
+        Ok(etcd)
+    }
+
+    /// Every member that the URL names, and what it says of itself, or why it says nothing.
+    pub fn members(&self) -> Vec<(String, Result<MemberStatus, StoreError>)> {
+        let connection = self.shared.connection.clone();
+        wait(&self.shared.handle, async move { connection.members().await }).unwrap_or_default()
+    }
+
+    fn connect(url: &str, tls: &EtcdTls) -> Result<Etcd, StoreError> {
         let building = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("etcd")
@@ -70,12 +114,13 @@ impl Etcd {
         let handle = runtime.handle().clone();
         let runtime = Background(Some(runtime));
         let connection = {
+            // Channels are made where they will run.
             let _inside = handle.enter();
-            Connection::open(url)?
+            Connection::open(url, tls)?
         };
         let first = connection.clone();
-        let latest = wait(&handle, async move { first.revision().await })?;
-        let latest = latest.map_err(|failed| failed.of(url))?;
+        let position = wait(&handle, async move { first.position().await })?;
+        let (cluster, latest) = position.map_err(|failed| failed.of(url))?;
         let shared = Arc::new(Shared {
             connection,
             handle: handle.clone(),
@@ -83,9 +128,10 @@ impl Etcd {
             oldest: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             writes: AtomicU64::new(0),
+            live_keys: AtomicU64::new(0),
         });
-        handle.spawn(follow::follow(Arc::downgrade(&shared), shared.connection.clone(), latest));
-        handle.spawn(follow::compact(Arc::downgrade(&shared)));
+        let weak = Arc::downgrade(&shared);
+        handle.spawn(follow::follow(weak, shared.connection.clone(), cluster, latest));
         Ok(Etcd { shared, _runtime: runtime })
     }
 }
@@ -130,29 +176,43 @@ impl Shared {
                 ReadError::Compacted { oldest: self.oldest() }
             }
             Failed::Future => ReadError::Future { latest: self.hub.latest() },
-            other => other.of(&self.connection.url).into(),
+            other => other.of(self.connection.url()).into(),
         }
     }
 
     fn store_error(&self, failed: Failed) -> StoreError {
-        failed.of(&self.connection.url)
+        failed.of(self.connection.url())
     }
 
     /// Waits until this process has been told of a revision.
     async fn reached(&self, revision: Revision) -> Result<(), StoreError> {
-        self.hub.reached(revision).await
+        let reached = stdx::timeout(ANSWER, self.hub.reached(revision)).await;
+        reached.unwrap_or_else(|| {
+            let attempted = format!("follow {}", self.connection.url());
+            let why = format!("not told of revision {revision} in {} s", ANSWER.as_secs());
+            Err(StoreError::unavailable(attempted, why))
+        })
     }
 
     async fn commit(&self, batch: Batch) -> Result<Revision, CommitError> {
+        if self.hub.closed() {
+            return Err(StoreError::Closed.into());
+        }
         let (request, expectations) = convert::transaction(&batch);
+        let before = self.hub.latest();
         let writes = batch.writes.len() as u64;
         let leases = batch.writes.iter().filter_map(|write| match write.change {
             Change::Put { lease, .. } => lease,
             Change::Delete => None,
         });
         let lease = leases.last();
-        let answered = self.connection.txn(request).await;
-        let answer = answered.map_err(|failed| match failed {
+        let answered = match self.connection.txn(request.clone()).await {
+            Err(failed) if failed.may_be_done() => {
+                resolve::what_came_of(&self.connection, request, &batch, before, failed).await?
+            }
+            answered => answered.map(resolve::Known::Answer),
+        };
+        let known = answered.map_err(|failed| match failed {
             Failed::NoLease => CommitError::NoLease { lease: lease.unwrap_or(LeaseId(0)) },
             Failed::TooLarge => CommitError::TooLarge {
                 what: "bytes in one batch (etcd's --max-request-bytes)".into(),
@@ -161,13 +221,19 @@ impl Shared {
             },
             other => self.store_error(other).into(),
         })?;
-        if !answer.succeeded {
-            return Err(convert::conflict(&expectations, &answer));
-        }
-        let revision = convert::revision(answer.header.as_ref());
+        let revision = match known {
+            resolve::Known::Written(revision) => revision,
+            resolve::Known::Answer(answer) if answer.succeeded => {
+                convert::revision(answer.header.as_ref())
+            }
+            resolve::Known::Answer(answer) => {
+                return Err(convert::conflict(&expectations, &answer));
+            }
+        };
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.writes.fetch_add(writes, Ordering::Relaxed);
-        self.reached(revision).await?;
+        // It is written, whenever this process is told of it.
+        let _told_later = self.reached(revision).await;
         Ok(revision)
     }
 
@@ -184,6 +250,7 @@ impl Shared {
         after: Option<&Key>,
         at: Revision,
     ) -> Result<Page, ReadError> {
+        // For etcd, zero is the latest; for us the time before anything was, which is its one.
         let mut page = Page::default();
         let mut after = after.cloned();
         while page.entries.len() < limit {
@@ -269,7 +336,7 @@ impl Shared {
     }
 
     async fn leases(&self) -> Result<Vec<(LeaseId, Duration)>, StoreError> {
-        let answer = self.connection.leases(LeaseLeasesRequest {}).await;
+        let answer = self.connection.leases().await;
         let answer = answer.map_err(|it| self.store_error(it))?;
         let mut leases = Vec::new();
         for status in answer.leases {
@@ -473,16 +540,20 @@ impl Store for Etcd {
         self.run(async move { shared.leases().await })
     }
 
-    /// Bytes and syncs are etcd's own affair: zero.
+    /// Bytes and syncs are etcd's own affair: zero. Keys: as last counted.
     fn figures(&self) -> Figures {
         let shared = self.shared.clone();
         let latest = self.shared.hub.latest();
-        let count = async move { shared.count(&KeyRange::all(), latest).await };
-        let counted = wait(&self.shared.handle, count);
+        let count = async move {
+            stdx::timeout(COUNTING, shared.count(&KeyRange::all(), latest)).await
+        };
+        if let Ok(Some(Ok(counted))) = wait(&self.shared.handle, count) {
+            self.shared.live_keys.store(counted, Ordering::Relaxed);
+        }
         Figures {
             commits: self.shared.commits.load(Ordering::Relaxed),
             writes: self.shared.writes.load(Ordering::Relaxed),
-            live_keys: counted.ok().and_then(Result::ok).unwrap_or_default(),
+            live_keys: self.shared.live_keys.load(Ordering::Relaxed),
             oldest: self.shared.oldest(),
             latest,
             ..Figures::default()

@@ -3,18 +3,16 @@
 
 use super::{
     Shared,
-    connection::{Connection, Failed},
+    connection::{ANSWER, Connection},
     convert,
+    failed::Failed,
 };
-use crate::{HISTORY_AGE, Record, Revision, watch::CATCH_UP_RECORDS};
+use crate::{Record, Revision, watch::CATCH_UP_RECORDS};
 use ::etcd::{WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion};
-use std::{collections::VecDeque, sync::Weak, time::Duration};
+use std::{sync::Weak, time::Duration};
 use stdx::Backoff;
 use tokio_stream::StreamExt;
 use tonic::Streaming;
-
-/// How long an old revision may outlive [`HISTORY_AGE`].
-const COMPACT_PERIOD: Duration = Duration::from_secs(30);
 
 /// A watch and the open end of its requests, without which etcd would end it.
 struct Watching {
@@ -74,15 +72,42 @@ impl Watching {
 }
 
 /// Feeds the hub for as long as there is somebody to feed.
-pub(super) async fn follow(shared: Weak<Shared>, connection: Connection, mut after: Revision) {
-    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
+pub(super) async fn follow(
+    shared: Weak<Shared>,
+    connection: Connection,
+    cluster: u64,
+    mut after: Revision,
+) {
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
+    let mut was_away = false;
     loop {
-        let failed = match start(&connection, after).await {
+        let begun = match was_away {
+            false => start(&connection, after).await,
+            true => match connection.position().await {
+                Ok((there, latest)) if there != cluster || latest < after => {
+                    let Some(shared) = shared.upgrade() else { return };
+                    // What was seen is not there any more: going on would tell lies about it.
+                    tracing::error!(
+                        "{} is another one than before, or an older one: it is at revision {latest} of cluster \
+                         {there:x}, and {after} of {cluster:x} was seen; start all servers again",
+                        connection.url()
+                    );
+                    shared.hub.close();
+                    return;
+                }
+                Ok(_) => start(&connection, after).await,
+                Err(failed) => Err(failed),
+            },
+        };
+        let failed = match begun {
             Err(failed) => failed,
             Ok(mut watching) => loop {
                 match watching.next().await {
                     Ok(records) => {
                         let Some(shared) = shared.upgrade() else { return };
+                        if backoff.failures() > 0 {
+                            tracing::info!("following {} again", connection.url());
+                        }
                         backoff.succeeded();
                         let new: Vec<Record> =
                             records.into_iter().filter(|it| it.revision > after).collect();
@@ -93,6 +118,8 @@ pub(super) async fn follow(shared: Weak<Shared>, connection: Connection, mut aft
                 }
             },
         };
+        was_away = true;
+        connection.broke(&failed);
         let Some(shared) = shared.upgrade() else { return };
         if shared.hub.closed() {
             return;
@@ -107,7 +134,7 @@ pub(super) async fn follow(shared: Weak<Shared>, connection: Connection, mut aft
                 continue;
             }
         } else {
-            let error = stdx::one_line(&failed.of(&connection.url));
+            let error = stdx::one_line(&failed.of(connection.url()));
             tracing::warn!("following the ledger, which is tried again: {error}");
         }
         drop(shared);
@@ -125,27 +152,9 @@ pub(super) async fn catch_up(
     let mut records: Vec<Record> = Vec::new();
     while records.len() < CATCH_UP_RECORDS && records.last().is_none_or(|last| last.revision < upto)
     {
-        records.extend(watching.next().await?.into_iter().filter(|it| it.revision > after));
+        let next = stdx::timeout(ANSWER, watching.next()).await;
+        let next = next.unwrap_or(Err(Failed::Silent))?;
+        records.extend(next.into_iter().filter(|it| it.revision > after));
     }
     Ok(records)
-}
-
-/// Forgets history of its age, as upstream's kube-apiserver does; whoever else does so too is welcome.
-pub(super) async fn compact(shared: Weak<Shared>) {
-    let periods = HISTORY_AGE.as_secs().div_ceil(COMPACT_PERIOD.as_secs());
-    let mut seen: VecDeque<Revision> = VecDeque::new();
-    loop {
-        stdx::sleep(COMPACT_PERIOD).await;
-        let Some(shared) = shared.upgrade() else { return };
-        seen.push_back(shared.hub.latest());
-        if seen.len() as u64 <= periods {
-            continue;
-        }
-        if let Some(before) = seen.pop_front()
-            && before > shared.oldest()
-            && let Err(error) = shared.compact(before).await
-        {
-            tracing::warn!("forgetting old history: {}", stdx::one_line(&error));
-        }
-    }
 }

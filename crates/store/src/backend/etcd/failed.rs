@@ -1,0 +1,115 @@
+//! What etcd says instead of doing it, by what that leaves open.
+
+use super::connection::ANSWER;
+use crate::StoreError;
+use tonic::{Code, ConnectError, Status};
+
+#[derive(Debug)]
+pub(super) enum Failed {
+    Compacted,
+    Future,
+    NoLease,
+    TooLarge,
+    NoSpace,
+    /// Nobody is there: nothing was sent.
+    Unreachable(Status),
+    /// The connection, or the member behind it, ended meanwhile.
+    Broken(Status),
+    Silent,
+    /// A clear no.
+    Refused(Status),
+    Strange(String),
+}
+
+impl From<Status> for Failed {
+    fn from(status: Status) -> Failed {
+        let says = |part: &str| status.message().contains(part);
+        match status.code() {
+            Code::OutOfRange if says("has been compacted") => Failed::Compacted,
+            Code::OutOfRange if says("future revision") => Failed::Future,
+            Code::NotFound if says("lease not found") => Failed::NoLease,
+            Code::InvalidArgument if says("request is too large") => Failed::TooLarge,
+            Code::ResourceExhausted if says("database space exceeded") => Failed::NoSpace,
+            Code::ResourceExhausted if says("larger than max") => Failed::TooLarge,
+            _ if could_not_connect(&status) => Failed::Unreachable(status),
+            Code::InvalidArgument
+            | Code::OutOfRange
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::Unimplemented => Failed::Refused(status),
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Aborted
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss => Failed::Broken(status),
+        }
+    }
+}
+
+fn could_not_connect(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+impl Failed {
+    /// Another member may do better.
+    pub(super) fn is_of_member(&self) -> bool {
+        match self {
+            Failed::Unreachable(_) | Failed::Broken(_) | Failed::Silent => true,
+            Failed::Compacted
+            | Failed::Future
+            | Failed::NoLease
+            | Failed::TooLarge
+            | Failed::NoSpace
+            | Failed::Refused(_)
+            | Failed::Strange(_) => false,
+        }
+    }
+
+    /// It was sent, and what came of it nobody said.
+    pub(super) fn may_be_done(&self) -> bool {
+        self.is_of_member() && !matches!(self, Failed::Unreachable(_))
+    }
+
+    pub(super) fn of(self, url: &str) -> StoreError {
+        let attempted = format!("ask {url}");
+        let (said, is_there) = match self {
+            Failed::NoSpace => {
+                let attempted = "commit: etcd's quota is used up (etcdctl alarm list, defrag)";
+                return StoreError::Full { attempted: attempted.into(), path: url.into() };
+            }
+            Failed::Silent => (format!("no answer in {} s", ANSWER.as_secs()), false),
+            Failed::Unreachable(status) | Failed::Broken(status) => (said(&status), false),
+            Failed::Refused(status) => (said(&status), true),
+            Failed::Strange(what) => (what, true),
+            Failed::Compacted => ("the revision is compacted".to_owned(), true),
+            Failed::Future => ("the revision is in the future".to_owned(), true),
+            Failed::NoLease => ("the lease does not exist".to_owned(), true),
+            Failed::TooLarge => ("the request is larger than --max-request-bytes".to_owned(), true),
+        };
+        match is_there {
+            true => StoreError::io(attempted, std::io::Error::other(said)),
+            false => StoreError::unavailable(attempted, said),
+        }
+    }
+}
+
+fn said(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        Some(cause) => format!("{}: {}", status.message(), stdx::one_line(cause)),
+        None => status.message().to_owned(),
+    }
+}

@@ -36,9 +36,11 @@ impl Server {
     ) -> Result<Epoch, Failure> {
         let kind: &KindRef = api::kind_of::<Lease>();
         let held = kind.key(&lease.namespace, &lease.name);
-        let batch = Batch::new()
-            .check(held, Expect::At(Revision(revision)))
-            .put(KEY, Expect::Whatever, leader.to_owned());
+        let batch = Batch::new().check(held, Expect::At(Revision(revision))).put(
+            KEY,
+            Expect::Whatever,
+            leader.to_owned(),
+        );
         let began = self.store.commit(batch).await.map_err(|error| match error {
             CommitError::Conflict { .. } => Failure::modified(kind, &lease.name),
             CommitError::Store(error) => store_failure(error),

@@ -62,9 +62,8 @@ impl Candidate {
                 },
             };
             let seen = revision(&world, &self.lease);
-            let moved = follower.until(|world| {
-                (revision(world, &self.lease) != seen).then_some(())
-            });
+            let moved =
+                follower.until(|world| (revision(world, &self.lease) != seen).then_some(()));
             stdx::timeout(wait, moved).await;
         }
     }

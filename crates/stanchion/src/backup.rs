@@ -73,16 +73,22 @@ fn write(data_dir: &Path, partial: &Path) -> Result<()> {
     let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial);
     let mut out = open.with_context(attempt)?;
     let state = data_dir.join("state");
-    if !state.join("ledger").exists() {
+    let store = crate::config::Flags::recall(&DataDir { data_dir: data_dir.to_owned() })?.store;
+    if !store.is_shared() && !state.join("ledger").exists() {
         bail!("back up {}: it holds no ledger", data_dir.display());
     }
     match Hold::take(&state) {
         Ok(hold) => {
             let runtime = tokio::runtime::Builder::new_current_thread().build().context("start")?;
-            let store = hold.open(Arc::new(SystemClock));
-            let store =
-                store.with_context(|| format!("open the ledger of {}", data_dir.display()))?;
-            runtime.block_on(save(&store, data_dir, &mut out))?;
+            let attempt = || format!("open the ledger of {}", data_dir.display());
+            if store.is_shared() {
+                let (url, tls) = (&store.store, store.tls.files());
+                let store = store::backend::open(url, &tls, &state, Arc::new(SystemClock));
+                runtime.block_on(save(&*store.with_context(attempt)?, data_dir, &mut out))?;
+            } else {
+                let store = hold.open(Arc::new(SystemClock)).with_context(attempt)?;
+                runtime.block_on(save(&store, data_dir, &mut out))?;
+            }
         }
         Err(StoreError::InUse { .. }) => ask(data_dir, &mut out)?,
         Err(error) => return Err(error).with_context(|| format!("open {}", state.display())),

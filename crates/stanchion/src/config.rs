@@ -2,9 +2,11 @@
 
 mod node;
 pub(crate) mod pod_network;
+mod store;
 
 pub(crate) use node::NodeFlags;
 use pod_network::PodNetworkFlags;
+pub(crate) use store::{EtcdFlags, StoreFlags};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser};
@@ -62,9 +64,8 @@ pub(crate) struct Flags {
     /// Where to write the admin's kubeconfig [default: DATA/admin.kubeconfig]
     #[arg(long)]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// Where objects are kept: embedded
-    #[arg(long, default_value = "embedded")]
-    pub(crate) store: String,
+    #[command(flatten)]
+    pub(crate) store: StoreFlags,
     /// Address under which nodes and pods reach the API [default: that of --listen, unless it is a loopback one]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) advertise_address: Option<IpAddr>,
@@ -123,8 +124,11 @@ impl Settings {
         let (name, kubelet_dir) = (&self.node_name, &self.kubelet_dir);
         let keys = flags.encryption_provider_config.as_deref().map(std::path::absolute);
         let keys = keys.transpose().context("find the encryption config")?;
+        let etcd = flags.store.tls.absolute().context("find the certificates of etcd")?;
         let text = serde_json::json!({
             "name": name, "kubeletDir": kubelet_dir, "encryptionProviderConfig": keys,
+            "store": flags.store.store, "etcdCafile": etcd.etcd_cafile,
+            "etcdCertfile": etcd.etcd_certfile, "etcdKeyfile": etcd.etcd_keyfile,
         });
         let text = text.to_string();
         crate::pki::write_private(&self.data_dir.join(NODE_FILE), &text)
@@ -150,17 +154,24 @@ impl Flags {
             kubelet_dir: field("kubeletDir").map(PathBuf::from),
             ..flags.node
         };
+        let store = StoreFlags {
+            store: field("store").unwrap_or(flags.store.store),
+            tls: EtcdFlags {
+                etcd_cafile: field("etcdCafile").map(PathBuf::from),
+                etcd_certfile: field("etcdCertfile").map(PathBuf::from),
+                etcd_keyfile: field("etcdKeyfile").map(PathBuf::from),
+            },
+        };
         Ok(Flags {
             node,
+            store,
             encryption_provider_config: field("encryptionProviderConfig").map(PathBuf::from),
             ..flags
         })
     }
 
     pub(crate) fn settle(&self) -> Result<Settings> {
-        if self.store != "embedded" {
-            bail!("open store {:?}: only \"embedded\" is there", self.store);
-        }
+        self.store.check()?;
         self.cluster_cidr.check()?;
         let mut settings = self.node.settle(&self.data)?;
         if let Some(named) = &self.kubeconfig {

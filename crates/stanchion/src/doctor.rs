@@ -2,6 +2,7 @@
 //! do about it. It changes nothing, and works while the server runs and while it does not.
 
 mod certificates;
+mod etcd;
 mod images;
 mod ledger;
 mod leftovers;
@@ -31,9 +32,12 @@ impl Finding {
 
 type Check = fn(&Settings) -> Result<Vec<Finding>>;
 
+/// Which check is another one where objects are in an etcd.
+const LEDGER: &str = "ledger";
+
 /// Every check, in the order in which they are told.
 const CHECKS: [(&str, Check); 6] = [
-    ("ledger", ledger::check),
+    (LEDGER, ledger::check),
     ("certificates", certificates::check),
     ("images", images::check),
     ("mounts", mounts::check),
@@ -42,10 +46,15 @@ const CHECKS: [(&str, Check); 6] = [
 ];
 
 pub(crate) fn run(data: &DataDir) -> Result<()> {
-    let settings = UpFlags::recall(data)?.settle()?;
+    let recalled = UpFlags::recall(data)?;
+    let settings = recalled.settle()?;
     let mut wrong = 0;
     for (name, check) in CHECKS {
-        let findings = check(&settings).unwrap_or_else(|error| {
+        let findings = match name {
+            LEDGER if recalled.store.is_shared() => etcd::check(&recalled.store),
+            _ => check(&settings),
+        };
+        let findings = findings.unwrap_or_else(|error| {
             let what = format!("cannot be looked at: {}", stdx::one_line(error.as_ref()));
             vec![Finding::wrong(what, "make that possible, then look again")]
         });

@@ -39,7 +39,8 @@ pub(crate) fn reset(flags: &ResetFlags) -> Result<()> {
     if !flags.yes && !confirmed(&data_dir)? {
         bail!("erase {}: not confirmed", data_dir.display());
     }
-    let kubelet_dir = UpFlags::recall(&flags.data)?.settle()?.kubelet_dir;
+    let recalled = UpFlags::recall(&flags.data)?;
+    let kubelet_dir = recalled.settle()?.kubelet_dir;
     run(&flags.data)?;
     for dir in [&kubelet_dir, &data_dir] {
         if let Some(mounted) = mounts_below(dir)?.first() {
@@ -53,6 +54,9 @@ pub(crate) fn reset(flags: &ResetFlags) -> Result<()> {
         }
     }
     println!("erased {}", data_dir.display());
+    if recalled.store.is_shared() {
+        println!("kept the objects in {}", recalled.store.store);
+    }
     Ok(())
 }
 

@@ -8,12 +8,15 @@ mod backup;
 mod cluster_map;
 mod config;
 mod connection;
+mod copy;
 mod defaults;
 mod doctor;
 mod down;
 mod format;
 mod hands;
 mod image;
+mod lead;
+mod ledger;
 mod log;
 mod network;
 mod node;
@@ -55,6 +58,9 @@ enum Command {
     Backup(backup::Flags),
     /// Make a backup the ledger of a stopped data dir
     Restore(restore::Flags),
+    /// Move a ledger between backends
+    #[command(subcommand)]
+    Store(copy::Command),
     /// Container images of a data dir
     #[command(subcommand)]
     Image(image::Command),
@@ -83,6 +89,7 @@ fn main() -> ExitCode {
         Command::Doctor(data) => doctor::run(&data),
         Command::Backup(flags) => backup::run(&flags),
         Command::Restore(flags) => restore::run(&flags),
+        Command::Store(command) => copy::run(&command),
         Command::Image(command) => image::run(&command),
         Command::Token(command) => token::run(&command),
         Command::Kubeconfig(flags) => flags.print(),

@@ -8,7 +8,7 @@ use crate::{
     backup::{PKI, sync_parent},
     config::{DataDir, Flags as UpFlags},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::Value;
 use std::{
@@ -47,6 +47,15 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
     let mut verified = backup::verify(file).with_context(attempt)?;
     let data_dir = flags.data.open()?;
     let state = data_dir.join("state");
+    let store = UpFlags::recall(&flags.data)?.store;
+    if store.is_shared() {
+        bail!(
+            "restore into {}: its objects are in {}; etcd has its own way (etcdctl snapshot restore), and a new data \
+             dir takes this backup, too",
+            data_dir.display(),
+            store.store
+        );
+    }
     finish(&data_dir)?;
     let floor = latest(&state)?;
     let hold = Hold::take(&state).with_context(|| format!("open {}", state.display()))?;

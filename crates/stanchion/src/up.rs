@@ -5,6 +5,8 @@ use crate::{
     config::{Cidr, Flags, Settings},
     defaults,
     hands::{Clients, Node, Served, VERSION, Wires},
+    lead::Loops,
+    ledger::{self, Ledger},
     node,
     pki::{self, Authority, Renewing},
     places::Places,
@@ -22,7 +24,6 @@ use std::{
     time::{Duration, Instant},
 };
 use stdx::{Shutdown, SystemClock, SystemEntropy};
-use store::Store;
 use tokio::net::TcpListener;
 use world::World;
 
@@ -47,6 +48,7 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     restore::finish(&settings.data_dir)?;
     let authority = Arc::new(Authority::open(&settings.data_dir)?);
     let plane = Plane::open(&flags, &settings, &authority).await?;
+    settings.remember(&flags)?;
     // Before anything is made on this machine that would have to be taken down again.
     let mut listeners = vec![bind(flags.listen).await?];
     let client = plane.server.client("system:stanchion");
@@ -57,7 +59,6 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     let (wires, hands) = match flags.no_node {
         true => (None, None),
         false => {
-            settings.remember(&flags)?;
             let pods = own_share(&client.world(), &settings.node_name, cluster.pods)?;
             let clients = plane.clients(&settings.node_name);
             let wires = Wires::open(&settings, &cluster, pods, outside, &clients, signal.clone());
@@ -100,28 +101,26 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     let serve = plane.server.clone().serve(listeners, tls, signal.clone());
     let mut tasks = tokio::task::JoinSet::new();
     let backups = backup::Listener::bind(&settings.data_dir)?;
-    let backups = backups.serve(plane.store.clone(), signal.clone());
+    let backups = backups.serve(plane.ledger.store.clone(), signal.clone());
     tasks.spawn(async move {
         backups.await;
         Ok(())
     });
     tasks.spawn(async move { serve.await.context("serve the API") });
 
-    let (base, bits) = (cluster.pods.base, cluster.pods.bits);
-    let pods = node_ipam::Range { base, bits };
-    let mut loops = controllers::controllers(authority.certificate(), Some(pods));
-    loops.push(Arc::new(scheduler::Scheduler));
     let volumes = Arc::new(Places {
         node: settings.node_name.clone(),
         kubelet: hands.as_ref().map(|it| it.kubelet.clone()),
         server: plane.server.clone(),
         client: client.clone(),
     });
-    let connect = |name: &str| plane.server.client(&user_of(name));
-    let turning = manager::start(loops, connect, volumes, Arc::new(SystemClock), signal.clone());
-    for task in turning {
-        tasks.spawn(async move { task.await.context("turn a loop") });
-    }
+    let (server, authority_of) = (plane.server.clone(), authority.certificate().to_owned());
+    let loops = Loops { server, volumes, authority: authority_of, pods: cluster.pods };
+    let (host, ending) = (settings.node_name.clone(), signal.clone());
+    match flags.store.is_shared() {
+        false => tasks.spawn(loops.alone(ending)),
+        true => tasks.spawn(async move { loops.by_turns(&host, ending).await }),
+    };
     if let Some(node) = &hands {
         let (kubelet, signal) = (node.kubelet.clone(), signal.clone());
         tasks.spawn(async move {
@@ -178,14 +177,6 @@ async fn keep_valid(authority: Arc<Authority>, kubeconfig: PathBuf, url: String)
         if let Err(error) = written {
             tracing::warn!("renew the admin's kubeconfig: {}", stdx::one_line(error.as_ref()));
         }
-    }
-}
-
-/// Who a loop is to the door. Upstream: each controller has a service account of its name.
-fn user_of(controller: &str) -> String {
-    match controller {
-        scheduler::NAME => "system:kube-scheduler".to_owned(),
-        name => format!("system:serviceaccount:kube-system:{name}"),
     }
 }
 
@@ -252,7 +243,7 @@ fn own_share(world: &World, name: &str, pods: Cidr) -> Result<Cidr> {
 /// The ledger and its door.
 pub(crate) struct Plane {
     pub(crate) server: Arc<Server>,
-    store: Arc<dyn Store>,
+    ledger: Ledger,
     first_service: Ipv4Addr,
 }
 
@@ -263,9 +254,11 @@ impl Plane {
         authority: &Arc<Authority>,
     ) -> Result<Plane> {
         let clock = Arc::new(SystemClock);
-        let state = settings.data_dir.join("state");
-        let store: Arc<dyn Store> = store::backend::open(&flags.store, &state, clock.clone())
-            .with_context(|| format!("open the ledger of {}", settings.data_dir.display()))?;
+        let ledger = ledger::open(&flags.store, &settings.data_dir)?;
+        if flags.store.is_shared() {
+            let (store, data_dir) = (&*ledger.store, &settings.data_dir);
+            ledger::check_cluster(store, &flags.store, authority, data_dir).await?;
+        }
         let own = Renewing::client(authority, "kube-apiserver-kubelet-client", "system:masters")?;
         let roots = pki::certificates(authority.certificate())?;
         let proxy = TlsNodeProxy::new(Arc::new(own), roots)?;
@@ -280,8 +273,8 @@ impl Plane {
             access: access::open(flags, authority)?,
             patience: Default::default(),
         };
-        let server = apiserver::open(store.clone(), config).await.context("open the API")?;
-        Ok(Plane { server, store, first_service: flags.service_cidr.address(1) })
+        let server = apiserver::open(ledger.store.clone(), config).await.context("open the API")?;
+        Ok(Plane { server, ledger, first_service: flags.service_cidr.address(1) })
     }
 
     /// The ways of one node of this process.

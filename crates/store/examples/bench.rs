@@ -32,7 +32,8 @@ fn main() {
 }
 
 async fn run(dir: &std::path::Path, writers: u64, duration: Duration) {
-    let store = backend::open("embedded", dir, Arc::new(SystemClock)).expect("an empty ledger");
+    let store = backend::open("embedded", &backend::EtcdTls::default(), dir, Arc::new(SystemClock))
+        .expect("an empty ledger");
     let before = store.figures();
     let (start, slowest) = (Instant::now(), Arc::new(AtomicU64::new(0)));
     let tasks: Vec<_> = (0..writers)

@@ -28,6 +28,13 @@ impl Authority {
         write_private(&path, &key)?;
         Ok(key)
     }
+
+    /// What everyone may know of it: the authority's certificate and the public key of tokens, PEM.
+    pub(crate) fn public(&self) -> Result<String> {
+        let key = KeyPair::from_pem(&self.token_key()?);
+        let key = key.context("read the key of service account tokens")?;
+        Ok(format!("{}{}", self.certificate(), key.public_key_pem()))
+    }
 }
 
 impl apiserver::Signer for Authority {

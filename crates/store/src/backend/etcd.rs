@@ -544,9 +544,8 @@ impl Store for Etcd {
     fn figures(&self) -> Figures {
         let shared = self.shared.clone();
         let latest = self.shared.hub.latest();
-        let count = async move {
-            stdx::timeout(COUNTING, shared.count(&KeyRange::all(), latest)).await
-        };
+        let count =
+            async move { stdx::timeout(COUNTING, shared.count(&KeyRange::all(), latest)).await };
         if let Ok(Some(Ok(counted))) = wait(&self.shared.handle, count) {
             self.shared.live_keys.store(counted, Ordering::Relaxed);
         }

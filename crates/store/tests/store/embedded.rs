@@ -28,7 +28,7 @@ async fn embedded_keeps_every_promise() {
 }
 
 fn open(dir: &Path) -> Result<Arc<dyn Store>, StoreError> {
-    backend::open("embedded", dir, Arc::new(SystemClock))
+    backend::open("embedded", &backend::EtcdTls::default(), dir, Arc::new(SystemClock))
 }
 
 async fn put(store: &Arc<dyn Store>, key: &str, value: impl Into<Vec<u8>>) -> Revision {
@@ -55,9 +55,12 @@ impl Clock for Hands {
 fn an_unknown_store_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(SystemClock);
-    let refused = backend::open("consul://127.0.0.1:8500", dir.path(), clock).err().unwrap();
-    let text = refused.to_string();
-    assert_eq!(text, "store \"consul://127.0.0.1:8500\" is not supported yet: consul");
+    let refused =
+        backend::open("consul://127.0.0.1:8500", &backend::EtcdTls::default(), dir.path(), clock)
+            .err()
+            .unwrap();
+    let why = "embedded, etcd://HOST:PORT or etcds://HOST:PORT";
+    assert_eq!(refused.to_string(), format!("store \"consul://127.0.0.1:8500\": {why}"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,7 +80,7 @@ async fn revisions_history_and_leases_survive_a_restart() {
     let clock = Arc::new(Hands::default());
     let open = || {
         let clock: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
-        backend::open("embedded", dir.path(), clock).unwrap()
+        backend::open("embedded", &backend::EtcdTls::default(), dir.path(), clock).unwrap()
     };
     let store = open();
     put(&store, "/a", "1").await;
@@ -139,8 +142,13 @@ async fn a_watch_that_falls_far_behind_reads_on_from_history() {
 async fn history_is_forgotten_when_it_is_old() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(Hands::default());
-    let store =
-        backend::open("embedded", dir.path(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let store = backend::open(
+        "embedded",
+        &backend::EtcdTls::default(),
+        dir.path(),
+        Arc::clone(&clock) as Arc<dyn Clock>,
+    )
+    .unwrap();
     for number in 0..700u64 {
         put(&store, &format!("/k/{}", number % 7), number.to_string()).await;
     }
@@ -164,7 +172,13 @@ async fn history_from_the_future_is_not_kept_until_then() {
     let year = Duration::from_secs(365 * 24 * 3600);
     clock.advance(year);
     let open = |clock: &Arc<Hands>| {
-        backend::open("embedded", dir.path(), Arc::clone(clock) as Arc<dyn Clock>).unwrap()
+        backend::open(
+            "embedded",
+            &backend::EtcdTls::default(),
+            dir.path(),
+            Arc::clone(clock) as Arc<dyn Clock>,
+        )
+        .unwrap()
     };
     let store = open(&clock);
     for number in 0..20u64 {
@@ -192,8 +206,13 @@ async fn history_from_the_future_is_not_kept_until_then() {
 async fn the_file_stays_within_three_times_the_live_data() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(Hands::default());
-    let store =
-        backend::open("embedded", dir.path(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let store = backend::open(
+        "embedded",
+        &backend::EtcdTls::default(),
+        dir.path(),
+        Arc::clone(&clock) as Arc<dyn Clock>,
+    )
+    .unwrap();
     let churn = async |keys: u64, rounds: u64, bytes: usize| {
         for round in 0..rounds {
             for first in (0..keys).step_by(100) {

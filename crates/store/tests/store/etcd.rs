@@ -45,14 +45,7 @@ impl Server {
         Server::member(program, dir, port, peer, "default", &all)
     }
 
-    fn member(
-        program: &str,
-        dir: &Path,
-        port: u16,
-        peer: u16,
-        name: &str,
-        all: &str,
-    ) -> Server {
+    fn member(program: &str, dir: &Path, port: u16, peer: u16, name: &str, all: &str) -> Server {
         let (client, peers) =
             (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
         let mut command = Command::new(program);
@@ -77,8 +70,11 @@ impl Server {
     /// Three that know of each other. None is ready before two are there.
     fn cluster(program: &str, dir: &Path) -> Vec<Server> {
         let ports: Vec<(u16, u16)> = (0..3).map(|_| (free_port(), free_port())).collect();
-        let peers: Vec<String> =
-            ports.iter().enumerate().map(|(n, it)| format!("m{n}=http://127.0.0.1:{}", it.1)).collect();
+        let peers: Vec<String> = ports
+            .iter()
+            .enumerate()
+            .map(|(n, it)| format!("m{n}=http://127.0.0.1:{}", it.1))
+            .collect();
         let starting = ports.iter().enumerate().map(|(n, (port, peer))| {
             let (dir, peers) = (dir.join(n.to_string()), peers.join(","));
             let (program, port, peer) = (program.to_owned(), *port, *peer);

@@ -44,7 +44,7 @@ async fn child_writes_until_it_is_killed() {
 }
 
 fn open(dir: &Path) -> Arc<dyn Store> {
-    backend::open("embedded", dir, Arc::new(SystemClock)).unwrap()
+    backend::open("embedded", &backend::EtcdTls::default(), dir, Arc::new(SystemClock)).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -244,7 +244,7 @@ proptest! {
     #[test]
     fn embedded_answers_as_the_model(steps in steps()) {
         let dir = tempfile::tempdir().unwrap();
-        let open = || backend::open("embedded", dir.path(), Arc::new(SystemClock)).unwrap();
+        let open = || backend::open("embedded", &backend::EtcdTls::default(), dir.path(), Arc::new(SystemClock)).unwrap();
         runtime().block_on(agree(steps, open(), Some(&open)));
     }
 }

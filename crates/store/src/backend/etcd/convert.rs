@@ -1,6 +1,6 @@
 //! Our words and etcd's for the same things.
 
-use super::connection::Failed;
+use super::failed::Failed;
 use crate::{
     Batch, Change, CommitError, Entry, Expect, Key, KeyRange, LeaseId, Record, Recorded, Revision,
 };

@@ -119,9 +119,7 @@ mod tests {
 
     fn record(key: &str, value: Option<&str>) -> Record {
         let change = match value {
-            Some(value) => {
-                Recorded::Put { value: value.to_owned().into(), created: Revision(1) }
-            }
+            Some(value) => Recorded::Put { value: value.to_owned().into(), created: Revision(1) },
             None => Recorded::Delete,
         };
         Record { revision: Revision(7), key: Key::from(key), change }

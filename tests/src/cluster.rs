@@ -25,6 +25,8 @@ pub struct Options {
     pub flags: Vec<String>,
     /// The data dir gets a filesystem of its own, of so many MiB.
     pub disk_mib: Option<u32>,
+    /// Authority and keys of another server, copied before the first start.
+    pub keys: Option<PathBuf>,
 }
 
 /// A cluster of one story; stopped, taken down and erased with the value.
@@ -61,6 +63,12 @@ impl Cluster {
         let mut cluster = Cluster::new(story);
         if let Some(mib) = options.disk_mib {
             cluster.mount(mib);
+        }
+        if let Some(keys) = &options.keys {
+            fs::create_dir_all(cluster.data_dir()).expect("a data dir");
+            let mut copy = Command::new("cp");
+            copy.arg("-r").arg(keys).arg(cluster.data_dir().join("pki"));
+            assert!(copy.status().expect("cp").success(), "copy {}", keys.display());
         }
         for archive in &options.images {
             let archive = archive.to_str().expect("a path in UTF-8");
@@ -150,10 +158,20 @@ impl Cluster {
         flags
     }
 
+    /// One more flag of `up`, from the next start on.
+    pub fn flag(&mut self, flag: String) {
+        self.flags.push(flag);
+    }
+
     /// A subcommand on this data dir.
     pub fn stanchion(&self, words: &[&str]) -> Said {
+        self.stanchion_at(&self.data_dir(), words)
+    }
+
+    /// A subcommand on another data dir.
+    pub fn stanchion_at(&self, data_dir: &Path, words: &[&str]) -> Said {
         let mut command = Command::new(program::stanchion());
-        command.args(words).arg("--data-dir").arg(self.data_dir());
+        command.args(words).arg("--data-dir").arg(data_dir);
         Said::of(&mut command, "")
     }
 

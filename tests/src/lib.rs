@@ -6,6 +6,7 @@
 
 mod chance;
 mod cluster;
+mod etcd;
 mod hosts;
 mod kubectl;
 mod machine;
@@ -18,6 +19,7 @@ mod watch;
 
 pub use chance::Chance;
 pub use cluster::{Cluster, Options};
+pub use etcd::Etcd;
 pub use hosts::{Host, Hosts, Running, in_network_of};
 pub use kubectl::{Kubectl, Said, is_ready};
 pub use machine::{leftovers, process_of};

@@ -3,10 +3,11 @@
 use crate::house::{object, open};
 use api::{
     Object,
+    coordination::v1::Lease,
     core::v1::{ConfigMap, Event, Namespace, PersistentVolume, PersistentVolumeClaim, Service},
 };
 use serde_json::json;
-use world::{Change, ObjectKey};
+use world::{Change, Expected, ObjectKey};
 
 fn map(name: &str) -> ConfigMap {
     object(json!({"metadata": {"name": name, "namespace": "default"}}))
@@ -178,4 +179,35 @@ async fn pods_find_the_door_by_its_service() {
         let subset = &endpoints.subsets.as_ref().unwrap()[0];
         assert_eq!(subset.ports.as_ref().unwrap()[0].port, i32::from(port));
     }
+}
+
+#[tokio::test]
+async fn what_a_deposed_leader_writes_is_refused() {
+    let server = open().await;
+    let lease: Lease = object(json!({
+        "metadata": {"name": "leader", "namespace": "kube-system"},
+        "spec": {"holderIdentity": "one", "leaseDurationSeconds": 15},
+    }));
+    let key = ObjectKey::new("kube-system", "leader");
+    let held = server.client("tester").write(vec![Change::create(lease.clone())]).await.unwrap();
+    let epoch = server.begin_epoch(&key, held.revision, "one").await.unwrap();
+    let one = server.client_in(epoch, "tester");
+    one.write(vec![Change::create(map("a"))]).await.unwrap();
+
+    // Another one takes the lease, and nothing is different before it begins to lead.
+    let mut taken = lease;
+    taken.spec.as_mut().unwrap().holder_identity = Some("two".to_owned());
+    let taken = Change { expected: Expected::Anything, ..Change::update(taken) };
+    let taken = server.client("tester").write(vec![taken]).await.unwrap();
+    let late = server.begin_epoch(&key, held.revision, "one").await.unwrap_err();
+    assert_eq!(late.code, 409, "the lease is not as it was: {late}");
+    one.write(vec![Change::create(map("b"))]).await.unwrap();
+    let epoch = server.begin_epoch(&key, taken.revision, "two").await.unwrap();
+    let two = server.client_in(epoch, "tester");
+
+    let refused = one.write(vec![Change::create(map("c"))]).await.unwrap_err();
+    assert_eq!((refused.code, &*refused.message), (503, "another server leads now"));
+    two.write(vec![Change::create(map("c"))]).await.unwrap();
+    // Nodes and users write in any epoch.
+    server.client("system:node:n1").write(vec![Change::create(map("d"))]).await.unwrap();
 }

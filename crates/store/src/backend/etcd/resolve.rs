@@ -1,6 +1,6 @@
 //! A commit whose answer was lost. Where it expects something that it changes itself, asking again does it once at
 //! most; where that is refused, the history tells whether the first time was the reason. Otherwise it is unknown, and
-//! that is what is said. docs/decisions/0008-etcd.md says what is left.
+//! that is what is said. docs/decisions/0009-etcd.md says what is left.
 
 use super::{
     connection::{ANSWER, Connection},

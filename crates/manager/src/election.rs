@@ -97,11 +97,14 @@ impl Candidate {
             let left = DEADLINE.saturating_sub(renewed.elapsed());
             let begun = Instant::now();
             let world = self.client.world();
+            if !self.is_holder(&world) {
+                return;
+            }
             match stdx::timeout(left, self.write(&world, &self.identity)).await {
                 Some(Ok(_)) => renewed = begun,
                 Some(Err(failure)) => {
                     warn!("renewing the lease {}: {failure}", self.lease);
-                    if !self.is_holder(&self.client.world()) || renewed.elapsed() >= DEADLINE {
+                    if renewed.elapsed() >= DEADLINE {
                         return;
                     }
                 }
@@ -131,12 +134,13 @@ impl Candidate {
         let there = world.get::<Lease>(&self.lease);
         let old = there.as_ref().and_then(|it| it.spec.clone()).unwrap_or_default();
         let is_new = old.holder_identity.as_deref() != Some(holder);
+        let changes = there.is_some() && is_new && !holder.is_empty();
         let spec = LeaseSpec {
             holder_identity: Some(holder.to_owned()),
             lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
             acquire_time: if is_new { now.clone() } else { old.acquire_time },
             renew_time: now,
-            lease_transitions: Some(old.lease_transitions.unwrap_or(0) + i32::from(is_new)),
+            lease_transitions: Some(old.lease_transitions.unwrap_or(0) + i32::from(changes)),
             ..LeaseSpec::default()
         };
         let change = match revision(world, &self.lease) {

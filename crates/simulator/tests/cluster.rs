@@ -12,7 +12,8 @@ use api::{
 };
 use serde_json::{Value, json};
 use simulator::Cluster;
-use world::{Change, ObjectKey, World};
+use std::sync::Arc;
+use world::{Change, Expected, ObjectKey, World};
 
 async fn start() -> Cluster {
     // What the loops say goes into the test's output; several tests start, one sets it up.
@@ -219,4 +220,57 @@ async fn what_a_set_owned_goes_with_it_and_its_claims_stay() {
     cluster.until(|world| (left(world) == 0).then_some(())).await;
     assert_eq!(cluster.client.world().list::<PersistentVolumeClaim>("default").count(), 2);
     cluster.stop().await;
+}
+
+/// A door of its own on a ledger that others may have open, too.
+async fn door(store: Arc<dyn store::Store>) -> Arc<apiserver::Server> {
+    let config = apiserver::Config {
+        service_cidr: "10.96.0.0/12".to_owned(),
+        admission_enabled: Default::default(),
+        admission_disabled: Default::default(),
+        clock: Arc::new(stdx::SystemClock),
+        entropy: Arc::new(stdx::SystemEntropy::default()),
+        version: "v1.36.0".to_owned(),
+        node_proxy: None,
+        access: Default::default(),
+    };
+    apiserver::open(store, config).await.expect("the ledger opens")
+}
+
+#[tokio::test]
+async fn one_of_several_servers_leads_until_it_gives_way() {
+    let clock = Arc::new(stdx::SystemClock);
+    let store: Arc<dyn store::Store> = Arc::new(store::backend::Memory::new(clock.clone()));
+    let (one, two) = (door(store.clone()).await, door(store.clone()).await);
+    let lease = ObjectKey::new("kube-system", "stanchion");
+    let candidate = |server: &Arc<apiserver::Server>, name: &str| {
+        let client = server.client("system:stanchion");
+        manager::Candidate::new(client, clock.clone(), lease.clone(), name.to_owned())
+    };
+    let (mut first, mut second) = (candidate(&one, "one"), candidate(&two, "two"));
+    let won = first.win().await;
+    let mut waiting = tokio::spawn(async move {
+        let won = second.win().await;
+        (second, won)
+    });
+    // As long as the first one writes it, the lease is not free.
+    assert!(first.win().await > won, "who holds it renews it");
+    assert!(!waiting.is_finished());
+    first.resign().await;
+    let (mut second, won) = (&mut waiting).await.unwrap();
+    let held = two.client("tester").world().get::<api::coordination::v1::Lease>(&lease).unwrap();
+    let spec = held.spec.as_ref().unwrap();
+    assert_eq!(spec.holder_identity.as_deref(), Some("two"));
+    assert_eq!(spec.lease_transitions, Some(1));
+    two.begin_epoch(&lease, won, "two").await.unwrap();
+
+    // A lease whose time is over is anyone's.
+    let mut over = held.to_owned();
+    over.spec.as_mut().unwrap().lease_duration_seconds = Some(0);
+    over.metadata.resource_version = None;
+    let over = Change { expected: Expected::Anything, ..Change::update(over) };
+    let written = two.client("tester").write(vec![over]).await.unwrap();
+    assert!(first.win().await > written.revision);
+    // The second one finds out when it renews.
+    second.hold().await;
 }

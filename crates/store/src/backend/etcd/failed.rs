@@ -108,8 +108,15 @@ impl Failed {
 }
 
 fn said(status: &Status) -> String {
-    match std::error::Error::source(status) {
-        Some(cause) => format!("{}: {}", status.message(), stdx::one_line(cause)),
-        None => status.message().to_owned(),
+    let mut causes = vec![status.message().to_owned()];
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // The same is said on several floors of the connection.
+        if !causes.contains(&text) {
+            causes.push(text);
+        }
+        cause = error.source();
     }
+    causes.join(": ")
 }

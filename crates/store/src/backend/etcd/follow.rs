@@ -135,7 +135,10 @@ pub(super) async fn follow(
             }
         } else {
             let error = stdx::one_line(&failed.of(connection.url()));
-            tracing::warn!("following the ledger, which is tried again: {error}");
+            match backoff.failures() {
+                0 => tracing::warn!("following the ledger, which is tried again: {error}"),
+                _ => tracing::debug!("following the ledger: {error}"),
+            }
         }
         drop(shared);
         stdx::sleep(backoff.failed()).await;

@@ -233,6 +233,7 @@ async fn door(store: Arc<dyn store::Store>) -> Arc<apiserver::Server> {
         version: "v1.36.0".to_owned(),
         node_proxy: None,
         access: Default::default(),
+        patience: Default::default(),
     };
     apiserver::open(store, config).await.expect("the ledger opens")
 }

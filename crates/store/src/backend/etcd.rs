@@ -120,7 +120,7 @@ impl Etcd {
         };
         let first = connection.clone();
         let position = wait(&handle, async move { first.position().await })?;
-        let (cluster, latest) = position.map_err(|failed| failed.of(url))?;
+        let (cluster, latest) = position.map_err(|failed| failed.of_open(url))?;
         let shared = Arc::new(Shared {
             connection,
             handle: handle.clone(),

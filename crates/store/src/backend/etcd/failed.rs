@@ -84,6 +84,23 @@ impl Failed {
         self.is_of_member() && !matches!(self, Failed::Unreachable(_))
     }
 
+    /// Of the first request.
+    pub(super) fn of_open(self, url: &str) -> StoreError {
+        let is_closed = match &self {
+            Failed::Unreachable(status) | Failed::Broken(status) => {
+                said(status).contains("connection closed")
+            }
+            _ => false,
+        };
+        match (self.of(url), is_closed) {
+            (StoreError::Unavailable { attempted, source }, true) => {
+                let hint = "which may want TLS (etcds://), or a certificate (--etcd-certfile)";
+                StoreError::Unavailable { attempted: format!("{attempted}, {hint}"), source }
+            }
+            (error, _) => error,
+        }
+    }
+
     pub(super) fn of(self, url: &str) -> StoreError {
         let attempted = format!("ask {url}");
         let (said, is_there) = match self {

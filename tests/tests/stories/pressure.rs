@@ -38,6 +38,7 @@ fn a_full_disk_costs_unused_images_and_the_pod_that_filled_it() {
         images: vec![images().busybox.clone()],
         flags: flags.map(str::to_owned).to_vec(),
         disk_mib: Some(400),
+        ..Options::default()
     };
     let Some(mut cluster) = Cluster::start_with("pressure", options) else { return };
     let names = |cluster: &Cluster| cluster.stanchion_ok(&["image", "ls"]);

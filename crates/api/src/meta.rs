@@ -1,6 +1,7 @@
 //! What every object has: its metadata, and the small languages around it.
 
 pub(crate) mod absent;
+pub(crate) mod addresses;
 pub(crate) mod columns;
 pub(crate) mod difference;
 pub mod int_or_percent;
@@ -60,6 +61,16 @@ impl Meta {
 fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let text: Option<String> = Option::deserialize(deserializer)?;
     Ok(text.as_deref().and_then(Timestamp::parse))
+}
+
+/// A count as statuses hold it: nothing instead of zero.
+pub fn counted(count: i32) -> Option<i32> {
+    Some(count).filter(|it| *it != 0)
+}
+
+/// The generation after `old`'s, one more if what counts has changed.
+pub(crate) fn next_generation(new: &mut ObjectMeta, old: &ObjectMeta, changed: bool) {
+    new.generation = old.generation.map(|it| it + i64::from(changed)).or(Some(1));
 }
 
 /// The API's Time from ours.

@@ -18,7 +18,7 @@ use api::{
         pod::{condition, is_available, is_ready, node_name, phase},
         v1::{Node, Pod},
     },
-    meta,
+    meta::{self, counted},
 };
 use placement::Verdict;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -278,9 +278,9 @@ impl<'a> Look<'a> {
             }
             updated += i32::from(self.is_new(pod));
         }
-        status.updated_number_scheduled = Some(updated);
-        status.number_available = Some(available);
-        status.number_unavailable = Some(status.desired_number_scheduled - available);
+        status.updated_number_scheduled = counted(updated);
+        status.number_available = counted(available);
+        status.number_unavailable = counted(status.desired_number_scheduled - available);
         status
     }
 

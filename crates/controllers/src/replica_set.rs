@@ -15,7 +15,7 @@ use api::{
         pod::{condition, is_available, is_ready, is_terminal},
         v1::{Pod, PodTemplateSpec},
     },
-    meta::{self, Selector},
+    meta::{self, Selector, counted},
 };
 use std::time::Duration;
 use stdx::Timestamp;
@@ -170,9 +170,9 @@ pub(crate) fn status(set: &ReplicaSet, pods: &[Pod], now: Timestamp) -> ReplicaS
     let is_labeled = |it: &Pod| labels.matches(it.metadata.labels.as_ref().unwrap_or(&[].into()));
     ReplicaSetStatus {
         replicas: count(&|_| true),
-        fully_labeled_replicas: Some(count(&is_labeled)),
-        ready_replicas: Some(count(&is_ready)),
-        available_replicas: Some(count(&|it| is_available(it, min_ready_seconds(set), now))),
+        fully_labeled_replicas: counted(count(&is_labeled)),
+        ready_replicas: counted(count(&is_ready)),
+        available_replicas: counted(count(&|it| is_available(it, min_ready_seconds(set), now))),
         terminating_replicas: Some(i32::try_from(leaving).unwrap_or(i32::MAX)),
         observed_generation: set.metadata.generation,
         conditions: None,

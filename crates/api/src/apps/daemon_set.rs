@@ -3,25 +3,24 @@
 //! Upstream: `pkg/apis/apps/validation`, ValidateDaemonSetSpec; `pkg/registry/apps/daemonset`.
 
 use super::{
-    replica_set::{count, number},
-    template,
+    template::{self, unknown_strategy},
+    templated::{self, Templated, count, validate_collisions},
 };
 use crate::{
-    core::pod,
     field::{Errors, quoted},
     k8s::{
         api::{
             apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus, DaemonSetUpdateStrategy},
-            core::v1::PodSpec,
+            core::v1::PodTemplateSpec,
         },
         apimachinery::pkg::util::intstr::IntOrString,
     },
     kind::{Column, Kind, Names, Object, Scope, Subresource},
     meta::{
         Selector,
-        absent::{fill, same, text},
-        columns::{self, NONE, age, name, wide},
-        int_or_percent, names,
+        absent::{fill, omit_zero, same, text},
+        columns::{self, NONE, age, integer, name},
+        int_or_percent, names, next_generation,
     },
 };
 
@@ -37,37 +36,31 @@ impl Kind for DaemonSet {
     const GENERATION: bool = true;
     const COLUMNS: &'static [Column<DaemonSet>] = &[
         name(),
-        number("Desired", "Nodes that should run its pod.", |set, _| {
+        integer("Desired", "Nodes that should run its pod.", |set, _| {
             count(status(set).desired_number_scheduled)
         }),
-        number("Current", "Those of them that run one.", |set, _| {
+        integer("Current", "Those of them that run one.", |set, _| {
             count(status(set).current_number_scheduled)
         }),
-        number("Ready", "Those of them whose pod is ready.", |set, _| {
+        integer("Ready", "Those of them whose pod is ready.", |set, _| {
             count(status(set).number_ready)
         }),
-        number("Up-to-date", "Nodes with a pod of the latest template.", |set, _| {
+        integer("Up-to-date", "Nodes with a pod of the latest template.", |set, _| {
             count(status(set).updated_number_scheduled.unwrap_or(0))
         }),
-        number("Available", "Nodes whose pod has been ready for long enough.", |set, _| {
+        integer("Available", "Nodes whose pod has been ready for long enough.", |set, _| {
             count(status(set).number_available.unwrap_or(0))
         }),
         columns::text("Node Selector", "Which nodes.", |set, _| {
-            let pairs = pods(set).and_then(|it| it.node_selector.as_ref());
+            let pairs = set.pods().and_then(|it| it.node_selector.as_ref());
             let pairs = pairs.into_iter().flatten().map(|(key, value)| format!("{key}={value}"));
             let text = pairs.collect::<Vec<_>>().join(",");
             columns::or(&text, NONE).into()
         }),
         age(),
-        wide("Containers", "The containers of each pod.", |set, _| {
-            template::containers(pods(set), |it| it.name.as_str()).into()
-        }),
-        wide("Images", "Their images.", |set, _| {
-            template::containers(pods(set), template::image).into()
-        }),
-        wide("Selector", "Which pods are its own.", |set, _| {
-            Selector::of(set.spec.as_ref().map(|it| &it.selector)).to_string().into()
-        }),
+        templated::containers(),
+        templated::images(),
+        templated::selector(),
     ];
 
     fn default(&mut self) {
@@ -80,8 +73,17 @@ impl Kind for DaemonSet {
             rolling.max_surge.get_or_insert(IntOrString::Int(0));
         }
         spec.revision_history_limit.get_or_insert(10);
+        omit_zero(&mut spec.min_ready_seconds);
         template::default_template(&mut spec.template);
-        self.status.get_or_insert_default();
+        let status = self.status.get_or_insert_default();
+        omit_zero(&mut status.observed_generation);
+        for count in [
+            &mut status.updated_number_scheduled,
+            &mut status.number_available,
+            &mut status.number_unavailable,
+        ] {
+            omit_zero(count);
+        }
     }
 
     fn prepare_create(&mut self) {
@@ -95,8 +97,8 @@ impl Kind for DaemonSet {
         let template = |set: &DaemonSet| set.spec.as_ref().map(|it| it.template.clone());
         let grown = i64::from(!same(&template(self), &template(old)));
         set_template_generation(self, template_generation(old) + grown);
-        let grown = i64::from(!same(&self.spec, &old.spec));
-        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+        let changed = !same(&self.spec, &old.spec);
+        next_generation(&mut self.metadata, &old.metadata, changed);
     }
 
     fn prepare_status(&mut self, old: &DaemonSet) {
@@ -121,7 +123,7 @@ impl Kind for DaemonSet {
         }
     }
 
-    fn validate_status(&self, _old: &DaemonSet, errors: &mut Errors) {
+    fn validate_status(&self, old: &DaemonSet, errors: &mut Errors) {
         let it = status(self);
         for (field, count) in [
             ("currentNumberScheduled", it.current_number_scheduled),
@@ -134,14 +136,16 @@ impl Kind for DaemonSet {
         ] {
             names::not_negative(format!("status.{field}"), i64::from(count), errors);
         }
+        let observed = it.observed_generation.unwrap_or(0);
+        names::not_negative("status.observedGeneration", observed, errors);
+        validate_collisions(it.collision_count, status(old).collision_count, errors);
     }
 
     fn warnings(&self, old: Option<&DaemonSet>) -> Vec<String> {
-        let generation = |it: &DaemonSet| template_generation(it);
-        if old.is_some_and(|old| generation(old) == generation(self)) {
+        if old.is_some_and(|old| template_generation(old) == template_generation(self)) {
             return Vec::new();
         }
-        pods(self).map(|it| pod::warnings("spec.template.spec", it)).unwrap_or_default()
+        templated::warnings(self, None)
     }
 }
 
@@ -154,9 +158,9 @@ fn validate_strategy(strategy: &DaemonSetUpdateStrategy, errors: &mut Errors) {
             errors.required("spec.updateStrategy.rollingUpdate", "");
             return;
         }
-        (other, _) => {
-            let known = ["OnDelete", "RollingUpdate"];
-            errors.not_supported("spec.updateStrategy", other, &known);
+        (kind, rolling) => {
+            let known = ["RollingUpdate", "OnDelete"];
+            unknown_strategy("spec.updateStrategy", kind, rolling, &known, errors);
             return;
         }
     };
@@ -191,8 +195,14 @@ fn status(set: &DaemonSet) -> DaemonSetStatus {
     set.status.clone().unwrap_or_default()
 }
 
-fn pods(set: &DaemonSet) -> Option<&PodSpec> {
-    set.spec.as_ref()?.template.spec.as_ref()
+impl Templated for DaemonSet {
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        Some(&self.spec.as_ref()?.template)
+    }
+
+    fn own_pods(&self) -> Selector {
+        Selector::of(self.spec.as_ref().map(|it| &it.selector))
+    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 //!
 //! Upstream: `pkg/apis/apps/validation`, ValidateDeploymentSpec; `pkg/registry/apps/deployment`.
 
-use super::{replica_set::count, template};
+use super::{
+    template::{self, unknown_strategy},
+    templated::{self, Counts, Replicated, Templated, count, validate_collisions},
+};
 use crate::{
-    core::pod,
     field::{Errors, quoted},
     k8s::{
         api::{
@@ -12,17 +14,17 @@ use crate::{
                 Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy,
                 RollingUpdateDeployment,
             },
-            core::v1::PodSpec,
+            core::v1::PodTemplateSpec,
         },
         apimachinery::pkg::util::intstr::IntOrString,
     },
     kind::{Column, Kind, Names, Object, ScaleOf, Scope, Subresource},
     meta::{
         Selector,
-        absent::{fill, same, text},
-        columns::{self, age, name, wide},
+        absent::{fill, omit_zero, same, text},
+        columns::{self, age, name},
         int_or_percent::{self, Round},
-        names,
+        names, next_generation,
     },
 };
 
@@ -59,24 +61,11 @@ impl Kind for Deployment {
             count(status(it, |it| it.available_replicas))
         }),
         age(),
-        wide("Containers", "The containers of each pod.", |it, _| {
-            template::containers(pods(it), |it| it.name.as_str()).into()
-        }),
-        wide("Images", "Their images.", |it, _| {
-            template::containers(pods(it), template::image).into()
-        }),
-        wide("Selector", "Which pods are its own.", |it, _| {
-            Selector::of(it.spec.as_ref().map(|it| &it.selector)).to_string().into()
-        }),
+        templated::containers(),
+        templated::images(),
+        templated::selector(),
     ];
-    const SCALE: Option<ScaleOf<Deployment>> = Some(ScaleOf {
-        replicas,
-        set_replicas: |it, replicas| {
-            it.spec.get_or_insert_default().replicas = Some(replicas);
-        },
-        status_replicas: |it| status(it, |it| it.replicas),
-        selector: |it| Selector::of(it.spec.as_ref().map(|it| &it.selector)).to_string(),
-    });
+    const SCALE: Option<ScaleOf<Deployment>> = Some(templated::scale());
 
     fn default(&mut self) {
         let spec = self.spec.get_or_insert_default();
@@ -91,8 +80,20 @@ impl Kind for Deployment {
         }
         spec.revision_history_limit.get_or_insert(10);
         spec.progress_deadline_seconds.get_or_insert(600);
+        omit_zero(&mut spec.min_ready_seconds);
+        omit_zero(&mut spec.paused);
         template::default_template(&mut spec.template);
-        self.status.get_or_insert_default();
+        let status = self.status.get_or_insert_default();
+        omit_zero(&mut status.observed_generation);
+        for count in [
+            &mut status.replicas,
+            &mut status.updated_replicas,
+            &mut status.ready_replicas,
+            &mut status.available_replicas,
+            &mut status.unavailable_replicas,
+        ] {
+            omit_zero(count);
+        }
     }
 
     fn prepare_create(&mut self) {
@@ -104,8 +105,8 @@ impl Kind for Deployment {
     fn prepare_update(&mut self, old: &Deployment) {
         self.status.clone_from(&old.status);
         let annotated = same(&self.metadata.annotations, &old.metadata.annotations);
-        let grown = i64::from(!annotated || !same(&self.spec, &old.spec));
-        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+        let changed = !annotated || !same(&self.spec, &old.spec);
+        next_generation(&mut self.metadata, &old.metadata, changed);
     }
 
     fn prepare_status(&mut self, old: &Deployment) {
@@ -129,10 +130,8 @@ impl Kind for Deployment {
     }
 
     fn warnings(&self, old: Option<&Deployment>) -> Vec<String> {
-        if old.is_some_and(|it| it.metadata.generation == self.metadata.generation) {
-            return Vec::new();
-        }
-        pods(self).map(|it| pod::warnings("spec.template.spec", it)).unwrap_or_default()
+        let of_name = templated::name_warning(self, old);
+        of_name.into_iter().chain(templated::warnings(self, old)).collect()
     }
 }
 
@@ -141,7 +140,7 @@ fn validate_spec(spec: &DeploymentSpec, errors: &mut Errors) {
         names::not_negative(format!("spec.{field}"), i64::from(number.unwrap_or(0)), errors);
     };
     not_negative("replicas", spec.replicas, errors);
-    template::validate_selector(&spec.selector, "deployment", errors);
+    template::require_selector(&spec.selector, &spec.template, errors);
     template::validate_pods(&spec.template, &spec.selector, "ReplicaSet", errors);
     let strategy = spec.strategy.clone().unwrap_or_default();
     validate_strategy(&strategy, errors);
@@ -168,7 +167,9 @@ fn validate_strategy(strategy: &DeploymentStrategy, errors: &mut Errors) {
             let detail = "this should be defaulted and never be nil";
             errors.required(format!("{path}.rollingUpdate"), detail);
         }
-        (other, _) => errors.not_supported(path, other, &["Recreate", "RollingUpdate"]),
+        (kind, rolling) => {
+            unknown_strategy(path, kind, rolling, &["Recreate", "RollingUpdate"], errors);
+        }
     }
 }
 
@@ -185,32 +186,27 @@ fn validate_rolling(rolling: &RollingUpdateDeployment, errors: &mut Errors) {
 }
 
 fn validate_status(deployment: &Deployment, old: &Deployment, errors: &mut Errors) {
-    let of = |field: fn(&DeploymentStatus) -> Option<i32>| status(deployment, field);
-    let replicas = of(|it| it.replicas);
-    let (ready, available) = (of(|it| it.ready_replicas), of(|it| it.available_replicas));
-    let counts = [
-        ("updatedReplicas", of(|it| it.updated_replicas)),
-        ("readyReplicas", ready),
-        ("availableReplicas", available),
-    ];
-    names::not_negative("status.replicas", i64::from(replicas), errors);
-    for (field, count) in counts {
-        names::not_negative(format!("status.{field}"), i64::from(count), errors);
-        if count > replicas {
-            let detail = "cannot be greater than status.replicas";
-            errors.invalid(format!("status.{field}"), count, detail);
-        }
-    }
-    let unavailable = i64::from(of(|it| it.unavailable_replicas));
-    names::not_negative("status.unavailableReplicas", unavailable, errors);
-    if available > ready {
-        let detail = "cannot be greater than readyReplicas";
-        errors.invalid("status.availableReplicas", available, detail);
-    }
-    let collisions = of(|it| it.collision_count);
-    if collisions < status(old, |it| it.collision_count) {
-        errors.invalid("status.collisionCount", collisions, "cannot be decremented");
-    }
+    let Some(it) = &deployment.status else { return };
+    let wide = |count: Option<i32>| count.map(i64::from);
+    let counts = Counts {
+        replicas: it.replicas.unwrap_or(0),
+        of_replicas: &[
+            ("updatedReplicas", it.updated_replicas),
+            ("readyReplicas", it.ready_replicas),
+            ("availableReplicas", it.available_replicas),
+        ],
+        others: &[
+            ("observedGeneration", it.observed_generation),
+            ("unavailableReplicas", wide(it.unavailable_replicas)),
+            ("terminatingReplicas", wide(it.terminating_replicas)),
+        ],
+        ready: it.ready_replicas,
+        available: it.available_replicas,
+        ready_name: "readyReplicas",
+    };
+    counts.validate(errors);
+    let before = old.status.as_ref().and_then(|it| it.collision_count);
+    validate_collisions(it.collision_count, before, errors);
 }
 
 /// A count of the status; nothing is none.
@@ -218,8 +214,28 @@ fn status(deployment: &Deployment, field: fn(&DeploymentStatus) -> Option<i32>) 
     deployment.status.as_ref().and_then(field).unwrap_or(0)
 }
 
-fn pods(deployment: &Deployment) -> Option<&PodSpec> {
-    deployment.spec.as_ref()?.template.spec.as_ref()
+impl Templated for Deployment {
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        Some(&self.spec.as_ref()?.template)
+    }
+
+    fn own_pods(&self) -> Selector {
+        Selector::of(self.spec.as_ref().map(|it| &it.selector))
+    }
+}
+
+impl Replicated for Deployment {
+    fn wanted(&self) -> i32 {
+        replicas(self)
+    }
+
+    fn want(&mut self, replicas: i32) {
+        self.spec.get_or_insert_default().replicas = Some(replicas);
+    }
+
+    fn current(&self) -> i32 {
+        status(self, |it| it.replicas)
+    }
 }
 
 /// How many pods are wanted.

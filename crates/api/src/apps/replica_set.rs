@@ -2,20 +2,22 @@
 //!
 //! Upstream: `pkg/apis/apps/validation`, ValidateReplicaSetSpec; `pkg/registry/apps/replicaset`.
 
-use super::template;
+use super::{
+    template,
+    templated::{self, Counts, Replicated, Templated, count},
+};
 use crate::{
-    core::pod,
     field::Errors,
     k8s::api::{
         apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus},
-        core::v1::{PodSpec, PodTemplateSpec},
+        core::v1::PodTemplateSpec,
     },
-    kind::{Cell, Column, Format, Kind, Names, Object, ScaleOf, Scope, Subresource},
+    kind::{Column, Kind, Names, ScaleOf, Scope, Subresource},
     meta::{
         Selector,
-        absent::same,
-        columns::{age, name, wide},
-        names,
+        absent::{omit_zero, same},
+        columns::{age, integer, name},
+        names, next_generation,
     },
 };
 
@@ -32,38 +34,32 @@ impl Kind for ReplicaSet {
     const GENERATION: bool = true;
     const COLUMNS: &'static [Column<ReplicaSet>] = &[
         name(),
-        number("Desired", "Pods that are wanted.", |set, _| count(replicas(set))),
-        number("Current", "Pods that are there.", |set, _| {
-            count(set.status.as_ref().map_or(0, |it| it.replicas))
-        }),
-        number("Ready", "Pods that are ready.", |set, _| {
+        templated::desired(),
+        templated::current(),
+        integer("Ready", "Pods that are ready.", |set, _| {
             count(set.status.as_ref().and_then(|it| it.ready_replicas).unwrap_or(0))
         }),
         age(),
-        wide("Containers", "The containers of each pod.", |set, _| {
-            template::containers(pods(set), |it| it.name.as_str()).into()
-        }),
-        wide("Images", "Their images.", |set, _| {
-            template::containers(pods(set), template::image).into()
-        }),
-        wide("Selector", "Which pods are its own.", |set, _| {
-            Selector::of(set.spec.as_ref().map(|it| &it.selector)).to_string().into()
-        }),
+        templated::containers(),
+        templated::images(),
+        templated::selector(),
     ];
-    const SCALE: Option<ScaleOf<ReplicaSet>> = Some(ScaleOf {
-        replicas,
-        set_replicas: |set, replicas| {
-            set.spec.get_or_insert_default().replicas = Some(replicas);
-        },
-        status_replicas: |set| set.status.as_ref().map_or(0, |it| it.replicas),
-        selector: |set| Selector::of(set.spec.as_ref().map(|it| &it.selector)).to_string(),
-    });
+    const SCALE: Option<ScaleOf<ReplicaSet>> = Some(templated::scale());
 
     fn default(&mut self) {
         let spec = self.spec.get_or_insert_default();
         spec.replicas.get_or_insert(1);
+        omit_zero(&mut spec.min_ready_seconds);
         template::default_template(spec.template.get_or_insert_default());
-        self.status.get_or_insert_default();
+        let status = self.status.get_or_insert_default();
+        omit_zero(&mut status.observed_generation);
+        for count in [
+            &mut status.fully_labeled_replicas,
+            &mut status.ready_replicas,
+            &mut status.available_replicas,
+        ] {
+            omit_zero(count);
+        }
     }
 
     fn prepare_create(&mut self) {
@@ -73,8 +69,8 @@ impl Kind for ReplicaSet {
 
     fn prepare_update(&mut self, old: &ReplicaSet) {
         self.status.clone_from(&old.status);
-        let grown = i64::from(!same(&self.spec, &old.spec));
-        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+        let changed = !same(&self.spec, &old.spec);
+        next_generation(&mut self.metadata, &old.metadata, changed);
     }
 
     fn prepare_status(&mut self, old: &ReplicaSet) {
@@ -89,10 +85,9 @@ impl Kind for ReplicaSet {
         {
             names::not_negative(format!("spec.{field}"), i64::from(number.unwrap_or(0)), errors);
         }
-        // Upstream says "deployment" here, too.
-        template::validate_selector(&spec.selector, "deployment", errors);
         let empty = PodTemplateSpec::default();
         let pods = spec.template.as_ref().unwrap_or(&empty);
+        template::require_selector(&spec.selector, pods, errors);
         template::validate_pods(pods, &spec.selector, "ReplicaSet", errors);
     }
 
@@ -104,33 +99,27 @@ impl Kind for ReplicaSet {
 
     fn validate_status(&self, _old: &ReplicaSet, errors: &mut Errors) {
         let Some(status) = &self.status else { return };
-        let ready = status.ready_replicas.unwrap_or(0);
-        let available = status.available_replicas.unwrap_or(0);
-        names::not_negative("status.replicas", i64::from(status.replicas), errors);
-        for (field, count) in [
-            ("fullyLabeledReplicas", status.fully_labeled_replicas.unwrap_or(0)),
-            ("readyReplicas", ready),
-            ("availableReplicas", available),
-        ] {
-            names::not_negative(format!("status.{field}"), i64::from(count), errors);
-            if count > status.replicas {
-                let detail = "cannot be greater than status.replicas";
-                errors.invalid(format!("status.{field}"), count, detail);
-            }
-        }
-        if available > ready {
-            let detail = "cannot be greater than readyReplicas";
-            errors.invalid("status.availableReplicas", available, detail);
-        }
+        let counts = Counts {
+            replicas: status.replicas,
+            of_replicas: &[
+                ("fullyLabeledReplicas", status.fully_labeled_replicas),
+                ("readyReplicas", status.ready_replicas),
+                ("availableReplicas", status.available_replicas),
+            ],
+            others: &[
+                ("observedGeneration", status.observed_generation),
+                ("terminatingReplicas", status.terminating_replicas.map(i64::from)),
+            ],
+            ready: status.ready_replicas,
+            available: status.available_replicas,
+            ready_name: "readyReplicas",
+        };
+        counts.validate(errors);
     }
 
     fn warnings(&self, old: Option<&ReplicaSet>) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if old.is_none() && !names::is_label(self.name()) {
-            warnings.push("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended".to_owned());
-        }
-        warnings.extend(pods(self).iter().flat_map(|it| pod::warnings("spec.template.spec", it)));
-        warnings
+        let of_name = templated::name_warning(self, old);
+        of_name.into_iter().chain(templated::warnings(self, old)).collect()
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -144,20 +133,28 @@ pub fn replicas(set: &ReplicaSet) -> i32 {
     set.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1)
 }
 
-fn pods(set: &ReplicaSet) -> Option<&PodSpec> {
-    set.spec.as_ref()?.template.as_ref()?.spec.as_ref()
+impl Templated for ReplicaSet {
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        self.spec.as_ref()?.template.as_ref()
+    }
+
+    fn own_pods(&self) -> Selector {
+        Selector::of(self.spec.as_ref().map(|it| &it.selector))
+    }
 }
 
-pub(crate) const fn number<T: Object>(
-    title: &'static str,
-    description: &'static str,
-    cell: fn(&T, &crate::kind::Printing) -> Cell,
-) -> Column<T> {
-    Column { title, format: Format::Integer, wide: false, description, cell }
-}
+impl Replicated for ReplicaSet {
+    fn wanted(&self) -> i32 {
+        replicas(self)
+    }
 
-pub(crate) fn count(number: i32) -> Cell {
-    Cell::Number(i64::from(number))
+    fn want(&mut self, replicas: i32) {
+        self.spec.get_or_insert_default().replicas = Some(replicas);
+    }
+
+    fn current(&self) -> i32 {
+        self.status.as_ref().map_or(0, |it| it.replicas)
+    }
 }
 
 #[cfg(test)]

@@ -4,20 +4,21 @@
 
 mod validate;
 
+use super::templated::{self, Replicated, Templated};
 use crate::{
     core::{persistent_volume_claim::spec_warnings as claim_warnings, pod},
     field::Errors,
     k8s::api::{
         apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus},
-        core::v1::Container,
+        core::v1::PodTemplateSpec,
     },
     kind::{Column, Kind, Names, Object, ScaleOf, Scope, Subresource},
     meta::{
         Selector,
-        absent::{fill, same, text},
-        columns::{self, age, name, wide},
+        absent::{fill, list, omit_zero, same, text},
+        columns::{self, age, name},
         int_or_percent::{self, Round},
-        names,
+        names, next_generation,
     },
 };
 
@@ -46,23 +47,21 @@ impl Kind for StatefulSet {
             format!("{ready}/{}", replicas(set)).into()
         }),
         age(),
-        wide("Containers", "The containers of each pod.", |set, _| {
-            containers(set, |it| it.name.as_str()).into()
-        }),
-        wide("Images", "Their images.", |set, _| containers(set, |it| text(&it.image)).into()),
+        templated::containers(),
+        templated::images(),
     ];
-    const SCALE: Option<ScaleOf<StatefulSet>> = Some(ScaleOf {
-        replicas,
-        set_replicas: |set, replicas| {
-            set.spec.get_or_insert_default().replicas = Some(replicas);
-        },
-        status_replicas: |set| set.status.as_ref().map_or(0, |it| it.replicas),
-        selector: |set| Selector::of(set.spec.as_ref().map(|it| &it.selector)).to_string(),
-    });
+    const SCALE: Option<ScaleOf<StatefulSet>> = Some(templated::scale());
 
     fn default(&mut self) {
         default_spec(self.spec.get_or_insert_default());
-        self.status.get_or_insert_default();
+        let status = self.status.get_or_insert_default();
+        status.available_replicas.get_or_insert(0);
+        omit_zero(&mut status.observed_generation);
+        for count in
+            [&mut status.ready_replicas, &mut status.current_replicas, &mut status.updated_replicas]
+        {
+            omit_zero(count);
+        }
     }
 
     fn prepare_create(&mut self) {
@@ -72,8 +71,8 @@ impl Kind for StatefulSet {
 
     fn prepare_update(&mut self, old: &StatefulSet) {
         self.status.clone_from(&old.status);
-        let grown = i64::from(!same(&self.spec, &old.spec));
-        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+        let changed = !same(&self.spec, &old.spec);
+        next_generation(&mut self.metadata, &old.metadata, changed);
     }
 
     fn prepare_status(&mut self, old: &StatefulSet) {
@@ -88,21 +87,18 @@ impl Kind for StatefulSet {
         validate::validate_update(self, old, errors);
     }
 
-    fn validate_status(&self, _old: &StatefulSet, errors: &mut Errors) {
-        validate::validate_status(self, errors);
+    fn validate_status(&self, old: &StatefulSet, errors: &mut Errors) {
+        validate::validate_status(self, old, errors);
     }
 
     fn warnings(&self, old: Option<&StatefulSet>) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = templated::warnings(self, old);
         let Some(spec) = &self.spec else { return warnings };
-        if old.is_none_or(|it| it.metadata.generation != self.metadata.generation) {
-            let pods = spec.template.spec.as_ref();
-            warnings
-                .extend(pods.into_iter().flat_map(|it| pod::warnings("spec.template.spec", it)));
-            for (n, claim) in spec.volume_claim_templates.iter().flatten().enumerate() {
-                let path = format!("spec.volumeClaimTemplates[{n}]");
-                warnings.extend(claim_warnings(&path, claim.spec.as_ref()));
-            }
+        for (n, claim) in list(&spec.volume_claim_templates).iter().enumerate() {
+            // Upstream's paths: they are not those of the field.
+            let part = if old.is_some() { ".Spec" } else { "" };
+            let path = format!("spec.volumeClaimTemplates[{n}]{part}");
+            warnings.extend(claim_warnings(&path, claim.spec.as_ref()));
         }
         let text = "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended";
         warnings.extend(spec.revision_history_limit.filter(|it| *it < 0).map(|_| text.to_owned()));
@@ -132,16 +128,35 @@ fn default_spec(spec: &mut StatefulSetSpec) {
     fill(&mut retention.when_scaled, "Retain");
     spec.replicas.get_or_insert(1);
     spec.revision_history_limit.get_or_insert(10);
+    omit_zero(&mut spec.min_ready_seconds);
     pod::default_spec(spec.template.spec.get_or_insert_default());
     for claim in spec.volume_claim_templates.iter_mut().flatten() {
         Kind::default(claim);
     }
 }
 
-fn containers(set: &StatefulSet, field: fn(&Container) -> &str) -> String {
-    let spec = set.spec.as_ref().and_then(|it| it.template.spec.as_ref());
-    let containers = spec.map(|it| it.containers.as_slice()).unwrap_or_default();
-    containers.iter().map(field).collect::<Vec<_>>().join(",")
+impl Templated for StatefulSet {
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        Some(&self.spec.as_ref()?.template)
+    }
+
+    fn own_pods(&self) -> Selector {
+        Selector::of(self.spec.as_ref().map(|it| &it.selector))
+    }
+}
+
+impl Replicated for StatefulSet {
+    fn wanted(&self) -> i32 {
+        replicas(self)
+    }
+
+    fn want(&mut self, replicas: i32) {
+        self.spec.get_or_insert_default().replicas = Some(replicas);
+    }
+
+    fn current(&self) -> i32 {
+        self.status.as_ref().map_or(0, |it| it.replicas)
+    }
 }
 
 /// How many pods are wanted.

@@ -5,31 +5,18 @@
 
 use crate::{
     core::pod,
-    field::Errors,
-    k8s::{
-        api::core::v1::{Container, PodSpec, PodTemplateSpec},
-        apimachinery::pkg::apis::meta::v1::LabelSelector,
-    },
+    field::{Errors, Reason, quoted},
+    k8s::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::LabelSelector},
     meta::{
         Selector,
         absent::{same, text},
-        validate::{label_selector, validate_template},
+        validate::label_selector,
     },
 };
 use serde_json::Value;
 
 /// On a Deployment's ReplicaSets and pods: the hash of their template.
 pub const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
-
-/// A field of each container, joined by commas: the cells of `kubectl get -o wide`.
-pub(crate) fn containers(spec: Option<&PodSpec>, field: fn(&Container) -> &str) -> String {
-    let containers = spec.map(|it| it.containers.as_slice()).unwrap_or_default();
-    containers.iter().map(field).collect::<Vec<_>>().join(",")
-}
-
-pub(crate) fn image(container: &Container) -> &str {
-    text(&container.image)
-}
 
 pub(crate) fn default_template(template: &mut PodTemplateSpec) {
     pod::default_spec(template.spec.get_or_insert_default());
@@ -39,8 +26,20 @@ pub(crate) fn default_template(template: &mut PodTemplateSpec) {
 pub(crate) fn validate_selector(selector: &LabelSelector, of: &str, errors: &mut Errors) {
     label_selector("spec.selector", selector, errors);
     if is_empty(selector) {
-        let detail = format!("empty selector is invalid for {of}");
-        errors.invalid("spec.selector", "{}", detail);
+        errors.invalid("spec.selector", "{}", format!("empty selector is invalid for {of}"));
+    }
+}
+
+/// As [`validate_selector`]. An empty selector is mostly one that was left out, and answered as such: it chooses nothing.
+pub(crate) fn require_selector(
+    selector: &LabelSelector,
+    template: &PodTemplateSpec,
+    errors: &mut Errors,
+) {
+    label_selector("spec.selector", selector, errors);
+    if is_empty(selector) {
+        errors.required("spec.selector", "");
+        no_match(template, errors);
     }
 }
 
@@ -76,9 +75,13 @@ pub(crate) fn validate_labels(
     errors: &mut Errors,
 ) {
     let labels = template.metadata.as_ref().and_then(|it| it.labels.clone()).unwrap_or_default();
-    if is_empty(selector) || Selector::of(Some(selector)).matches(&labels) {
-        return;
+    if !is_empty(selector) && !Selector::of(Some(selector)).matches(&labels) {
+        no_match(template, errors);
     }
+}
+
+fn no_match(template: &PodTemplateSpec, errors: &mut Errors) {
+    let labels = template.metadata.as_ref().and_then(|it| it.labels.clone()).unwrap_or_default();
     let shown = match labels.is_empty() {
         true => "null".to_owned(),
         false => serde_json::to_string(&labels).expect("labels are plain data"),
@@ -89,9 +92,37 @@ pub(crate) fn validate_labels(
 
 /// The template in itself.
 pub(crate) fn validate_spec(template: &PodTemplateSpec, errors: &mut Errors) {
-    validate_template("spec.template", template.metadata.as_ref(), errors);
-    let spec = template.spec.clone().unwrap_or_default();
-    pod::validate_spec("spec.template.spec", &spec, None, errors);
+    pod::validate_template("spec.template", template, errors);
+}
+
+/// A strategy whose type nobody knows, with the names that fields have inside upstream's server.
+pub(crate) fn unknown_strategy<T: serde::Serialize>(
+    path: &str,
+    kind: &str,
+    rolling: &Option<T>,
+    known: &[&str],
+    errors: &mut Errors,
+) {
+    let known: Vec<String> = known.iter().map(|it| quoted(it)).collect();
+    let detail = format!("supported values: {}", known.join(", "));
+    errors.push(Reason::NotSupported, path, Some(shown_strategy(kind, rolling)), detail);
+}
+
+/// A strategy as upstream's errors show it.
+pub(crate) fn shown_strategy<T: serde::Serialize>(kind: &str, rolling: &Option<T>) -> String {
+    let rolling = rolling.as_ref().map_or_else(|| "null".to_owned(), shown_rolling);
+    format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", quoted(kind))
+}
+
+/// The part of a strategy that rolls, likewise.
+pub(crate) fn shown_rolling<T: serde::Serialize>(rolling: &T) -> String {
+    let fields = serde_json::to_value(rolling).expect("API objects are plain data");
+    let shown = |(name, value): (&String, &Value)| {
+        let (first, rest) = name.split_at(1);
+        format!("\"{}{rest}\":{value}", first.to_uppercase())
+    };
+    let fields: Vec<String> = fields.as_object().into_iter().flatten().map(shown).collect();
+    format!("{{{}}}", fields.join(","))
 }
 
 /// A field that keeps its first value.

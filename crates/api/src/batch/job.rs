@@ -5,18 +5,21 @@
 mod rules;
 
 use crate::{
-    apps::template,
+    apps::{
+        template,
+        templated::{self, Templated},
+    },
     field::Errors,
     k8s::api::{
         batch::v1::{Job, JobCondition, JobSpec, JobStatus},
-        core::v1::PodSpec,
+        core::v1::PodTemplateSpec,
     },
     kind::{Column, Kind, Names, Object, Printing, Scope, Subresource},
     meta::{
         self, LabelSelector, Selector,
-        absent::{fill, same, text},
-        columns::{self, age, name, wide},
-        names,
+        absent::{fill, omit_zero, same, text},
+        columns::{self, age, name},
+        names, next_generation,
         validate::label_selector,
     },
 };
@@ -51,16 +54,9 @@ impl Kind for Job {
             duration_cell(job, printing).into()
         }),
         age(),
-        wide("Containers", "The containers of each pod.", |job, _| {
-            template::containers(pods(job), |it| it.name.as_str()).into()
-        }),
-        wide("Images", "Their images.", |job, _| {
-            template::containers(pods(job), template::image).into()
-        }),
-        wide("Selector", "Which pods are its own.", |job, _| {
-            let selector = job.spec.as_ref().and_then(|it| it.selector.as_ref());
-            selector.map_or("<none>".to_owned(), |it| Selector::of(Some(it)).to_string()).into()
-        }),
+        templated::containers(),
+        templated::images(),
+        templated::selector(),
     ];
 
     fn default(&mut self) {
@@ -83,7 +79,10 @@ impl Kind for Job {
         if self.metadata.labels.as_ref().is_none_or(|it| it.is_empty()) && labels.is_some() {
             self.metadata.labels = labels;
         }
-        self.status.get_or_insert_default();
+        let status = self.status.get_or_insert_default();
+        for count in [&mut status.active, &mut status.succeeded, &mut status.failed] {
+            omit_zero(count);
+        }
     }
 
     fn prepare_create(&mut self) {
@@ -96,8 +95,8 @@ impl Kind for Job {
 
     fn prepare_update(&mut self, old: &Job) {
         self.status.clone_from(&old.status);
-        let grown = i64::from(!same(&self.spec, &old.spec));
-        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+        let changed = !same(&self.spec, &old.spec);
+        next_generation(&mut self.metadata, &old.metadata, changed);
     }
 
     fn prepare_status(&mut self, old: &Job) {
@@ -134,6 +133,19 @@ impl Kind for Job {
         template::immutable("spec.backoffLimitPerIndex", limit, before, errors);
         template::immutable("spec.managedBy", &new.managed_by, &old.managed_by, errors);
         template::immutable("spec.successPolicy", &new.success_policy, &old.success_policy, errors);
+    }
+
+    fn warnings(&self, old: Option<&Job>) -> Vec<String> {
+        let of_name = templated::name_warning(self, old);
+        let grows = old.is_none_or(|it| it.metadata.generation != self.metadata.generation);
+        let many = self.spec.as_ref().filter(|it| {
+            text(&it.completion_mode) == "Indexed"
+                && it.completions.unwrap_or(0) > MOST_PARALLEL
+                && it.parallelism.unwrap_or(0) > MOST_PARALLEL / 10
+        });
+        let much = "spec: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail";
+        let much = many.filter(|_| grows).map(|_| much.to_owned());
+        of_name.into_iter().chain(much).chain(templated::warnings(self, old)).collect()
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -264,8 +276,14 @@ fn duration_cell(job: &Job, printing: &Printing) -> String {
     meta::age(Some(meta::timestamp_of(start)), end.unwrap_or(printing.now))
 }
 
-fn pods(job: &Job) -> Option<&PodSpec> {
-    job.spec.as_ref()?.template.spec.as_ref()
+impl Templated for Job {
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        Some(&self.spec.as_ref()?.template)
+    }
+
+    fn own_pods(&self) -> Selector {
+        Selector::of(self.spec.as_ref().and_then(|it| it.selector.as_ref()))
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::{
     kind::{Column, Kind, Names, Scope, Subresource},
     meta::{
         absent::{fill, list, text},
+        addresses,
         columns::{self, NONE, age, name},
         names,
     },
@@ -82,7 +83,7 @@ fn validate_port(path: &str, port: &EndpointPort, named: bool, errors: &mut Erro
 /// An address that traffic can be sent to: no loopback, nothing of one link only.
 pub(crate) fn validate_ip(path: &str, text: &str, errors: &mut Errors) {
     let Ok(ip) = text.parse::<IpAddr>() else {
-        names::ip(path, text, errors);
+        addresses::validate(path, text, errors);
         return;
     };
     let (link, multicast) = match ip {

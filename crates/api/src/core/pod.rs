@@ -5,6 +5,7 @@
 mod condition;
 mod defaults;
 mod ephemeral;
+mod labels;
 mod print;
 pub mod references;
 mod resources;
@@ -22,14 +23,17 @@ pub use ephemeral::as_container;
 pub use resources::{Amounts, limits, qos_class, requests};
 pub use restart::{may_restart_all, restarts, restarts_all};
 pub use toleration::tolerates;
-pub(crate) use validate::{validate_spec, validate_tolerations};
-pub(crate) use warnings::{fraction, of_spec as warnings, of_term};
+pub(crate) use validate::{validate_template, validate_tolerations};
+pub(crate) use warnings::{fraction, of_template as template_warnings, of_term};
 
 use crate::{
     field::Errors,
     k8s::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus},
     kind::{Column, Kind, Names, Object, Scope, Subresource},
-    meta::absent::{list, same, text},
+    meta::{
+        absent::{list, omit_zero, same, text},
+        next_generation,
+    },
 };
 
 impl Kind for Pod {
@@ -60,6 +64,7 @@ impl Kind for Pod {
 
     fn prepare_create(&mut self) {
         self.metadata.generation = Some(1);
+        labels::merge(self);
         let spec = self.spec.get_or_insert_default();
         self.status = Some(PodStatus {
             phase: Some("Pending".to_owned()),
@@ -85,8 +90,8 @@ impl Kind for Pod {
         if let (Some(before), false) = (&mut before, is_scheduled(old)) {
             before.node_name = self.spec.as_ref().and_then(|it| it.node_name.clone());
         }
-        let grown = i64::from(!same(&self.spec, &before));
-        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+        let changed = !same(&self.spec, &before);
+        next_generation(&mut self.metadata, &old.metadata, changed);
     }
 
     fn prepare_status(&mut self, old: &Pod) {
@@ -99,13 +104,14 @@ impl Kind for Pod {
         if text(&status.qos_class).is_empty() {
             status.qos_class = of_old;
         }
+        keep_generations(status, old.status.as_ref());
     }
 
     fn prepare_part(&mut self, part: Subresource, old: &Pod) {
         self.status.clone_from(&old.status);
         validate::keep_all_but(part, self, old);
-        let grown = i64::from(!same(&self.spec, &old.spec));
-        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+        let changed = !same(&self.spec, &old.spec);
+        next_generation(&mut self.metadata, &old.metadata, changed);
     }
 
     fn validate_create(&self, errors: &mut Errors) {
@@ -128,11 +134,9 @@ impl Kind for Pod {
         validate::validate_status(self, old, errors);
     }
 
-    fn warnings(&self, _old: Option<&Pod>) -> Vec<String> {
-        let Some(spec) = &self.spec else { return Vec::new() };
-        let mut warnings = warnings::of_spec("spec", spec);
-        warnings.extend(warnings::of_annotations("metadata", &self.metadata, spec));
-        warnings
+    /// Only about new pods: who changes one is a loop, mostly.
+    fn warnings(&self, old: Option<&Pod>) -> Vec<String> {
+        if old.is_some() { Vec::new() } else { warnings::of_pod(self) }
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -191,6 +195,20 @@ impl Kind for Pod {
             negative if negative < 0 => Some(1),
             seconds => Some(seconds),
         }
+    }
+}
+
+/// A node that does not say which generation it looked at does not take back what was said before.
+fn keep_generations(status: &mut PodStatus, old: Option<&PodStatus>) {
+    omit_zero(&mut status.observed_generation);
+    let Some(old) = old else { return };
+    status.observed_generation = status.observed_generation.or(old.observed_generation);
+    let mut before: Vec<&PodCondition> = list(&old.conditions).iter().collect();
+    for condition in status.conditions.iter_mut().flatten() {
+        omit_zero(&mut condition.observed_generation);
+        let at = before.iter().position(|it| it.type_ == condition.type_);
+        let was = at.and_then(|at| before.remove(at).observed_generation);
+        condition.observed_generation = condition.observed_generation.or(was);
     }
 }
 

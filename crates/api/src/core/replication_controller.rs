@@ -5,20 +5,20 @@
 
 use crate::{
     apps::{
-        replica_set::{count, number},
         template,
+        templated::{self, Counts, Replicated, Templated, count},
     },
-    core::pod,
     field::Errors,
     k8s::api::core::v1::{
-        PodSpec, ReplicationController, ReplicationControllerSpec, ReplicationControllerStatus,
+        PodTemplateSpec, ReplicationController, ReplicationControllerSpec,
+        ReplicationControllerStatus,
     },
-    kind::{Column, Kind, Names, Object, ScaleOf, Scope, Subresource},
+    kind::{Column, Kind, Names, ScaleOf, Scope, Subresource},
     meta::{
         Selector,
-        absent::{same, text},
-        columns::{age, name, wide},
-        names,
+        absent::{omit_zero, same, text},
+        columns::{age, integer, name},
+        names, next_generation,
     },
 };
 use std::collections::BTreeMap;
@@ -36,33 +36,22 @@ impl Kind for ReplicationController {
     const GENERATION: bool = true;
     const COLUMNS: &'static [Column<ReplicationController>] = &[
         name(),
-        number("Desired", "Pods that are wanted.", |it, _| count(replicas(it))),
-        number("Current", "Pods that are there.", |it, _| {
-            count(it.status.as_ref().map_or(0, |it| it.replicas))
-        }),
-        number("Ready", "Pods that are ready.", |it, _| {
+        templated::desired(),
+        templated::current(),
+        integer("Ready", "Pods that are ready.", |it, _| {
             count(it.status.as_ref().and_then(|it| it.ready_replicas).unwrap_or(0))
         }),
         age(),
-        wide("Containers", "The containers of each pod.", |it, _| {
-            template::containers(pods(it), |it| it.name.as_str()).into()
-        }),
-        wide("Images", "Their images.", |it, _| {
-            template::containers(pods(it), template::image).into()
-        }),
-        wide("Selector", "Which pods are its own.", |it, _| shown(selector(it)).into()),
+        templated::containers(),
+        templated::images(),
+        templated::selector(),
     ];
-    const SCALE: Option<ScaleOf<ReplicationController>> = Some(ScaleOf {
-        replicas,
-        set_replicas: |it, replicas| it.spec.get_or_insert_default().replicas = Some(replicas),
-        status_replicas: |it| it.status.as_ref().map_or(0, |it| it.replicas),
-        selector: |it| shown(selector(it)),
-    });
+    const SCALE: Option<ScaleOf<ReplicationController>> = Some(templated::scale());
 
     fn default(&mut self) {
         let spec = self.spec.get_or_insert_default();
         spec.replicas.get_or_insert(1);
-        spec.min_ready_seconds.get_or_insert(0);
+        omit_zero(&mut spec.min_ready_seconds);
         if let Some(template) = &mut spec.template {
             template::default_template(template);
             // What is not said follows from the template's labels.
@@ -76,7 +65,15 @@ impl Kind for ReplicationController {
                 }
             }
         }
-        self.status.get_or_insert_default();
+        let status = self.status.get_or_insert_default();
+        omit_zero(&mut status.observed_generation);
+        for count in [
+            &mut status.fully_labeled_replicas,
+            &mut status.ready_replicas,
+            &mut status.available_replicas,
+        ] {
+            omit_zero(count);
+        }
     }
 
     fn prepare_create(&mut self) {
@@ -86,8 +83,8 @@ impl Kind for ReplicationController {
 
     fn prepare_update(&mut self, old: &ReplicationController) {
         self.status.clone_from(&old.status);
-        let grown = i64::from(!same(&self.spec, &old.spec));
-        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+        let changed = !same(&self.spec, &old.spec);
+        next_generation(&mut self.metadata, &old.metadata, changed);
     }
 
     fn prepare_status(&mut self, old: &ReplicationController) {
@@ -113,33 +110,24 @@ impl Kind for ReplicationController {
 
     fn validate_status(&self, _old: &ReplicationController, errors: &mut Errors) {
         let Some(status) = &self.status else { return };
-        let (ready, available) =
-            (status.ready_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
-        names::not_negative("status.replicas", i64::from(status.replicas), errors);
-        for (field, count) in [
-            ("fullyLabeledReplicas", status.fully_labeled_replicas.unwrap_or(0)),
-            ("readyReplicas", ready),
-            ("availableReplicas", available),
-        ] {
-            names::not_negative(format!("status.{field}"), i64::from(count), errors);
-            if count > status.replicas {
-                let detail = "cannot be greater than status.replicas";
-                errors.invalid(format!("status.{field}"), count, detail);
-            }
-        }
-        if available > ready {
-            let detail = "cannot be greater than readyReplicas";
-            errors.invalid("status.availableReplicas", available, detail);
-        }
+        let counts = Counts {
+            replicas: status.replicas,
+            of_replicas: &[
+                ("fullyLabeledReplicas", status.fully_labeled_replicas),
+                ("readyReplicas", status.ready_replicas),
+                ("availableReplicas", status.available_replicas),
+            ],
+            others: &[("observedGeneration", status.observed_generation)],
+            ready: status.ready_replicas,
+            available: status.available_replicas,
+            ready_name: "readyReplicas",
+        };
+        counts.validate(errors);
     }
 
     fn warnings(&self, old: Option<&ReplicationController>) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if old.is_none() && !names::is_label(self.name()) {
-            warnings.push("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended".to_owned());
-        }
-        warnings.extend(pods(self).iter().flat_map(|it| pod::warnings("spec.template.spec", it)));
-        warnings
+        let of_name = templated::name_warning(self, old);
+        of_name.into_iter().chain(templated::warnings(self, old)).collect()
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -149,11 +137,7 @@ impl Kind for ReplicationController {
 }
 
 /// Pods that are always started again, and that the selector chooses.
-fn validate_pods(
-    controller: &ReplicationController,
-    pods: &crate::k8s::api::core::v1::PodTemplateSpec,
-    errors: &mut Errors,
-) {
+fn validate_pods(controller: &ReplicationController, pods: &PodTemplateSpec, errors: &mut Errors) {
     let labels = pods.metadata.as_ref().and_then(|it| it.labels.clone()).unwrap_or_default();
     let chosen = selector(controller)
         .is_none_or(|it| it.iter().all(|(key, value)| labels.get(key) == Some(value)));
@@ -182,12 +166,28 @@ fn selector(controller: &ReplicationController) -> Option<&BTreeMap<String, Stri
     controller.spec.as_ref()?.selector.as_ref()
 }
 
-fn shown(selector: Option<&BTreeMap<String, String>>) -> String {
-    selector.map(|it| Selector::of_map(it).to_string()).unwrap_or_default()
+impl Templated for ReplicationController {
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        self.spec.as_ref()?.template.as_ref()
+    }
+
+    fn own_pods(&self) -> Selector {
+        selector(self).map(Selector::of_map).unwrap_or_default()
+    }
 }
 
-fn pods(controller: &ReplicationController) -> Option<&PodSpec> {
-    controller.spec.as_ref()?.template.as_ref()?.spec.as_ref()
+impl Replicated for ReplicationController {
+    fn wanted(&self) -> i32 {
+        replicas(self)
+    }
+
+    fn want(&mut self, replicas: i32) {
+        self.spec.get_or_insert_default().replicas = Some(replicas);
+    }
+
+    fn current(&self) -> i32 {
+        self.status.as_ref().map_or(0, |it| it.replicas)
+    }
 }
 
 #[cfg(test)]

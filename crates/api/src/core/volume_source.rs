@@ -222,11 +222,15 @@ pub(crate) struct Iscsi<'a> {
     pub(crate) volume: &'a str,
 }
 
+/// Longest name of an initiator's interface: the volume's, a colon, and the portal's.
+pub(crate) const ISCSI_NAME_MOST: usize = 64;
+pub(crate) const ISCSI_NAME_LONG: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
+
 pub(crate) fn iscsi(source: &Iscsi<'_>, path: &str, errors: &mut Errors) {
     need(path, "targetPortal", source.portal, errors);
-    if source.initiator.is_some() && source.volume.len() + 1 + source.portal.len() > 64 {
-        let detail = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
-        errors.invalid(format!("{path}.targetportal"), quoted(source.portal), detail);
+    let whole = source.volume.len() + 1 + source.portal.len();
+    if !source.in_pod && source.initiator.is_some() && whole > ISCSI_NAME_MOST {
+        errors.invalid(format!("{path}.targetportal"), quoted(source.portal), ISCSI_NAME_LONG);
     }
     if source.iqn.is_empty() {
         errors.required(format!("{path}.iqn"), "");

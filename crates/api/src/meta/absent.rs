@@ -13,6 +13,14 @@ pub(crate) fn fill(field: &mut Option<String>, text: &str) {
     }
 }
 
+/// Leaves out a zero or a `false` that means the same as nothing: fields that upstream keeps as plain
+/// numbers and truth values with `omitempty`.
+pub(crate) fn omit_zero<T: Default + PartialEq>(field: &mut Option<T>) {
+    if field.as_ref().is_some_and(|it| *it == T::default()) {
+        *field = None;
+    }
+}
+
 /// The text, or the empty one.
 pub(crate) fn text(field: &Option<String>) -> &str {
     field.as_deref().unwrap_or_default()

@@ -4,10 +4,11 @@
 //! Upstream: `apimachinery/pkg/api/validate/content`, `pkg/util/validation/validation.go`.
 
 use crate::field::{Errors, quoted};
-use std::{collections::BTreeMap, fmt::Display, net::IpAddr};
+use std::{collections::BTreeMap, fmt::Display};
 
 pub const DNS_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 pub const DNS_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const SEARCH_DOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
 const KEY: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
@@ -26,8 +27,32 @@ pub fn dns_subdomain(path: impl Display, name: &str, errors: &mut Errors) {
     add(path, name, subdomain_problems(name, "characters"), errors);
 }
 
+/// Search domains, whose labels may hold underscores.
+pub(crate) fn dns_subdomain_with_underscores(path: impl Display, name: &str, errors: &mut Errors) {
+    let mut problems = Vec::new();
+    if name.len() > SUBDOMAIN_MOST {
+        problems.push(format!("must be no more than {SUBDOMAIN_MOST} characters"));
+    }
+    let known = |it: &u8| it.is_ascii_lowercase() || it.is_ascii_digit();
+    let is_part = |part: &str| {
+        let bytes = part.strip_prefix('_').unwrap_or(part).as_bytes();
+        let ends = [bytes.first(), bytes.last()];
+        ends.iter().all(|it| it.is_some_and(known))
+            && bytes.iter().all(|it| known(it) || b"-_".contains(it))
+    };
+    if !name.split('.').all(is_part) {
+        problems.push(SEARCH_DOMAIN.to_owned());
+    }
+    add(path, name, problems, errors);
+}
+
 /// Namespaces, services, containers and volumes of a pod.
 pub fn dns_label(path: impl Display, name: &str, errors: &mut Errors) {
+    add(path, name, label_problems(name), errors);
+}
+
+/// Why a name is no DNS label.
+pub(crate) fn label_problems(name: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if name.len() > LABEL_MOST {
         problems.push(format!("must be no more than {LABEL_MOST} characters"));
@@ -36,7 +61,7 @@ pub fn dns_label(path: impl Display, name: &str, errors: &mut Errors) {
         let dots = name.split('.').all(is_label);
         problems.push(if dots { "must not contain dots" } else { DNS_LABEL }.to_owned());
     }
-    add(path, name, problems, errors);
+    problems
 }
 
 /// Keys of labels, finalizers, resource names: `example.com/MyName`.
@@ -158,13 +183,6 @@ pub fn path_segment(path: impl Display, name: &str, errors: &mut Errors) {
         }
     };
     add(path, name, problems, errors);
-}
-
-pub fn ip(path: impl Display, text: &str, errors: &mut Errors) {
-    if text.parse::<IpAddr>().is_err() {
-        let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-        errors.invalid(path, quoted(text), detail);
-    }
 }
 
 /// Names of CSI drivers.

@@ -16,7 +16,7 @@ use crate::{
         self, Condition, Selector,
         absent::{list, same},
         columns::{age, integer, name, text},
-        names,
+        names, next_generation,
         validate::label_selector,
     },
 };
@@ -77,8 +77,8 @@ impl Kind for PodDisruptionBudget {
 
     fn prepare_update(&mut self, old: &PodDisruptionBudget) {
         self.status.clone_from(&old.status);
-        let grown = i64::from(!same(&self.spec, &old.spec));
-        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+        let changed = !same(&self.spec, &old.spec);
+        next_generation(&mut self.metadata, &old.metadata, changed);
     }
 
     fn prepare_status(&mut self, old: &PodDisruptionBudget) {

@@ -116,7 +116,7 @@ fn on_delete_waits_for_whoever_deletes() {
     load(&mut world, &set(more, "two"));
     let world = settle(world, &mut |_| {});
     let updated = world.get::<DaemonSet>(&key()).unwrap().status.clone().unwrap();
-    assert_eq!(updated.updated_number_scheduled, Some(0));
+    assert_eq!(updated.updated_number_scheduled, None);
     let pod = world.list::<Pod>("ns").next().unwrap().to_owned();
     let mut plan = Plan::default();
     plan.write([Change::delete_now(&pod)]);

@@ -9,7 +9,7 @@ use api::{
         deployment::{fenceposts, replicas},
         v1::{Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet, ReplicaSetStatus},
     },
-    meta,
+    meta::{self, counted},
 };
 use std::time::Duration;
 use stdx::Timestamp;
@@ -42,11 +42,11 @@ fn counts(look: &Look<'_>) -> DeploymentStatus {
     let latest = look.sets.latest.as_ref().and_then(|it| it.status.as_ref());
     let mut status = DeploymentStatus {
         observed_generation: deployment.metadata.generation,
-        replicas: Some(sum(|it| it.replicas)),
-        updated_replicas: Some(latest.map_or(0, |it| it.replicas)),
-        ready_replicas: Some(sum(|it| it.ready_replicas.unwrap_or(0))),
-        available_replicas: Some(available),
-        unavailable_replicas: Some((look.sets.wanted() - available).max(0)),
+        replicas: counted(sum(|it| it.replicas)),
+        updated_replicas: counted(latest.map_or(0, |it| it.replicas)),
+        ready_replicas: counted(sum(|it| it.ready_replicas.unwrap_or(0))),
+        available_replicas: counted(available),
+        unavailable_replicas: counted((look.sets.wanted() - available).max(0)),
         terminating_replicas: Some(sum(|it| it.terminating_replicas.unwrap_or(0))),
         collision_count: old.collision_count,
         conditions: old.conditions,
@@ -113,11 +113,11 @@ fn replica_failure(set: &ReplicaSet) -> Option<DeploymentCondition> {
 }
 
 pub(super) fn is_complete(deployment: &Deployment, status: Option<&DeploymentStatus>) -> bool {
-    let wanted = Some(replicas(deployment));
+    let is_all = |it: Option<i32>| it.unwrap_or(0) == replicas(deployment);
     status.is_some_and(|it| {
-        it.updated_replicas == wanted
-            && it.replicas == wanted
-            && it.available_replicas == wanted
+        is_all(it.updated_replicas)
+            && is_all(it.replicas)
+            && is_all(it.available_replicas)
             && it.observed_generation >= deployment.metadata.generation
     })
 }

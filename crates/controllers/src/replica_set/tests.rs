@@ -34,7 +34,7 @@ fn makes_as_many_pods_as_are_wanted_and_no_more() {
     let next = next.after(&plan(&next), now());
     assert_eq!(pods(&next).len(), 3);
     let status = next.get::<ReplicaSet>(&key()).unwrap().status.clone().unwrap();
-    assert_eq!((status.replicas, status.ready_replicas), (3, Some(0)));
+    assert_eq!((status.replicas, status.ready_replicas), (3, None));
     assert!(plan(&next).is_empty(), "{}", plan(&next));
 }
 

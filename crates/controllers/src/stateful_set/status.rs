@@ -13,6 +13,7 @@ use api::{
         pod::{is_available, is_ready, phase},
         v1::Pod,
     },
+    meta::counted,
 };
 use stdx::Timestamp;
 use world::{Change, Plan};
@@ -49,10 +50,10 @@ fn status(
     };
     let mut status = StatefulSetStatus {
         replicas: count(&|it| !phase(it).is_empty()),
-        ready_replicas: Some(count(&runs_ready)),
+        ready_replicas: counted(count(&runs_ready)),
         available_replicas: Some(count(&|it| runs_ready(it) && is_available(it, seconds, now))),
-        current_replicas: Some(count(&|it| has(it, &revisions.current_name))),
-        updated_replicas: Some(count(&|it| has(it, &revisions.update_name))),
+        current_replicas: counted(count(&|it| has(it, &revisions.current_name))),
+        updated_replicas: counted(count(&|it| has(it, &revisions.update_name))),
         current_revision: Some(revisions.current_name.clone()),
         update_revision: Some(revisions.update_name.clone()),
         observed_generation: set.metadata.generation,
@@ -62,8 +63,8 @@ fn status(
     let strategy = set.spec.as_ref().and_then(|it| it.update_strategy.as_ref());
     let is_rolling = strategy.is_none_or(|it| it.type_.as_deref() != Some("OnDelete"));
     if is_rolling
-        && status.updated_replicas == Some(status.replicas)
-        && status.ready_replicas == Some(status.replicas)
+        && status.updated_replicas == counted(status.replicas)
+        && status.ready_replicas == counted(status.replicas)
         && status.replicas == replicas(set)
     {
         // The update is through: what was to come is what is.

@@ -3,17 +3,19 @@
 //! Upstream: `pkg/apis/apps/validation/validation.go`, ValidateStatefulSetSpec and Update.
 
 use crate::{
-    core::{persistent_volume_claim as claims, pod},
+    apps::{
+        template,
+        templated::{Counts, validate_collisions},
+    },
+    core::persistent_volume_claim as claims,
     field::{Errors, quoted},
     k8s::api::{
         apps::v1::{StatefulSet, StatefulSetSpec},
-        core::v1::{PersistentVolumeClaimVolumeSource, PodSpec, Volume},
+        core::v1::{PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Volume},
     },
     meta::{
-        Selector,
         absent::{list, same, text},
         int_or_percent, names,
-        validate::{label_selector, validate_template},
     },
 };
 
@@ -55,14 +57,8 @@ pub(super) fn validate(set: &StatefulSet, errors: &mut Errors) {
     if !text(&spec.service_name).is_empty() {
         names::dns_label("spec.serviceName", text(&spec.service_name), errors);
     }
-    let selector = &spec.selector;
-    label_selector("spec.selector", selector, errors);
-    let labels = selector.match_labels.as_ref().map_or(0, |it| it.len());
-    let is_empty = labels + list(&selector.match_expressions).len() == 0;
-    if is_empty {
-        errors.required("spec.selector", "");
-    }
-    validate_pods(spec, is_empty, errors);
+    template::require_selector(&spec.selector, &spec.template, errors);
+    validate_pods(spec, errors);
 }
 
 fn validate_strategy(spec: &StatefulSetSpec, errors: &mut Errors) {
@@ -71,7 +67,7 @@ fn validate_strategy(spec: &StatefulSetSpec, errors: &mut Errors) {
     match (text(&strategy.type_), &strategy.rolling_update) {
         ("", _) => errors.required(path, ""),
         ("OnDelete", Some(rolling)) => {
-            let shown = serde_json::to_string(rolling).expect("API objects are plain data");
+            let shown = template::shown_rolling(rolling);
             let detail = "only allowed for updateStrategy 'RollingUpdate'";
             errors.invalid(format!("{path}.rollingUpdate"), shown, detail);
         }
@@ -87,36 +83,20 @@ fn validate_strategy(spec: &StatefulSetSpec, errors: &mut Errors) {
             int_or_percent::at_most_all(&path, most, errors);
         }
         ("OnDelete" | "RollingUpdate", None) => {}
-        (_, _) => {
-            let shown = serde_json::to_string(&strategy).expect("API objects are plain data");
+        (kind, rolling) => {
+            let shown = template::shown_strategy(kind, rolling);
             errors.invalid(path, shown, "must be 'RollingUpdate' or 'OnDelete'");
         }
     }
 }
 
-fn validate_pods(spec: &StatefulSetSpec, selects_nothing: bool, errors: &mut Errors) {
-    let meta = spec.template.metadata.as_ref();
-    let labels = meta.and_then(|it| it.labels.clone()).unwrap_or_default();
-    if selects_nothing || !Selector::of(Some(&spec.selector)).matches(&labels) {
-        let shown = match labels.is_empty() {
-            true => "null".to_owned(),
-            false => serde_json::to_string(&labels).expect("labels are plain data"),
-        };
-        let detail = "`selector` does not match template `labels`";
-        errors.invalid("spec.template.metadata.labels", shown, detail);
-    }
-    validate_template("spec.template", meta, errors);
+fn validate_pods(spec: &StatefulSetSpec, errors: &mut Errors) {
     let pods = spec.template.spec.clone().unwrap_or_default();
-    let policy = pods.restart_policy.clone();
-    let deadline = pods.active_deadline_seconds;
-    pod::validate_spec("spec.template.spec", &with_claims(pods, spec), None, errors);
-    if text(&policy) != "Always" {
-        errors.not_supported("spec.template.spec.restartPolicy", text(&policy), &["Always"]);
-    }
-    if deadline.is_some() {
-        let detail = "activeDeadlineSeconds in StatefulSet is not Supported";
-        errors.forbidden("spec.template.spec.activeDeadlineSeconds", detail);
-    }
+    let whole = PodTemplateSpec {
+        metadata: spec.template.metadata.clone(),
+        spec: Some(with_claims(pods, spec)),
+    };
+    template::validate_pods(&whole, &spec.selector, "StatefulSet", errors);
 }
 
 /// The template as its pods will have it: with a volume for each claim, and without the name of host
@@ -158,30 +138,24 @@ pub(super) fn validate_update(set: &StatefulSet, old: &StatefulSet, errors: &mut
     }
 }
 
-pub(super) fn validate_status(set: &StatefulSet, errors: &mut Errors) {
+pub(super) fn validate_status(set: &StatefulSet, old: &StatefulSet, errors: &mut Errors) {
     let Some(status) = &set.status else { return };
-    let ready = status.ready_replicas.unwrap_or(0);
-    let counts = [
-        ("readyReplicas", ready),
-        ("currentReplicas", status.current_replicas.unwrap_or(0)),
-        ("updatedReplicas", status.updated_replicas.unwrap_or(0)),
-        ("availableReplicas", status.available_replicas.unwrap_or(0)),
-    ];
-    names::not_negative("status.replicas", i64::from(status.replicas), errors);
-    for (field, count) in counts {
-        names::not_negative(format!("status.{field}"), i64::from(count), errors);
-    }
-    for (field, count) in counts {
-        if count > status.replicas {
-            let detail = "cannot be greater than status.replicas";
-            errors.invalid(format!("status.{field}"), count, detail);
-        }
-    }
-    let available = status.available_replicas.unwrap_or(0);
-    if available > ready {
-        let detail = "cannot be greater than status.readyReplicas";
-        errors.invalid("status.availableReplicas", available, detail);
-    }
+    let counts = Counts {
+        replicas: status.replicas,
+        of_replicas: &[
+            ("readyReplicas", status.ready_replicas),
+            ("currentReplicas", status.current_replicas),
+            ("updatedReplicas", status.updated_replicas),
+            ("availableReplicas", status.available_replicas),
+        ],
+        others: &[("observedGeneration", status.observed_generation)],
+        ready: status.ready_replicas,
+        available: status.available_replicas,
+        ready_name: "status.readyReplicas",
+    };
+    counts.validate(errors);
+    let before = old.status.as_ref().and_then(|it| it.collision_count);
+    validate_collisions(status.collision_count, before, errors);
 }
 
 #[cfg(test)]

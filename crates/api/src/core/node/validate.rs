@@ -18,14 +18,23 @@ pub(crate) fn validate_selector(path: &str, selector: &NodeSelector, errors: &mu
         errors.required(&path, "must have at least one node selector term");
     }
     for (n, term) in selector.node_selector_terms.iter().enumerate() {
-        validate_term(&format!("{path}[{n}]"), term, errors);
+        validate_term(&format!("{path}[{n}]"), term, true, errors);
     }
 }
 
-/// Says what is wrong with one term.
-pub(crate) fn validate_term(path: &str, term: &NodeSelectorTerm, errors: &mut Errors) {
+/// Says what is wrong with one term. Values that no label can have are wrong only where the term must hold: `strict`.
+pub(crate) fn validate_term(
+    path: &str,
+    term: &NodeSelectorTerm,
+    strict: bool,
+    errors: &mut Errors,
+) {
     for (n, it) in list(&term.match_expressions).iter().enumerate() {
-        validate_expression(&format!("{path}.matchExpressions[{n}]"), it, errors);
+        let path = format!("{path}.matchExpressions[{n}]");
+        validate_expression(&path, it, errors);
+        for (n, value) in list(&it.values).iter().enumerate().filter(|_| strict) {
+            names::label_value(format!("{path}.values[{n}]"), value, errors);
+        }
     }
     for (n, it) in list(&term.match_fields).iter().enumerate() {
         validate_field(&format!("{path}.matchFields[{n}]"), it, errors);
@@ -52,9 +61,6 @@ fn validate_expression(path: &str, it: &NodeSelectorRequirement, errors: &mut Er
         ),
     }
     names::qualified_name(format!("{path}.key"), &it.key, errors);
-    for (n, value) in values.iter().enumerate() {
-        names::label_value(format!("{path}.values[{n}]"), value, errors);
-    }
 }
 
 fn validate_field(path: &str, it: &NodeSelectorRequirement, errors: &mut Errors) {

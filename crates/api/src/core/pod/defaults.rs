@@ -8,11 +8,14 @@ use crate::{
     k8s::{
         api::core::v1::{
             Container, DownwardAPIVolumeFile, EnvVar, HTTPGetAction, PodSpec, Probe,
-            ResourceRequirements, Volume,
+            ResourceFieldSelector, ResourceRequirements, Volume,
         },
         apimachinery::pkg::api::resource::Quantity,
     },
-    meta::{absent::fill, quantity},
+    meta::{
+        absent::{fill, omit_zero},
+        quantity,
+    },
 };
 use std::collections::BTreeMap;
 
@@ -26,6 +29,9 @@ pub fn default_spec(spec: &mut PodSpec) {
     fill(&mut spec.scheduler_name, "default-scheduler");
     spec.security_context.get_or_insert_default();
     spec.termination_grace_period_seconds.get_or_insert(30);
+    for truth in [&mut spec.host_network, &mut spec.host_pid, &mut spec.host_ipc] {
+        omit_zero(truth);
+    }
     default_service_account(spec);
     spec.volumes.iter_mut().flatten().for_each(default_volume);
     spec.init_containers.iter_mut().flatten().for_each(default_container);
@@ -101,6 +107,13 @@ fn default_container(container: &mut Container) {
     fill(&mut container.termination_message_policy, "File");
     for port in container.ports.iter_mut().flatten() {
         fill(&mut port.protocol, "TCP");
+        omit_zero(&mut port.host_port);
+    }
+    for mount in container.volume_mounts.iter_mut().flatten() {
+        omit_zero(&mut mount.read_only);
+    }
+    for truth in [&mut container.stdin, &mut container.stdin_once, &mut container.tty] {
+        omit_zero(truth);
     }
     container.env.iter_mut().flatten().for_each(default_variable);
     canonicalize(container.resources.get_or_insert_default());
@@ -133,6 +146,7 @@ fn default_variable(variable: &mut EnvVar) {
     if let Some(field) = &mut source.field_ref {
         fill(&mut field.api_version, "v1");
     }
+    source.resource_field_ref.iter_mut().for_each(default_amount);
     if let Some(file) = &mut source.file_key_ref {
         file.optional.get_or_insert(false);
     }
@@ -144,6 +158,7 @@ fn default_probe(probe: &mut Probe) {
             *field = Some(value);
         }
     };
+    omit_zero(&mut probe.initial_delay_seconds);
     positive(&mut probe.timeout_seconds, 1);
     positive(&mut probe.period_seconds, 10);
     positive(&mut probe.success_threshold, 1);
@@ -168,6 +183,12 @@ fn default_volume(volume: &mut Volume) {
     }
     if let Some(source) = &mut volume.host_path {
         source.type_.get_or_insert_default();
+    }
+    if let Some(source) = &mut volume.persistent_volume_claim {
+        omit_zero(&mut source.read_only);
+    }
+    if let Some(source) = &mut volume.nfs {
+        omit_zero(&mut source.read_only);
     }
     if let Some(source) = &mut volume.secret {
         source.default_mode.get_or_insert(FILE_MODE);
@@ -214,6 +235,12 @@ fn default_file(file: &mut DownwardAPIVolumeFile) {
     if let Some(field) = &mut file.field_ref {
         fill(&mut field.api_version, "v1");
     }
+    file.resource_field_ref.iter_mut().for_each(default_amount);
+}
+
+/// The unit in which an amount is shown; zero is one.
+fn default_amount(field: &mut ResourceFieldSelector) {
+    quantity::canonicalize_one(field.divisor.get_or_insert_with(|| Quantity("0".to_owned())));
 }
 
 fn canonicalize(resources: &mut ResourceRequirements) {

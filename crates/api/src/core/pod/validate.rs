@@ -3,6 +3,7 @@
 //! Upstream: `pkg/apis/core/validation/validation.go`, ValidatePodSpec, ValidatePodUpdate and
 //! ValidatePodStatusUpdate.
 
+mod annotations;
 mod container;
 mod environment;
 mod ephemeral;
@@ -14,6 +15,7 @@ mod security;
 mod update;
 mod volume;
 
+pub(super) use annotations::APP_ARMOR;
 pub(crate) use scheduling::tolerations as validate_tolerations;
 pub(super) use update::{validate_status, validate_update};
 
@@ -23,20 +25,25 @@ use super::node_name;
 use crate::{
     Object,
     field::{Errors, quoted},
-    k8s::api::core::v1::{Container, Pod, PodSpec},
+    k8s::api::core::v1::{Container, Pod, PodSpec, PodTemplateSpec, ResourceRequirements},
     meta::{
         absent::{list, text},
-        names,
+        addresses, names,
     },
 };
 
 /// Longest deadline, in seconds: it must fit where upstream keeps it.
 const DEADLINE_MOST: i64 = i32::MAX as i64;
 
+/// Longest host name, in bytes: what the kernel takes.
+const HOSTNAME_MOST: usize = 64;
+
 /// Says what is wrong with a pod in itself.
 pub(super) fn validate(pod: &Pod, errors: &mut Errors) {
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
+    let own = pod.metadata.annotations.as_ref();
+    annotations::validate("metadata.annotations", own, "spec", spec, errors);
     validate_spec("spec", spec, Some(pod.name()), errors);
     let init = list(&spec.init_containers);
     for (field, containers) in
@@ -47,6 +54,9 @@ pub(super) fn validate(pod: &Pod, errors: &mut Errors) {
         }
     }
     ephemeral::validate("spec", spec, errors);
+    if text(&spec.service_account_name).is_empty() {
+        volume::forbid_tokens("spec.volumes", list(&spec.volumes), errors);
+    }
     if !node_name(pod).is_empty() && !list(&spec.scheduling_gates).is_empty() {
         let detail = "cannot be set until all schedulingGates have been cleared";
         errors.forbidden("spec.nodeName", detail);
@@ -79,11 +89,28 @@ pub(super) fn validate_part(part: Subresource, pod: &Pod, old: &Pod, errors: &mu
     }
 }
 
+/// Says what is wrong with a template.
+pub(crate) fn validate_template(path: &str, template: &PodTemplateSpec, errors: &mut Errors) {
+    let meta = template.metadata.as_ref();
+    crate::meta::validate::validate_template(path, meta, errors);
+    let empty = PodSpec::default();
+    let spec = template.spec.as_ref().unwrap_or(&empty);
+    let own = meta.and_then(|it| it.annotations.as_ref());
+    let at = format!("{path}.spec");
+    annotations::validate(&format!("{path}.annotations"), own, &at, spec, errors);
+    validate_spec(&at, spec, None, errors);
+    if !list(&spec.ephemeral_containers).is_empty() {
+        let detail = "ephemeral containers not allowed in pod template";
+        errors.forbidden(format!("{at}.ephemeralContainers"), detail);
+    }
+}
+
 /// Says what is wrong with a spec wherever it stands. `pod` is the pod's name, or `None` in a
 /// template.
-pub(crate) fn validate_spec(path: &str, spec: &PodSpec, pod: Option<&str>, errors: &mut Errors) {
+fn validate_spec(path: &str, spec: &PodSpec, pod: Option<&str>, errors: &mut Errors) {
     let at = |field: &str| format!("{path}.{field}");
     let volumes = volume::validate(&at("volumes"), list(&spec.volumes), pod, errors);
+    resource::pod_claims(&at("resourceClaims"), spec, errors);
     container::validate(path, spec, &volumes, errors);
     validate_whole(path, spec, errors);
     if spec.host_network == Some(true) {
@@ -123,11 +150,14 @@ pub(crate) fn validate_spec(path: &str, spec: &PodSpec, pod: Option<&str>, error
         ("serviceAccountName", text(&spec.service_account_name)),
         ("nodeName", text(&spec.node_name)),
         ("priorityClassName", text(&spec.priority_class_name)),
-        ("runtimeClassName", text(&spec.runtime_class_name)),
     ];
     for (field, name) in named.into_iter().filter(|it| !it.1.is_empty()) {
         names::dns_subdomain(at(field), name, errors);
     }
+    if let Some(name) = &spec.runtime_class_name {
+        names::dns_subdomain(at("runtimeClassName"), name, errors);
+    }
+    validate_hostname(path, spec, errors);
     if let Some(seconds) = spec.active_deadline_seconds {
         names::in_range(at("activeDeadlineSeconds"), seconds, 1, DEADLINE_MOST, errors);
     }
@@ -138,7 +168,7 @@ pub(crate) fn validate_spec(path: &str, spec: &PodSpec, pod: Option<&str>, error
     scheduling::tolerations(&at("tolerations"), list(&spec.tolerations), errors);
     for (n, it) in list(&spec.host_aliases).iter().enumerate() {
         let path = at(&format!("hostAliases[{n}]"));
-        names::ip(format!("{path}.ip"), &it.ip, errors);
+        addresses::validate(format!("{path}.ip"), &it.ip, errors);
         for (n, name) in list(&it.hostnames).iter().enumerate() {
             names::dns_subdomain(format!("{path}.hostnames[{n}]"), name, errors);
         }
@@ -146,9 +176,56 @@ pub(crate) fn validate_spec(path: &str, spec: &PodSpec, pod: Option<&str>, error
     if let Some(policy) = &spec.preemption_policy {
         one_of(at("preemptionPolicy"), policy, &["PreemptLowerPriority", "Never"], errors);
     }
-    if let Some(os) = &spec.os {
-        one_of(at("os.name"), &os.name, &["linux", "windows"], errors);
+    if let Some(overhead) = &spec.overhead {
+        let limits = ResourceRequirements {
+            limits: Some(overhead.clone()),
+            ..ResourceRequirements::default()
+        };
+        let check = crate::core::resource_name::of_container;
+        resource::validate_resources(&at("overhead"), &limits, check, errors);
     }
+    validate_os(path, spec, errors);
+    container::files_of_variables(path, spec, errors);
+}
+
+fn validate_os(path: &str, spec: &PodSpec, errors: &mut Errors) {
+    let known = ["linux", "windows"];
+    match spec.os.as_ref().map(|it| it.name.as_str()) {
+        None | Some("windows") => {}
+        Some("") => errors.required(format!("{path}.os.name"), ""),
+        Some("linux") => {
+            let detail = "windows options cannot be set for a linux pod";
+            if spec.security_context.as_ref().is_some_and(|it| it.windows_options.is_some()) {
+                errors.forbidden(format!("{path}.securityContext.windowsOptions"), detail);
+            }
+            let init = list(&spec.init_containers);
+            for (field, all) in [("initContainers", init), ("containers", &spec.containers[..])] {
+                for (n, it) in all.iter().enumerate() {
+                    if it.security_context.as_ref().is_some_and(|it| it.windows_options.is_some()) {
+                        let at = format!("{path}.{field}[{n}].securityContext.windowsOptions");
+                        errors.forbidden(at, detail);
+                    }
+                }
+            }
+        }
+        Some(name) => errors.not_supported(format!("{path}.os"), name, &known),
+    }
+}
+
+/// A host name that is a whole domain name, of its own.
+fn validate_hostname(path: &str, spec: &PodSpec, errors: &mut Errors) {
+    let Some(name) = &spec.hostname_override else { return };
+    let path = format!("{path}.hostnameOverride");
+    if spec.set_hostname_as_fqdn == Some(true) {
+        errors.forbidden(&path, "may not be specified when setHostnameAsFQDN is true");
+    }
+    if spec.host_network == Some(true) {
+        errors.forbidden(&path, "may not be specified when hostNetwork is true");
+    }
+    if name.len() > HOSTNAME_MOST {
+        errors.too_long(&path, HOSTNAME_MOST);
+    }
+    names::dns_subdomain(path, name, errors);
 }
 
 /// Requests and limits of the pod as a whole hold those of its containers.
@@ -222,7 +299,7 @@ fn validate_dns(path: &str, spec: &PodSpec, errors: &mut Errors) {
         errors.invalid(&at, shown(servers), "must not have more than 3 nameservers");
     }
     for (n, server) in servers.iter().enumerate() {
-        names::ip(format!("{at}[{n}]"), server, errors);
+        addresses::validate(format!("{at}[{n}]"), server, errors);
     }
     let searches = list(&config.searches);
     let at = format!("{path}.searches");
@@ -233,6 +310,10 @@ fn validate_dns(path: &str, spec: &PodSpec, errors: &mut Errors) {
         let detail =
             "must not have more than 2048 characters (including spaces) in the search list";
         errors.invalid(&at, shown(searches), detail);
+    }
+    for (n, search) in searches.iter().enumerate().filter(|it| it.1 != ".") {
+        let search = search.strip_suffix('.').unwrap_or(search);
+        names::dns_subdomain_with_underscores(format!("{at}[{n}]"), search, errors);
     }
     for (n, option) in list(&config.options).iter().enumerate() {
         if text(&option.name).is_empty() {

@@ -1,27 +1,57 @@
 //! What is allowed in a pod's spec and yet surprises.
 //!
-//! Upstream: `pkg/api/pod/warnings.go`. Its words on volumes that no longer work there are left out:
-//! several of them work here. Those on paths that overlap within a volume are not here yet.
+//! Upstream: `pkg/api/pod/warnings.go` (1.36).
+
+mod volumes;
 
 use crate::{
-    core::node::deprecated_label,
+    Object,
+    core::{node::deprecated_label, pod::validate::APP_ARMOR},
+    field::Errors,
     k8s::{
         api::core::v1::{
-            Affinity, Container, ContainerPort, NodeSelectorTerm, PodAffinityTerm, PodSpec,
-            WeightedPodAffinityTerm,
+            Affinity, AppArmorProfile, Container, ContainerPort, NodeSelectorTerm, Pod,
+            PodAffinityTerm, PodSpec, PodTemplateSpec, WeightedPodAffinityTerm,
         },
         apimachinery::pkg::api::resource::Quantity,
     },
     meta::{
         Exact, ObjectMeta,
         absent::{list, text},
+        addresses, names,
     },
 };
 
+/// Sentences about a new pod.
+pub(super) fn of_pod(pod: &Pod) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let problems = names::label_problems(pod.name());
+    if !problems.is_empty() {
+        let what = "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended";
+        warnings.push(format!("{what}: [{}]", problems.join(" ")));
+    }
+    let Some(spec) = &pod.spec else { return warnings };
+    warnings.extend(of_annotations("metadata", &pod.metadata, spec));
+    warnings.extend(of_spec("spec", spec));
+    warnings
+}
+
+/// Sentences about a template of pods.
+pub(crate) fn of_template(path: &str, template: &PodTemplateSpec) -> Vec<String> {
+    let Some(spec) = &template.spec else { return Vec::new() };
+    let meta = template.metadata.as_ref();
+    let mut warnings =
+        meta.map(|it| of_annotations(&format!("{path}.metadata"), it, spec)).unwrap_or_default();
+    warnings.extend(of_spec(&format!("{path}.spec"), spec));
+    warnings
+}
+
 /// Sentences about a spec, wherever it stands.
-pub(crate) fn of_spec(path: &str, spec: &PodSpec) -> Vec<String> {
+fn of_spec(path: &str, spec: &PodSpec) -> Vec<String> {
     let mut warnings = Vec::new();
     old_labels(path, spec, &mut warnings);
+    volumes::sources(&format!("{path}.volumes"), list(&spec.volumes), &mut warnings);
+    volumes::overlaps(list(&spec.volumes), &mut warnings);
     named_twice(path, spec, &mut warnings);
     for name in ["memory", "ephemeral-storage"] {
         let amount = spec.overhead.as_ref().and_then(|it| it.get(name));
@@ -39,11 +69,19 @@ pub(crate) fn of_spec(path: &str, spec: &PodSpec) -> Vec<String> {
     if let Some(affinity) = &spec.affinity {
         choose_nothing(&format!("{path}.affinity"), affinity, &mut warnings);
     }
+    let servers = spec.dns_config.iter().flat_map(|it| list(&it.nameservers)).enumerate();
+    let odd = servers
+        .filter_map(|(n, it)| addresses::warning(format!("{path}.dnsConfig.nameservers[{n}]"), it));
+    warnings.extend(odd);
+    let aliases = list(&spec.host_aliases).iter().enumerate();
+    let odd = aliases
+        .filter_map(|(n, it)| addresses::warning(format!("{path}.hostAliases[{n}].ip"), &it.ip));
+    warnings.extend(odd);
     warnings
 }
 
 /// Sentences about annotations of a pod that do nothing any more.
-pub(crate) fn of_annotations(path: &str, meta: &ObjectMeta, spec: &PodSpec) -> Vec<String> {
+fn of_annotations(path: &str, meta: &ObjectMeta, spec: &PodSpec) -> Vec<String> {
     let Some(annotations) = &meta.annotations else { return Vec::new() };
     let mut warnings = Vec::new();
     let mut tell = |key: &str, what: &str| {
@@ -65,8 +103,31 @@ pub(crate) fn of_annotations(path: &str, meta: &ObjectMeta, spec: &PodSpec) -> V
             let key = format!("container.seccomp.security.alpha.kubernetes.io/{}", container.name);
             tell(&key, seccomp);
         }
+        let profile = |it: &Option<AppArmorProfile>| it.clone();
+        let own = container.security_context.as_ref().and_then(|it| profile(&it.app_armor_profile));
+        let key = format!("{APP_ARMOR}{}", container.name);
+        let (None, Some(annotation)) = (own, annotations.get(&key)) else { continue };
+        let of_pod = spec.security_context.as_ref().and_then(|it| profile(&it.app_armor_profile));
+        // What the pod says anyway needs no other field.
+        if of_pod.is_none() || of_pod != app_armor_of(annotation) {
+            tell(&key, "deprecated since v1.30; use the \"appArmorProfile\" field instead");
+        }
     }
     warnings
+}
+
+/// The profile that an annotation means.
+fn app_armor_of(annotation: &str) -> Option<AppArmorProfile> {
+    let of = |kind: &str, name: Option<&str>| AppArmorProfile {
+        type_: kind.to_owned(),
+        localhost_profile: name.map(str::to_owned),
+    };
+    match (annotation, annotation.strip_prefix("localhost/")) {
+        ("unconfined", _) => Some(of("Unconfined", None)),
+        ("runtime/default", _) => Some(of("RuntimeDefault", None)),
+        (_, Some(name)) if !name.is_empty() => Some(of("Localhost", Some(name))),
+        _ => None,
+    }
 }
 
 /// Every container with its path, init containers first.
@@ -99,6 +160,7 @@ fn old_labels(path: &str, spec: &PodSpec, warnings: &mut Vec<String>) {
             let path =
                 format!("{path}.preferredDuringSchedulingIgnoredDuringExecution[{n}].preference");
             warnings.extend(of_term(&path, &it.preference));
+            odd_values(&path, &it.preference, warnings);
         }
     }
     for (n, it) in list(&spec.topology_spread_constraints).iter().enumerate() {
@@ -120,6 +182,20 @@ pub(crate) fn of_term(path: &str, term: &NodeSelectorTerm) -> Vec<String> {
         Some(format!("{path}.matchExpressions[{n}].key: {} is {what}", it.key))
     });
     old.collect()
+}
+
+/// Values that no label can have.
+fn odd_values(path: &str, term: &NodeSelectorTerm, warnings: &mut Vec<String>) {
+    for (n, it) in list(&term.match_expressions).iter().enumerate() {
+        for (m, value) in list(&it.values).iter().enumerate() {
+            let mut errors = Errors::default();
+            names::label_value("", value, &mut errors);
+            let path = format!("{path}.matchExpressions[{n}].values[{m}]");
+            let why =
+                errors.0.iter().map(|it| format!("{path}: {value} is invalid, {}", it.detail));
+            warnings.extend(why);
+        }
+    }
 }
 
 fn nothing(path: &str) -> String {

@@ -12,7 +12,7 @@ use crate::{
     },
     meta::{
         absent::{list, text},
-        names,
+        addresses, names,
     },
 };
 use std::{collections::BTreeSet, net::IpAddr};
@@ -170,7 +170,7 @@ fn validate_addresses(spec: &ServiceSpec, headless: bool, errors: &mut Errors) {
     let before = errors.0.len();
     for (n, ip) in all.iter().enumerate() {
         if n > 0 || ip != HEADLESS {
-            names::ip(format!("{path}[{n}]"), ip, errors);
+            addresses::validate(format!("{path}[{n}]"), ip, errors);
         } else if all.len() > 1 {
             errors.invalid(path, shown(all), "'None' must be the first and only value");
         }

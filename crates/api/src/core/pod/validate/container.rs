@@ -3,11 +3,14 @@
 use super::{
     environment::{variable, variables},
     one_of, probe,
-    resource::{claims, validate_container_resource, validate_resources},
+    resource::{claims, validate_resources},
     security,
 };
 use crate::{
-    core::volume_source::{descending, need},
+    core::{
+        resource_name,
+        volume_source::{descending, need},
+    },
     field::{Errors, quoted},
     k8s::api::core::v1::{Container, ContainerPort, PodSpec, Volume, VolumeMount},
     meta::{
@@ -17,11 +20,14 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Most rules of a container on when it starts again, and exit codes in one of them.
+const RULES_MOST: usize = 20;
+const CODES_MOST: usize = 255;
+
 pub(super) type Volumes<'a> = BTreeMap<&'a str, &'a Volume>;
 
 /// Says what is wrong with the containers of a spec, started first or not.
 pub(super) fn validate(path: &str, spec: &PodSpec, volumes: &Volumes<'_>, errors: &mut Errors) {
-    let grace = spec.termination_grace_period_seconds;
     let at = format!("{path}.containers");
     if spec.containers.is_empty() {
         errors.required(&at, "");
@@ -33,7 +39,7 @@ pub(super) fn validate(path: &str, spec: &PodSpec, volumes: &Volumes<'_>, errors
         if !seen.insert(it.name.as_str()) {
             errors.duplicate(format!("{path}.name"), quoted(&it.name));
         }
-        running(&path, it, grace, errors);
+        running(&path, it, spec, errors);
         restart(&path, it, errors);
     }
     host_ports(&at, &spec.containers, errors);
@@ -47,8 +53,15 @@ pub(super) fn validate(path: &str, spec: &PodSpec, volumes: &Volumes<'_>, errors
         }
         host_ports(&at, std::slice::from_ref(it), errors);
         if it.restart_policy.as_deref() == Some("Always") {
-            running(&path, it, grace, errors);
+            running(&path, it, spec, errors);
             continue;
+        }
+        for (m, policy) in list(&it.resize_policy).iter().enumerate() {
+            if policy.restart_policy == "RestartContainer" {
+                let path = format!("{path}.resizePolicy[{m}].restartPolicy");
+                let detail = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+                errors.invalid(path, quoted(&policy.restart_policy), detail);
+            }
         }
         let fields = [
             ("lifecycle", it.lifecycle.is_some()),
@@ -89,9 +102,10 @@ pub(super) fn common(
     one_of(format!("{path}.imagePullPolicy"), text(&it.image_pull_policy), &policies, errors);
     if let Some(resources) = &it.resources {
         let path = format!("{path}.resources");
-        validate_resources(&path, resources, validate_container_resource, errors);
+        validate_resources(&path, resources, resource_name::of_container, errors);
         claims(&format!("{path}.claims"), resources, spec, errors);
     }
+    resize(&format!("{path}.resizePolicy"), it, text(&spec.restart_policy), errors);
     if let Some(context) = &it.security_context {
         let host_users = spec.host_users != Some(false);
         let path = format!("{path}.securityContext");
@@ -100,9 +114,9 @@ pub(super) fn common(
 }
 
 /// What only containers say that run beside each other.
-fn running(path: &str, it: &Container, grace: Option<i64>, errors: &mut Errors) {
+fn running(path: &str, it: &Container, spec: &PodSpec, errors: &mut Errors) {
     if let Some(lifecycle) = &it.lifecycle {
-        probe::hooks(&format!("{path}.lifecycle"), lifecycle, grace, errors);
+        probe::hooks(&format!("{path}.lifecycle"), lifecycle, spec, errors);
     }
     let probes = [
         ("livenessProbe", &it.liveness_probe),
@@ -135,8 +149,73 @@ fn restart(path: &str, it: &Container, errors: &mut Errors) {
         Some(policy) if known.contains(&policy) => {}
         Some(policy) => errors.not_supported(at, policy, &known),
     }
-    if rules.len() > 20 {
-        errors.too_many(format!("{path}.restartPolicyRules"), rules.len(), 20);
+    if rules.len() > RULES_MOST {
+        errors.too_many(format!("{path}.restartPolicyRules"), rules.len(), RULES_MOST);
+    }
+    for (n, rule) in rules.iter().enumerate() {
+        let path = format!("{path}.restartPolicyRules[{n}]");
+        let known = ["Restart", "RestartAllContainers"];
+        if !known.contains(&rule.action.as_str()) {
+            errors.not_supported(format!("{path}.action"), &rule.action, &known);
+        }
+        let path = format!("{path}.exitCodes");
+        let Some(codes) = &rule.exit_codes else {
+            errors.required(path, "must be specified");
+            continue;
+        };
+        let known = ["In", "NotIn"];
+        if !known.contains(&codes.operator.as_str()) {
+            errors.not_supported(format!("{path}.operator"), &codes.operator, &known);
+        }
+        let values = list(&codes.values).len();
+        if values > CODES_MOST {
+            errors.too_many(format!("{path}.values"), values, CODES_MOST);
+        }
+    }
+}
+
+/// What a change of resources does to a container that runs. Upstream leaves the index out of most of these paths.
+fn resize(path: &str, it: &Container, of_pod: &str, errors: &mut Errors) {
+    let policies = list(&it.resize_policy);
+    for (n, it) in policies.iter().enumerate() {
+        let (resource, policy) = (it.resource_name.as_str(), it.restart_policy.as_str());
+        if policies[..n].iter().any(|other| other.resource_name == resource) {
+            errors.duplicate(format!("{path}[{n}]"), quoted(resource));
+        }
+        for (value, known) in
+            [(resource, ["cpu", "memory"]), (policy, ["NotRequired", "RestartContainer"])]
+        {
+            one_of(path.to_owned(), value, &known, errors);
+        }
+        if of_pod == "Never" && policy != "NotRequired" {
+            let detail = "must be 'NotRequired' when pod `restartPolicy` is 'Never'";
+            errors.invalid(path, quoted(policy), detail);
+        }
+    }
+}
+
+/// Variables from a file name a volume that is the pod's own.
+pub(super) fn files_of_variables(path: &str, spec: &PodSpec, errors: &mut Errors) {
+    let volumes = list(&spec.volumes);
+    let both =
+        [("initContainers", list(&spec.init_containers)), ("containers", &spec.containers[..])];
+    let all = both.into_iter().flat_map(|(field, all)| {
+        all.iter().enumerate().map(move |(n, it)| (format!("{path}.{field}[{n}]"), it))
+    });
+    for (path, container) in all {
+        for (n, it) in list(&container.env).iter().enumerate() {
+            let file = it.value_from.as_ref().and_then(|it| it.file_key_ref.as_ref());
+            let Some(name) = file.map(|it| it.volume_name.as_str()) else { continue };
+            let path = format!("{path}.env[{n}].valueFrom.fileKeyRef.volumeName");
+            match volumes.iter().find(|it| it.name == name) {
+                None => errors.not_found(path, quoted(name)),
+                Some(volume) if volume.empty_dir.is_some() => {}
+                Some(_) => {
+                    let detail = "referenced volume must be of type emptyDir";
+                    errors.invalid(path, quoted(name), detail);
+                }
+            }
+        }
     }
 }
 

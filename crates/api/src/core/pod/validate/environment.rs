@@ -62,8 +62,14 @@ pub(super) fn variable(path: &str, it: &EnvVar, errors: &mut Errors) {
     if let Some(file) = &from.file_key_ref {
         count += 1;
         let path = format!("{path}.fileKeyRef");
-        need(&path, "key", &file.key, errors);
-        need(&path, "volumeName", &file.volume_name, errors);
+        match file.key.as_str() {
+            "" => errors.required(format!("{path}.key"), ""),
+            key => names::variable(format!("{path}.key"), key, errors),
+        }
+        match file.volume_name.as_str() {
+            "" => errors.required(format!("{path}.volumeName"), ""),
+            name => names::dns_label(format!("{path}.volumeName"), name, errors),
+        }
         need(&path, "path", &file.path, errors);
         no_backsteps(format!("{path}.path"), &file.path, errors);
     }

@@ -5,8 +5,8 @@ use crate::{
     field::Errors,
     k8s::{
         api::core::v1::{
-            ExecAction, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler, Probe, SleepAction,
-            TCPSocketAction,
+            ExecAction, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler, PodSpec, Probe,
+            SleepAction, TCPSocketAction,
         },
         apimachinery::pkg::util::intstr::IntOrString,
     },
@@ -41,7 +41,80 @@ pub(super) fn probe(path: &str, it: &Probe, errors: &mut Errors) {
     }
 }
 
-pub(super) fn hooks(path: &str, lifecycle: &Lifecycle, grace: Option<i64>, errors: &mut Errors) {
+/// Signals that a container can be stopped with, sorted as upstream prints them.
+const SIGNALS: [&str; 65] = [
+    "SIGABRT",
+    "SIGALRM",
+    "SIGBUS",
+    "SIGCHLD",
+    "SIGCLD",
+    "SIGCONT",
+    "SIGFPE",
+    "SIGHUP",
+    "SIGILL",
+    "SIGINT",
+    "SIGIO",
+    "SIGIOT",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPOLL",
+    "SIGPROF",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGRTMAX",
+    "SIGRTMAX-1",
+    "SIGRTMAX-10",
+    "SIGRTMAX-11",
+    "SIGRTMAX-12",
+    "SIGRTMAX-13",
+    "SIGRTMAX-14",
+    "SIGRTMAX-2",
+    "SIGRTMAX-3",
+    "SIGRTMAX-4",
+    "SIGRTMAX-5",
+    "SIGRTMAX-6",
+    "SIGRTMAX-7",
+    "SIGRTMAX-8",
+    "SIGRTMAX-9",
+    "SIGRTMIN",
+    "SIGRTMIN+1",
+    "SIGRTMIN+10",
+    "SIGRTMIN+11",
+    "SIGRTMIN+12",
+    "SIGRTMIN+13",
+    "SIGRTMIN+14",
+    "SIGRTMIN+15",
+    "SIGRTMIN+2",
+    "SIGRTMIN+3",
+    "SIGRTMIN+4",
+    "SIGRTMIN+5",
+    "SIGRTMIN+6",
+    "SIGRTMIN+7",
+    "SIGRTMIN+8",
+    "SIGRTMIN+9",
+    "SIGSEGV",
+    "SIGSTKFLT",
+    "SIGSTOP",
+    "SIGSYS",
+    "SIGTERM",
+    "SIGTRAP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
+    "SIGXFSZ",
+];
+
+pub(super) fn hooks(path: &str, lifecycle: &Lifecycle, spec: &PodSpec, errors: &mut Errors) {
+    let grace = spec.termination_grace_period_seconds;
+    if let Some(signal) = lifecycle.stop_signal.as_deref() {
+        stop_signal(&format!("{path}.stopSignal"), signal, spec, errors);
+    }
     let of = |it: &LifecycleHandler, path: &str, errors: &mut Errors| {
         let handler = Handler {
             exec: it.exec.as_ref(),
@@ -57,6 +130,21 @@ pub(super) fn hooks(path: &str, lifecycle: &Lifecycle, grace: Option<i64>, error
     }
     if let Some(it) = &lifecycle.pre_stop {
         of(it, &format!("{path}.preStop"), errors);
+    }
+}
+
+fn stop_signal(path: &str, signal: &str, spec: &PodSpec, errors: &mut Errors) {
+    let known = match spec.os.as_ref().map_or("", |it| it.name.as_str()) {
+        "" => {
+            let detail = "may not be set for containers with empty `spec.os.name`";
+            errors.forbidden(path, detail);
+            return;
+        }
+        "windows" => &["SIGKILL", "SIGTERM"][..],
+        _ => &SIGNALS[..],
+    };
+    if !known.contains(&signal) {
+        errors.not_supported(path, signal, known);
     }
 }
 

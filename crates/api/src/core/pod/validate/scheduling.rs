@@ -3,8 +3,12 @@
 use crate::{
     core::node,
     field::{Errors, quoted},
-    k8s::api::core::v1::{Affinity, PodAffinityTerm, PodSpec, Toleration, WeightedPodAffinityTerm},
+    k8s::api::core::v1::{
+        Affinity, PodAffinityTerm, PodSpec, Toleration, TopologySpreadConstraint,
+        WeightedPodAffinityTerm,
+    },
     meta::{
+        LabelSelector,
         absent::{list, text},
         names,
         validate::label_selector,
@@ -24,7 +28,7 @@ pub(super) fn affinity(path: &str, affinity: &Affinity, errors: &mut Errors) {
         for (n, term) in preferred.iter().enumerate() {
             let path = format!("{path}.{PREFERRED}[{n}]");
             weight(&path, term.weight, errors);
-            node::validate_term(&format!("{path}.preference"), &term.preference, errors);
+            node::validate_term(&format!("{path}.preference"), &term.preference, false, errors);
         }
     }
     if let Some(it) = &affinity.pod_affinity {
@@ -65,15 +69,49 @@ fn term(path: &str, term: &PodAffinityTerm, errors: &mut Errors) {
     for namespace in list(&term.namespaces) {
         names::dns_label(format!("{path}.namespace"), namespace, errors);
     }
-    topology_key(path, &term.topology_key, errors);
-}
-
-fn topology_key(path: &str, key: &str, errors: &mut Errors) {
+    let (keys, others) = (list(&term.match_label_keys), list(&term.mismatch_label_keys));
+    label_keys(path, keys, others, term.label_selector.as_ref(), errors);
     let path = format!("{path}.topologyKey");
-    if key.is_empty() {
+    if term.topology_key.is_empty() {
         errors.required(&path, "can not be empty");
     }
-    names::qualified_name(path, key, errors);
+    names::qualified_name(path, &term.topology_key, errors);
+}
+
+/// Keys whose values a new pod's selectors take from its own labels.
+fn label_keys(
+    path: &str,
+    keys: &[String],
+    others: &[String],
+    selector: Option<&LabelSelector>,
+    errors: &mut Errors,
+) {
+    for (field, keys) in [("matchLabelKeys", keys), ("mismatchLabelKeys", others)] {
+        let path = format!("{path}.{field}");
+        if selector.is_none() && !keys.is_empty() {
+            errors.forbidden(path, "must not be specified when labelSelector is not set");
+            continue;
+        }
+        for (n, key) in keys.iter().enumerate() {
+            names::qualified_name(format!("{path}[{n}]"), key, errors);
+        }
+    }
+    // What the keys gave has been merged into the selector: once is theirs, twice is one too many.
+    let labels = selector.and_then(|it| it.match_labels.as_ref());
+    let mut seen: Vec<&String> = labels.into_iter().flatten().map(|it| it.0).collect();
+    for it in selector.map(|it| list(&it.match_expressions)).unwrap_or_default() {
+        if let Some(n) = keys.iter().rposition(|key| *key == it.key)
+            && seen.contains(&&it.key)
+        {
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            errors.invalid(format!("{path}[{n}]"), quoted(&it.key), detail);
+        }
+        seen.push(&it.key);
+    }
+    for (n, key) in keys.iter().enumerate().filter(|it| others.contains(it.1)) {
+        let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
+        errors.invalid(format!("{path}.matchLabelKeys[{n}]"), quoted(key), detail);
+    }
 }
 
 fn weight(path: &str, weight: i32, errors: &mut Errors) {
@@ -98,7 +136,14 @@ pub(crate) fn tolerations(path: &str, tolerations: &[Toleration], errors: &mut E
             errors.invalid(format!("{path}.effect"), quoted(text(&it.effect)), detail);
         }
         match operator {
-            "Equal" | "" => names::label_value(&at, value, errors),
+            "Equal" | "" => {
+                let mut wrong = Errors::default();
+                names::label_value(&at, value, &mut wrong);
+                let why: Vec<String> = wrong.0.into_iter().map(|it| it.detail).collect();
+                if !why.is_empty() {
+                    errors.invalid(&at, quoted(value), why.join(";"));
+                }
+            }
             "Exists" if value.is_empty() => {}
             "Exists" => {
                 errors.invalid(
@@ -119,30 +164,56 @@ pub(crate) fn tolerations(path: &str, tolerations: &[Toleration], errors: &mut E
 }
 
 pub(super) fn spread(path: &str, spec: &PodSpec, errors: &mut Errors) {
-    let mut seen = Vec::new();
-    for (n, it) in list(&spec.topology_spread_constraints).iter().enumerate() {
+    let all = list(&spec.topology_spread_constraints);
+    for (n, it) in all.iter().enumerate() {
         let path = format!("{path}[{n}]");
-        if it.max_skew <= 0 {
-            let detail = "must be greater than zero";
-            errors.invalid(format!("{path}.maxSkew"), it.max_skew, detail);
-        }
-        match it.topology_key.as_str() {
-            "" => errors.required(format!("{path}.topologyKey"), "can not be empty"),
-            key => names::qualified_name(format!("{path}.topologyKey"), key, errors),
+        positive(format!("{path}.maxSkew"), it.max_skew, errors);
+        if it.topology_key.is_empty() {
+            errors.required(format!("{path}.topologyKey"), "can not be empty");
         }
         let answers = ["DoNotSchedule", "ScheduleAnyway"];
         if !answers.contains(&it.when_unsatisfiable.as_str()) {
             let path = format!("{path}.whenUnsatisfiable");
             errors.not_supported(path, &it.when_unsatisfiable, &answers);
         }
-        let pair = (&it.topology_key, &it.when_unsatisfiable);
-        if seen.contains(&pair) {
+        let again = |other: &TopologySpreadConstraint| {
+            other.topology_key == it.topology_key
+                && other.when_unsatisfiable == it.when_unsatisfiable
+        };
+        if all[n + 1..].iter().any(again) {
             let shown = format!("{{{}, {}}}", it.topology_key, it.when_unsatisfiable);
             errors.duplicate(format!("{path}.{{topologyKey, whenUnsatisfiable}}"), quoted(&shown));
         }
-        seen.push(pair);
+        if let Some(least) = it.min_domains {
+            let path = format!("{path}.minDomains");
+            positive(path.clone(), least, errors);
+            if it.when_unsatisfiable != "DoNotSchedule" {
+                let detail = format!(
+                    "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}",
+                    it.when_unsatisfiable
+                );
+                errors.invalid(path, least, detail);
+            }
+        }
+        let policies = [
+            ("nodeAffinityPolicy", &it.node_affinity_policy),
+            ("nodeTaintsPolicy", &it.node_taints_policy),
+        ];
+        for (field, policy) in policies {
+            let known = ["Honor", "Ignore"];
+            if let Some(policy) = policy.as_deref().filter(|it| !known.contains(it)) {
+                errors.not_supported(format!("{path}.{field}"), policy, &known);
+            }
+        }
+        label_keys(&path, list(&it.match_label_keys), &[], it.label_selector.as_ref(), errors);
         if let Some(selector) = &it.label_selector {
             label_selector(&format!("{path}.labelSelector"), selector, errors);
         }
+    }
+}
+
+fn positive(path: String, number: i32, errors: &mut Errors) {
+    if number <= 0 {
+        errors.invalid(path, number, "must be greater than zero");
     }
 }

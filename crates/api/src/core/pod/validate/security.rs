@@ -4,14 +4,14 @@ use crate::{
     core::volume_source::descending,
     field::{Errors, quoted},
     k8s::api::core::v1::{AppArmorProfile, PodSpec, SeccompProfile, SecurityContext},
-    meta::{
-        absent::{list, text},
-        names,
-    },
+    meta::{absent::list, names},
 };
 
 /// Largest user and group id.
 const ID_MOST: i64 = i32::MAX as i64;
+
+/// Longest name of an AppArmor profile: a path, in bytes.
+const PROFILE_MOST: usize = 4095;
 
 /// Upstream: `SysctlMaxLength`.
 const SYSCTL_LENGTH_MAX: usize = 253;
@@ -89,6 +89,12 @@ pub(super) fn validate_pod(path: &str, spec: &PodSpec, errors: &mut Errors) {
         {
             errors.not_supported(format!("{at}.supplementalGroupsPolicy"), policy, &policies);
         }
+        let policies = ["Recursive"];
+        if let Some(policy) = &context.se_linux_change_policy
+            && !policies.contains(&policy.as_str())
+        {
+            errors.not_supported(format!("{at}.seLinuxChangePolicy"), policy, &policies);
+        }
     }
     if spec.host_users == Some(false) {
         let fields = [
@@ -98,6 +104,15 @@ pub(super) fn validate_pod(path: &str, spec: &PodSpec, errors: &mut Errors) {
         ];
         for (field, _) in fields.into_iter().filter(|it| it.1) {
             errors.forbidden(format!("{path}.{field}"), "when `hostUsers` is false");
+        }
+        let init = list(&spec.init_containers);
+        for (field, all) in [("initContainers", init), ("containers", &spec.containers[..])] {
+            let devices =
+                all.iter().enumerate().filter(|it| !list(&it.1.volume_devices).is_empty());
+            for (n, _) in devices {
+                let path = format!("{path}.{field}[{n}].volumeDevices");
+                errors.forbidden(path, "when `hostUsers` is false");
+            }
         }
     }
 }
@@ -176,12 +191,22 @@ fn app_armor(path: &str, profile: Option<&AppArmorProfile>, errors: &mut Errors)
         kind => errors.not_supported(format!("{path}.type"), kind, &PROFILES),
     }
     let at = format!("{path}.localhostProfile");
-    match (profile.type_ == "Localhost", text(&profile.localhost_profile)) {
-        (true, "") => errors.required(at, "must be set when AppArmor type is Localhost"),
-        (false, name) if !name.is_empty() => {
+    match (profile.type_.as_str(), profile.localhost_profile.as_deref()) {
+        ("Localhost", name) => {
+            let name = name.unwrap_or_default();
+            if name.trim() != name {
+                errors.invalid(&at, quoted(name), "must not be padded with whitespace");
+            } else if name.is_empty() {
+                errors.required(&at, "must be set when AppArmor type is Localhost");
+            }
+            if name.len() > PROFILE_MOST {
+                errors.too_long(at, PROFILE_MOST);
+            }
+        }
+        ("RuntimeDefault" | "Unconfined", Some(name)) => {
             errors.invalid(at, quoted(name), "can only be set when AppArmor type is Localhost");
         }
-        (true | false, _) => {}
+        (_, _) => {}
     }
 }
 

@@ -7,13 +7,14 @@ use crate::{
     },
     field::{Errors, quoted},
     k8s::api::core::v1::{
-        DownwardAPIVolumeFile, EphemeralVolumeSource, KeyToPath, ProjectedVolumeSource, Volume,
+        ClusterTrustBundleProjection, DownwardAPIVolumeFile, EphemeralVolumeSource, KeyToPath,
+        ProjectedVolumeSource, Volume,
     },
     meta::{
-        Exact,
+        Exact, ObjectMeta,
         absent::{list, text},
         names,
-        validate::validate_template,
+        validate::{label_selector, validate_template},
     },
 };
 use std::collections::BTreeMap;
@@ -70,7 +71,7 @@ pub(super) fn validate<'a>(
 }
 
 fn validate_source(path: &str, volume: &Volume, pod: Option<&str>, errors: &mut Errors) {
-    let mut one = Sources::of(path);
+    let (mut one, at) = (Sources::of(path), path);
     one.one("emptyDir", volume.empty_dir.as_ref(), errors, |it, path, errors| {
         if it
             .size_limit
@@ -107,6 +108,10 @@ fn validate_source(path: &str, volume: &Volume, pod: Option<&str>, errors: &mut 
             volume: &volume.name,
         };
         source::iscsi(&view, path, errors);
+        let whole = volume.name.len() + 1 + it.target_portal.len();
+        if it.initiator_name.is_some() && whole > source::ISCSI_NAME_MOST {
+            errors.invalid(format!("{at}.name"), quoted(&volume.name), source::ISCSI_NAME_LONG);
+        }
     });
     one.one("glusterfs", volume.glusterfs.as_ref(), errors, |it, path, errors| {
         source::glusterfs(&it.endpoints, &it.path, path, errors);
@@ -201,8 +206,44 @@ fn ephemeral(path: &str, source: &EphemeralVolumeSource, errors: &mut Errors) {
         errors.required(path, "");
         return;
     };
-    validate_template(&format!("{path}.metadata"), template.metadata.as_ref(), errors);
+    let meta = format!("{path}.metadata");
+    validate_template(&meta, template.metadata.as_ref(), errors);
+    for field in template.metadata.iter().flat_map(no_part_of_a_template) {
+        errors.forbidden(format!("{meta}.{field}"), "cannot be set");
+    }
     claims::validate_spec(&format!("{path}.spec"), &template.spec, errors);
+}
+
+/// Metadata that a template cannot hand on.
+fn no_part_of_a_template(meta: &ObjectMeta) -> Vec<&'static str> {
+    let set = |it: &Option<String>| !text(it).is_empty();
+    let fields = [
+        ("name", set(&meta.name)),
+        ("generateName", set(&meta.generate_name)),
+        ("namespace", set(&meta.namespace)),
+        ("selfLink", set(&meta.self_link)),
+        ("uID", set(&meta.uid)),
+        ("resourceVersion", set(&meta.resource_version)),
+        ("generation", meta.generation.unwrap_or(0) != 0),
+        ("creationTimestamp", meta.creation_timestamp.is_some()),
+        ("deletionTimestamp", meta.deletion_timestamp.is_some()),
+        ("deletionGracePeriodSeconds", meta.deletion_grace_period_seconds.is_some()),
+        ("ownerReferences", meta.owner_references.is_some()),
+        ("finalizers", meta.finalizers.is_some()),
+        ("managedFields", meta.managed_fields.is_some()),
+    ];
+    fields.into_iter().filter(|it| it.1).map(|it| it.0).collect()
+}
+
+/// Without an account there is nobody a token could be of.
+pub(super) fn forbid_tokens(path: &str, volumes: &[Volume], errors: &mut Errors) {
+    for (n, volume) in volumes.iter().enumerate() {
+        let parts = volume.projected.iter().flat_map(|it| list(&it.sources)).enumerate();
+        for (m, _) in parts.filter(|it| it.1.service_account_token.is_some()) {
+            let path = format!("{path}[{n}].projected.sources[{m}].serviceAccountToken");
+            errors.forbidden(path, "must not be specified when serviceAccountName is not set");
+        }
+    }
 }
 
 fn items(path: &str, items: &[KeyToPath], errors: &mut Errors) {
@@ -233,6 +274,36 @@ fn file(path: &str, file: &DownwardAPIVolumeFile, errors: &mut Errors) {
         (None, None) => errors.required(path, "one of fieldRef and resourceFieldRef is required"),
     }
     source::file_mode(path, "mode", file.mode, errors);
+}
+
+fn trust_bundle(path: &str, it: &ClusterTrustBundleProjection, errors: &mut Errors) {
+    match (&it.name, &it.signer_name) {
+        (Some(_), Some(_)) => {
+            let shown = serde_json::to_string(it).expect("API objects are plain data");
+            errors.invalid(path, shown, "only one of name and signerName may be used");
+        }
+        (Some(name), None) => {
+            if name.is_empty() {
+                errors.required(format!("{path}.name"), "must be a valid object name");
+            }
+            if let Some(selector) = &it.label_selector {
+                let shown = serde_json::to_string(selector).expect("API objects are plain data");
+                let detail = "labelSelector must be unset if name is specified";
+                errors.invalid(format!("{path}.labelSelector"), shown, detail);
+            }
+        }
+        (None, Some(name)) => {
+            if name.is_empty() {
+                errors.required(format!("{path}.signerName"), "must be a valid signer name");
+            }
+            if let Some(selector) = &it.label_selector {
+                label_selector(&format!("{path}.labelSelector"), selector, errors);
+            }
+        }
+        (None, None) => errors.required(path, "either name or signerName must be specified"),
+    }
+    source::need(path, "path", &it.path, errors);
+    source::descending_unreserved(format!("{path}.path"), &it.path, errors);
 }
 
 fn projected(volume: &ProjectedVolumeSource, path: &str, errors: &mut Errors) {
@@ -281,7 +352,11 @@ fn projected(volume: &ProjectedVolumeSource, path: &str, errors: &mut Errors) {
                 target => source::descending_unreserved(format!("{path}.path"), target, errors),
             }
         }
-        count += usize::from(part.cluster_trust_bundle.is_some());
+        if let Some(it) = &part.cluster_trust_bundle {
+            count += 1;
+            trust_bundle(&format!("{at}.clusterTrustBundle"), it, errors);
+            add(&it.path, &it.path, errors);
+        }
         count += usize::from(part.pod_certificate.is_some());
         if count > 1 {
             errors.forbidden(at, "may not specify more than 1 volume type per source");

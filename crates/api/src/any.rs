@@ -89,6 +89,8 @@ pub struct AnyKind {
     /// `/registry/pods`: keys are `<storage>/<namespace>/<name>` or `<storage>/<name>`.
     pub storage: String,
     pub subresources: Vec<Subresource>,
+    /// Whether dependents stay when nobody says what is to become of them.
+    pub orphans: bool,
     /// Why no object of the kind can be made here.
     pub refused: Option<String>,
     pub rules: Box<dyn Rules>,
@@ -173,6 +175,7 @@ impl AnyKind {
             scope: T::SCOPE,
             storage: T::STORAGE.to_owned(),
             subresources: T::SUBRESOURCES.to_vec(),
+            orphans: T::ORPHANS,
             refused: T::REFUSED.map(str::to_owned),
             rules: Box::new(Typed::<T>(PhantomData)),
         }

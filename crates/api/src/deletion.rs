@@ -33,6 +33,13 @@ pub enum Deletion {
     Unchanged,
 }
 
+/// What becomes of dependents when nobody says: what was decided before, else what the kind does.
+pub fn unasked(kind: &AnyKind, object: &dyn Erased) -> Option<Propagation> {
+    let finalizers = object.metadata().finalizers.as_deref().unwrap_or_default();
+    let decided = finalizers.iter().any(|it| it == ORPHAN || it == FOREGROUND);
+    (kind.orphans && !decided).then_some(Propagation::Orphan)
+}
+
 /// Decides one deletion.
 pub fn delete(
     kind: &AnyKind,

@@ -155,6 +155,9 @@ pub trait Kind: Object + schemars::JsonSchema {
         crate::meta::names::dns_subdomain("metadata.name", name, errors);
     }
 
+    /// Whether dependents stay when nobody says what is to become of them.
+    const ORPHANS: bool = false;
+
     /// Why no object of the kind can be made here, for kinds that are only listed.
     const REFUSED: Option<&'static str> = None;
 

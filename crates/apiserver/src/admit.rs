@@ -212,7 +212,9 @@ impl Server {
                 rules.validate(&*object, &mut errors);
                 rules.validate_part(part, &*object, old, &mut errors);
             }
-            Part::Finalize => {}
+            Part::Finalize => {
+                rules.validate_part(Subresource::Finalize, &*object, old, &mut errors);
+            }
         }
         refuse(kind, &key.name, &errors)?;
         self.chain.check(&mut attempt, &mut object)?;
@@ -265,6 +267,9 @@ impl Server {
         self.chain.admit(&mut attempt, None)?;
         let checks = attempt.checks;
         let Deleting { grace_seconds, propagation, .. } = *asked;
+        // Loops delete what has to go, dependents and all.
+        let unasked = || deletion::unasked(kind, &*old).filter(|_| !user.inside);
+        let propagation = propagation.or_else(unasked);
         let effect = match deletion::delete(kind, &*old, grace_seconds, propagation, self.now()) {
             Deletion::Gone => Effect::Remove,
             Deletion::Marked(object) => put(object, row.managed()),

@@ -44,6 +44,7 @@ impl Kind for Job {
     const STORAGE: &'static str = "/registry/jobs";
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
     const GENERATION: bool = true;
+    const ORPHANS: bool = true;
     const COLUMNS: &'static [Column<Job>] = &[
         name(),
         columns::text("Status", "What has become of it.", |job, _| state(job).into()),

@@ -24,6 +24,17 @@ impl Kind for Lease {
         age(),
     ];
 
+    /// Fields for elections that servers coordinate, which are off upstream unless asked for.
+    fn prepare_create(&mut self) {
+        if let Some(spec) = &mut self.spec {
+            (spec.strategy, spec.preferred_holder) = (None, None);
+        }
+    }
+
+    fn prepare_update(&mut self, _old: &Lease) {
+        self.prepare_create();
+    }
+
     fn validate(&self, errors: &mut Errors) {
         let Some(spec) = &self.spec else { return };
         if let Some(seconds) = spec.lease_duration_seconds.filter(|it| *it <= 0) {

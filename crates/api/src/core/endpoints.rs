@@ -3,6 +3,7 @@
 //! Upstream: `pkg/apis/core/validation/validation.go`, validateEndpointSubsets.
 
 use crate::{
+    Object,
     field::{Errors, quoted},
     k8s::api::core::v1::{EndpointAddress, EndpointPort, Endpoints},
     kind::{Column, Kind, Names, Scope, Subresource},
@@ -14,6 +15,9 @@ use crate::{
     },
 };
 use std::net::{IpAddr, SocketAddr};
+
+/// On Endpoints: who writes them.
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 
 impl Kind for Endpoints {
     const NAMES: Names =
@@ -55,6 +59,29 @@ impl Kind for Endpoints {
             }
         }
     }
+
+    fn warnings(&self, _old: Option<&Endpoints>) -> Vec<String> {
+        warnings(self)
+    }
+}
+
+fn warnings(endpoints: &Endpoints) -> Vec<String> {
+    // Its own controller writes them as they should be.
+    if endpoints.label(MANAGED_BY) == Some("endpoint-controller") {
+        return Vec::new();
+    }
+    let mut warnings = Vec::new();
+    for (n, subset) in list(&endpoints.subsets).iter().enumerate() {
+        let both =
+            [("addresses", &subset.addresses), ("notReadyAddresses", &subset.not_ready_addresses)];
+        for (field, all) in both {
+            for (m, it) in list(all).iter().enumerate() {
+                let path = format!("subsets[{n}].{field}[{m}].ip");
+                warnings.extend(addresses::warning(path, &it.ip));
+            }
+        }
+    }
+    warnings
 }
 
 fn validate_address(path: &str, address: &EndpointAddress, errors: &mut Errors) {
@@ -78,14 +105,16 @@ fn validate_port(path: &str, port: &EndpointPort, named: bool, errors: &mut Erro
     if !protocols.contains(&text(&port.protocol)) {
         errors.not_supported(format!("{path}.protocol"), text(&port.protocol), &protocols);
     }
+    if let Some(protocol) = &port.app_protocol {
+        names::qualified_name(format!("{path}.appProtocol"), protocol, errors);
+    }
 }
 
 /// An address that traffic can be sent to: no loopback, nothing of one link only.
 pub(crate) fn validate_ip(path: &str, text: &str, errors: &mut Errors) {
-    let Ok(ip) = text.parse::<IpAddr>() else {
-        addresses::validate(path, text, errors);
-        return;
-    };
+    let before = errors.0.len();
+    addresses::validate(path, text, errors);
+    let Some(ip) = addresses::sloppy(text).filter(|_| errors.0.len() == before) else { return };
     let (link, multicast) = match ip {
         IpAddr::V4(ip) => (ip.is_link_local(), ip.octets()[..3] == [224, 0, 0]),
         IpAddr::V6(ip) => {

@@ -60,13 +60,15 @@ impl Kind for Namespace {
     }
 
     fn validate(&self, errors: &mut Errors) {
-        let finalizers = self.spec.iter().flat_map(|it| it.finalizers.iter().flatten());
-        for finalizer in finalizers {
-            names::qualified_name("spec.finalizers", finalizer, errors);
-            let standard = ["kubernetes", "orphan", "foregroundDeletion"];
-            if !finalizer.contains('/') && !standard.contains(&finalizer.as_str()) {
-                let detail = "name is neither a standard finalizer name nor is it fully qualified";
-                errors.invalid("spec.finalizers", quoted(finalizer), detail);
+        for finalizer in finalizers(self) {
+            validate_finalizer("spec.finalizers", finalizer, errors);
+        }
+    }
+
+    fn validate_part(&self, part: Subresource, _old: &Namespace, errors: &mut Errors) {
+        if part == Subresource::Finalize {
+            for (n, finalizer) in finalizers(self).iter().enumerate() {
+                validate_finalizer(&format!("spec.finalizers[{n}]"), finalizer, errors);
             }
         }
     }
@@ -95,6 +97,19 @@ impl Kind for Namespace {
 
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![("status.phase", phase(self).to_owned()), ("name", self.name().to_owned())]
+    }
+}
+
+fn finalizers(namespace: &Namespace) -> &[String] {
+    namespace.spec.as_ref().map(|it| list(&it.finalizers)).unwrap_or_default()
+}
+
+fn validate_finalizer(path: &str, finalizer: &str, errors: &mut Errors) {
+    names::qualified_name(path, finalizer, errors);
+    let standard = ["kubernetes", "orphan", "foregroundDeletion"];
+    if !finalizer.contains('/') && !standard.contains(&finalizer) {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.invalid(path, quoted(finalizer), detail);
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{
     kind::{Column, Kind, Names, Object, Scope, Subresource},
     meta::{
         Exact,
+        absent::omit_zero,
+        addresses,
         columns::{NONE, UNKNOWN, age, name, or, text, wide},
         quantity,
     },
@@ -107,11 +109,19 @@ impl Kind for Node {
         if status.allocatable.is_none() {
             status.allocatable.clone_from(&status.capacity);
         }
-        self.spec.get_or_insert_default();
+        omit_zero(&mut self.spec.get_or_insert_default().unschedulable);
+    }
+
+    fn prepare_create(&mut self) {
+        self.spec.get_or_insert_default().config_source = None;
+        self.status.get_or_insert_default().config = None;
     }
 
     fn prepare_update(&mut self, old: &Node) {
         self.status.clone_from(&old.status);
+        if old.spec.as_ref().is_none_or(|it| it.config_source.is_none()) {
+            self.spec.get_or_insert_default().config_source = None;
+        }
     }
 
     fn prepare_status(&mut self, old: &Node) {
@@ -124,6 +134,26 @@ impl Kind for Node {
 
     fn validate_update(&self, old: &Node, errors: &mut Errors) {
         validate::validate_update(self, old, errors);
+    }
+
+    fn validate_status(&self, _old: &Node, errors: &mut Errors) {
+        validate::validate_status(self, errors);
+    }
+
+    fn warnings(&self, _old: Option<&Node>) -> Vec<String> {
+        let Some(spec) = &self.spec else { return Vec::new() };
+        let mut warnings = Vec::new();
+        if spec.config_source.is_some() {
+            warnings.push("spec.configSource: the feature is removed".to_owned());
+        }
+        if spec.external_id.as_ref().is_some_and(|it| !it.is_empty()) {
+            let what = "this field is deprecated, and is unused by Kubernetes";
+            warnings.push(format!("spec.externalID: {what}"));
+        }
+        for (n, range) in spec.pod_cidrs.iter().flatten().enumerate() {
+            warnings.extend(addresses::range_warnings(format!("spec.podCIDRs[{n}]"), range));
+        }
+        warnings
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

@@ -15,7 +15,7 @@ use crate::{
     kind::{Column, Kind, Names, Object, Scope, Subresource},
     meta::{
         Exact, Selector,
-        absent::{fill, text},
+        absent::{fill, omit_zero, text},
         columns::{self, UNSET, age, name, wide},
         quantity,
     },
@@ -52,6 +52,12 @@ impl Kind for PersistentVolume {
         quantity::canonicalize(&mut spec.capacity);
         if let Some(source) = &mut spec.host_path {
             source.type_.get_or_insert_default();
+        }
+        if let Some(source) = &mut spec.nfs {
+            omit_zero(&mut source.read_only);
+        }
+        if let Some(source) = &mut spec.csi {
+            omit_zero(&mut source.read_only);
         }
         if let Some(source) = &mut spec.rbd {
             default_rbd(&mut source.pool, &mut source.user, &mut source.keyring);
@@ -115,6 +121,19 @@ impl Kind for PersistentVolume {
             let path = format!("spec.nodeAffinity.required.nodeSelectorTerms[{n}]");
             warnings.extend(pod::of_term(&path, term));
         }
+        let Some(spec) = &self.spec else { return warnings };
+        let gone = [
+            (spec.cephfs.is_some(), "cephfs", "v1.28", "v1.31"),
+            (spec.photon_persistent_disk.is_some(), "photonPersistentDisk", "v1.11", "v1.16"),
+            (spec.scale_io.is_some(), "scaleIO", "v1.16", "v1.22"),
+            (spec.storageos.is_some(), "storageOS", "v1.22", "v1.25"),
+            (spec.glusterfs.is_some(), "glusterfs", "v1.25", "v1.26"),
+            (spec.rbd.is_some(), "rbd", "v1.28", "v1.31"),
+        ];
+        let told = gone.into_iter().filter(|it| it.0).map(|(_, field, since, until)| {
+            format!("spec.{field}: deprecated in {since}, non-functional in {until}+")
+        });
+        warnings.extend(told);
         warnings
     }
 

@@ -55,12 +55,16 @@ impl Kind for PersistentVolumeClaim {
             phase: Some(PENDING.to_owned()),
             ..PersistentVolumeClaimStatus::default()
         });
-        normalize_sources(self.spec.get_or_insert_default());
+        let spec = self.spec.get_or_insert_default();
+        drop_sources(spec, None);
+        normalize_sources(spec);
     }
 
     fn prepare_update(&mut self, old: &PersistentVolumeClaim) {
         self.status.clone_from(&old.status);
-        normalize_sources(self.spec.get_or_insert_default());
+        let spec = self.spec.get_or_insert_default();
+        drop_sources(spec, old.spec.as_ref());
+        normalize_sources(spec);
     }
 
     fn prepare_status(&mut self, old: &PersistentVolumeClaim) {
@@ -168,6 +172,23 @@ pub(crate) fn default_spec(spec: &mut PersistentVolumeClaimSpec) {
     if let Some(resources) = &mut spec.resources {
         quantity::canonicalize(&mut resources.limits);
         quantity::canonicalize(&mut resources.requests);
+    }
+}
+
+/// Sources that were never taken are left out: those of other namespaces, and by the old field all but
+/// claims and snapshots.
+fn drop_sources(spec: &mut PersistentVolumeClaimSpec, old: Option<&PersistentVolumeClaimSpec>) {
+    let elsewhere = spec.data_source_ref.as_ref().is_some_and(|it| !text(&it.namespace).is_empty());
+    if elsewhere && old.is_none_or(|it| it.data_source_ref.is_none()) {
+        spec.data_source_ref = None;
+    }
+    let had_one = old.is_some_and(|it| it.data_source.is_some() || it.data_source_ref.is_some());
+    let known = spec.data_source.as_ref().is_some_and(|it| {
+        let of = (text(&it.api_group), it.kind.as_str());
+        [("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")].contains(&of)
+    });
+    if !had_one && spec.data_source_ref.is_none() && !known {
+        spec.data_source = None;
     }
 }
 

@@ -34,6 +34,7 @@ impl Kind for ReplicationController {
     const STORAGE: &'static str = "/registry/controllers";
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status, Subresource::Scale];
     const GENERATION: bool = true;
+    const ORPHANS: bool = true;
     const COLUMNS: &'static [Column<ReplicationController>] = &[
         name(),
         templated::desired(),

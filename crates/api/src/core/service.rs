@@ -5,6 +5,7 @@
 mod print;
 mod update;
 mod validate;
+mod warnings;
 
 use crate::{
     field::Errors,
@@ -14,9 +15,9 @@ use crate::{
         },
         apimachinery::pkg::util::intstr::IntOrString,
     },
-    kind::{Column, Kind, Names, Object, Scope, Subresource},
+    kind::{Column, Kind, Names, Scope, Subresource},
     meta::{
-        absent::{fill, list, text},
+        absent::{fill, list, omit_zero, text},
         names,
     },
 };
@@ -89,8 +90,12 @@ impl Kind for Service {
         validate::validate_update(self, old, errors);
     }
 
+    fn validate_status(&self, _old: &Service, errors: &mut Errors) {
+        validate::validate_status(self, errors);
+    }
+
     fn warnings(&self, _old: Option<&Service>) -> Vec<String> {
-        warnings(self)
+        warnings::of(self)
     }
 
     /// A label, digits first or not: upstream relaxed it in 1.36.
@@ -147,7 +152,10 @@ fn default_spec(spec: &mut ServiceSpec) {
         }
     }
     fill(&mut spec.type_, "ClusterIP");
+    omit_zero(&mut spec.health_check_node_port);
+    omit_zero(&mut spec.publish_not_ready_addresses);
     for port in spec.ports.iter_mut().flatten() {
+        omit_zero(&mut port.node_port);
         fill(&mut port.protocol, "TCP");
         let missing = match &port.target_port {
             None | Some(IntOrString::Int(0)) => true,
@@ -185,46 +193,6 @@ fn default_families(spec: &mut ServiceSpec) {
         }
         spec.ip_families = Some(all);
     }
-}
-
-fn warnings(service: &Service) -> Vec<String> {
-    let Some(spec) = &service.spec else { return Vec::new() };
-    let headless = is_headless(service);
-    let named = text(&spec.type_) == "ExternalName";
-    let external = !list(&spec.external_ips).is_empty();
-    let all = [
-        (
-            headless && !text(&spec.load_balancer_ip).is_empty(),
-            "spec.loadBalancerIP is ignored for headless services",
-        ),
-        (headless && external, "spec.externalIPs is ignored for headless services"),
-        (
-            headless && text(&spec.session_affinity) != "None",
-            "spec.SessionAffinity is ignored for headless services",
-        ),
-        (
-            external && !headless && !named,
-            "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
-        ),
-        (named && external, "spec.externalIPs is ignored when spec.type is \"ExternalName\""),
-        (
-            !named && !text(&spec.external_name).is_empty(),
-            "spec.externalName is ignored when spec.type is not \"ExternalName\"",
-        ),
-    ];
-    let mut warnings = Vec::new();
-    let hints = "service.kubernetes.io/topology-aware-hints";
-    if service.annotation(hints).is_some() {
-        let instead = "service.kubernetes.io/topology-mode";
-        warnings.push(format!("annotation {hints} is deprecated, please use {instead} instead"));
-    }
-    warnings.extend(all.into_iter().filter(|it| it.0).map(|it| it.1.to_owned()));
-    if text(&spec.traffic_distribution) == "PreferClose" {
-        let what =
-            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"";
-        warnings.push(what.to_owned());
-    }
-    warnings
 }
 
 /// Can be reached from outside the cluster.

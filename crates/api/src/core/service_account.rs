@@ -4,9 +4,12 @@
 
 use crate::{
     k8s::api::core::v1::{ObjectReference, ServiceAccount},
-    kind::{Column, Kind, Names, Scope, Subresource},
+    kind::{Column, Kind, Names, Object, Scope, Subresource},
     meta::columns::{age, name},
 };
+
+/// On accounts whose pods may mount no secrets but those that the account names. Upstream gives it up.
+const MOUNTABLE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
 
 impl Kind for ServiceAccount {
     const NAMES: Names = Names {
@@ -27,6 +30,16 @@ impl Kind for ServiceAccount {
 
     fn prepare_update(&mut self, _old: &ServiceAccount) {
         name_secrets_only(self);
+    }
+
+    fn warnings(&self, old: Option<&ServiceAccount>) -> Vec<String> {
+        let before = old.is_some_and(|it| it.annotation(MOUNTABLE_SECRETS).is_some());
+        if before || self.annotation(MOUNTABLE_SECRETS).is_none() {
+            return Vec::new();
+        }
+        let what =
+            "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets";
+        vec![format!("metadata.annotations[{MOUNTABLE_SECRETS}]: {what}")]
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     kind::{Column, Kind, Names, Scope, Subresource},
     meta::{
         absent::{fill, list, same, text as plain},
+        addresses,
         columns::{UNSET, age, name, text},
         names,
     },
@@ -25,6 +26,8 @@ pub const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 const ENDPOINTS_MOST: usize = 1000;
 const ADDRESSES_MOST: usize = 100;
 const PORTS_MOST: usize = 20_000;
+/// Zones, and nodes, that one endpoint is meant for.
+const HINTS_MOST: usize = 8;
 /// So many are printed, the others counted.
 const SHOWN: usize = 3;
 
@@ -61,6 +64,7 @@ impl Kind for EndpointSlice {
 
     fn prepare_create(&mut self) {
         self.metadata.generation = Some(1);
+        forget_topology(self);
     }
 
     fn prepare_update(&mut self, old: &EndpointSlice) {
@@ -70,6 +74,9 @@ impl Kind for EndpointSlice {
             || !same(&self.metadata.labels, &old.metadata.labels);
         let generation = old.metadata.generation.unwrap_or(1) + i64::from(changed);
         self.metadata.generation = Some(generation);
+        if !same(&self.endpoints, &old.endpoints) {
+            forget_topology(self);
+        }
     }
 
     fn validate(&self, errors: &mut Errors) {
@@ -96,10 +103,33 @@ impl Kind for EndpointSlice {
         }
     }
 
+    fn warnings(&self, old: Option<&EndpointSlice>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if old.is_none() && self.address_type == "FQDN" {
+            warnings.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+        }
+        let own = ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
+        if self.label(MANAGED_BY_LABEL).is_some_and(|it| own.contains(&it)) {
+            return warnings;
+        }
+        for (n, endpoint) in list(&self.endpoints).iter().enumerate() {
+            for (m, address) in endpoint.addresses.iter().enumerate() {
+                let path = format!("endpoints[{n}].addresses[{m}]");
+                warnings.extend(addresses::warning(path, address));
+            }
+        }
+        warnings
+    }
+
     fn index_keys(&self) -> Vec<(&'static str, String)> {
         let service = self.label(SERVICE_LABEL).filter(|it| !it.is_empty());
         service.map(|it| ("service", format!("{}/{it}", self.namespace()))).into_iter().collect()
     }
+}
+
+/// What this version of the API never took: nobody can write it.
+fn forget_topology(slice: &mut EndpointSlice) {
+    slice.endpoints.iter_mut().flatten().for_each(|it| it.deprecated_topology = None);
 }
 
 fn some(all: Vec<String>) -> String {
@@ -150,7 +180,15 @@ fn validate_endpoint(path: &str, endpoint: &Endpoint, kind: &str, errors: &mut E
     for (n, address) in endpoint.addresses.iter().enumerate() {
         let path = format!("{at}[{n}]");
         if kind == "FQDN" {
-            names::dns_subdomain(path, address, errors);
+            names::full_domain(path, address, errors);
+            continue;
+        }
+        if let (Some(ip), "IPv6") = (addresses::sloppy(address), kind)
+            && ip.is_ipv6()
+            && ip.to_string() != *address
+        {
+            let detail = format!("must be in canonical form ({})", quoted(&ip.to_string()));
+            errors.invalid(path, quoted(address), detail);
             continue;
         }
         let ip = address.parse::<IpAddr>();
@@ -164,6 +202,26 @@ fn validate_endpoint(path: &str, endpoint: &Endpoint, kind: &str, errors: &mut E
     }
     if let Some(host) = &endpoint.hostname {
         names::dns_label(format!("{path}.hostname"), host, errors);
+    }
+    let Some(hints) = &endpoint.hints else { return };
+    let zones: Vec<&str> = list(&hints.for_zones).iter().map(|it| it.name.as_str()).collect();
+    let nodes: Vec<&str> = list(&hints.for_nodes).iter().map(|it| it.name.as_str()).collect();
+    for (field, all) in [("forZones", &zones), ("forNodes", &nodes)] {
+        let path = format!("{path}.hints.{field}");
+        if all.len() > HINTS_MOST {
+            errors.too_many(path, all.len(), HINTS_MOST);
+            return;
+        }
+        for (n, name) in all.iter().enumerate() {
+            let path = format!("{path}[{n}].name");
+            if all[..n].contains(name) {
+                errors.duplicate(&path, quoted(name));
+            }
+            match field {
+                "forZones" => names::label_value(path, name, errors),
+                _ => names::dns_subdomain(path, name, errors),
+            }
+        }
     }
 }
 

@@ -27,6 +27,25 @@ pub fn dns_subdomain(path: impl Display, name: &str, errors: &mut Errors) {
     add(path, name, subdomain_problems(name, "characters"), errors);
 }
 
+/// Names of two labels or more, perhaps with a dot at the end.
+pub(crate) fn full_domain(path: impl Display, name: &str, errors: &mut Errors) {
+    if name.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let problems = subdomain_problems(name, "characters");
+    let label = name.split('.').find(|it| !label_problems(it).is_empty());
+    if !problems.is_empty() {
+        errors.invalid(path, quoted(name), problems.join(","));
+    } else if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        errors.invalid(path, quoted(name), detail);
+    } else if let Some(label) = label {
+        errors.invalid(path, quoted(label), label_problems(label).join(","));
+    }
+}
+
 /// Search domains, whose labels may hold underscores.
 pub(crate) fn dns_subdomain_with_underscores(path: impl Display, name: &str, errors: &mut Errors) {
     let mut problems = Vec::new();
@@ -78,6 +97,16 @@ pub fn label_value(path: impl Display, value: &str, errors: &mut Errors) {
         problems.push(LABEL_VALUE.to_owned());
     }
     add(path, value, problems, errors);
+}
+
+/// As [`label_value`], with all that is wrong in one sentence.
+pub(crate) fn label_value_whole(path: impl Display, value: &str, errors: &mut Errors) {
+    let mut wrong = Errors::default();
+    label_value(&path, value, &mut wrong);
+    let why: Vec<String> = wrong.0.into_iter().map(|it| it.detail).collect();
+    if !why.is_empty() {
+        errors.invalid(path, quoted(value), why.join(";"));
+    }
 }
 
 pub fn labels(path: impl Display, labels: &BTreeMap<String, String>, errors: &mut Errors) {

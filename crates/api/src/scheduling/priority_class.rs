@@ -8,7 +8,7 @@ use crate::{
     kind::{Cell, Column, Kind, Names, Object, Scope, Subresource},
     meta::{
         ObjectMeta,
-        absent::{fill, text},
+        absent::{fill, omit_zero, text},
         columns::{self, age, integer, name, truth, truths},
     },
 };
@@ -61,6 +61,7 @@ impl Kind for PriorityClass {
 
     fn default(&mut self) {
         self.value.get_or_insert(0);
+        omit_zero(&mut self.global_default);
         fill(&mut self.preemption_policy, "PreemptLowerPriority");
     }
 

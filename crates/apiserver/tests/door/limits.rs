@@ -75,6 +75,98 @@ async fn a_quota_counts_claims_by_size_and_growth() {
 }
 
 #[tokio::test]
+async fn a_quota_is_not_exceeded_by_growing_claims() {
+    let door = Door::open().await;
+    let class = json!({"metadata": {"name": "grows"}, "provisioner": "example.com/p",
+        "allowVolumeExpansion": true});
+    door.post("/apis/storage.k8s.io/v1/storageclasses", class).await.is(201);
+    let hard = json!({"requests.storage": "5Gi",
+        "grows.storageclass.storage.k8s.io/requests.storage": "4Gi"});
+    quota(&door, hard).await;
+    let mut wanted = claim("a", "2Gi");
+    wanted["spec"]["storageClassName"] = "grows".into();
+    wanted["spec"]["volumeName"] = "v".into();
+    let mut held = door.post(CLAIMS, wanted).await.is(201).body;
+    let path = format!("{CLAIMS}/a");
+    held["status"] = json!({"phase": "Bound", "capacity": {"storage": "2Gi"},
+        "accessModes": ["ReadWriteOnce"]});
+    let held = door.put(&format!("{path}/status"), &held).await.is(200).body;
+    let grown = |size: &str| {
+        let mut grown = held.clone();
+        grown["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+        grown["spec"]["resources"]["requests"]["storage"] = size.into();
+        grown
+    };
+    let refused = door.put(&path, &grown("5Gi")).await.is(403);
+    assert_eq!(
+        refused.message(),
+        "persistentvolumeclaims \"a\" is forbidden: exceeded quota: q, requested: grows.storageclass.storage.k8s.io/requests.storage=3Gi, used: grows.storageclass.storage.k8s.io/requests.storage=2Gi, limited: grows.storageclass.storage.k8s.io/requests.storage=4Gi"
+    );
+    door.put(&path, &grown("4Gi")).await.is(200);
+    door.post(CLAIMS, claim("b", "2Gi")).await.is(403);
+    door.post(CLAIMS, claim("b", "1Gi")).await.is(201);
+}
+
+#[tokio::test]
+async fn a_quota_counts_what_services_take_of_nodes_and_balancers() {
+    let door = Door::open().await;
+    quota(
+        &door,
+        json!({"services": "4", "services.nodeports": "2", "services.loadbalancers": "1"}),
+    )
+    .await;
+    let services = "/api/v1/namespaces/default/services";
+    let service = |name: &str, spec: Value| {
+        let mut spec = spec;
+        spec["ports"] = json!([{"port": 80}]);
+        json!({"metadata": {"name": name}, "spec": spec})
+    };
+    let node_port = json!({"type": "NodePort"});
+    door.post(services, service("a", node_port.clone())).await.is(201);
+    door.post(services, service("b", json!({"type": "LoadBalancer"}))).await.is(201);
+    let refused = door.post(services, service("c", node_port.clone())).await.is(403);
+    assert_eq!(
+        refused.message(),
+        "services \"c\" is forbidden: exceeded quota: q, requested: services.nodeports=1, used: services.nodeports=2, limited: services.nodeports=2"
+    );
+    let balanced = json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false});
+    let refused = door.post(services, service("c", balanced)).await.is(403);
+    assert!(
+        refused.message().ends_with(
+            "requested: services.loadbalancers=1, used: services.loadbalancers=1, limited: services.loadbalancers=1"
+        ),
+        "{}",
+        refused.message()
+    );
+    door.post(services, service("c", json!({}))).await.is(201);
+    // What one gives back, another may have; what one asks for later, counts as well.
+    let mut plain = door.get(&format!("{services}/c")).await.is(200).body;
+    plain["spec"]["type"] = "NodePort".into();
+    door.put(&format!("{services}/c"), &plain).await.is(403);
+    let mut given = door.get(&format!("{services}/a")).await.is(200).body;
+    given["spec"]["type"] = "ClusterIP".into();
+    door.put(&format!("{services}/a"), &given).await.is(200);
+    door.put(&format!("{services}/c"), &plain).await.is(200);
+}
+
+#[tokio::test]
+async fn pods_outlive_a_controller_of_which_nothing_else_is_said() {
+    let door = Door::open().await;
+    let all = "/api/v1/namespaces/default/replicationcontrollers";
+    let template = json!({"metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    for name in ["a", "b"] {
+        let body = json!({"metadata": {"name": name}, "spec": {"template": template}});
+        door.post(all, body).await.is(201);
+    }
+    let kept = door.delete(&format!("{all}/a")).await.is(200);
+    assert_eq!(kept.body["metadata"]["finalizers"], json!(["orphan"]));
+    assert!(kept.body["metadata"]["deletionTimestamp"].is_string());
+    door.delete(&format!("{all}/b?propagationPolicy=Background")).await.is(200);
+    assert_eq!(door.get(&format!("{all}/b")).await.code, 404);
+}
+
+#[tokio::test]
 async fn a_quota_on_cpu_wants_every_container_to_say_its_share() {
     let door = Door::open().await;
     quota(&door, json!({"requests.cpu": "1", "limits.memory": "1Gi"})).await;
@@ -114,6 +206,11 @@ async fn the_quota_of_a_namespace_goes_with_it() {
         door.delete(&format!("{below}/resourcequotas/q")).await.is(200);
         door.delete(&below).await.is(200);
         let mut last = door.get(&below).await.is(200).body;
+        last["spec"]["finalizers"] = json!(["mine"]);
+        let refused = door.put(&format!("{below}/finalize"), &last).await.is(422);
+        assert!(refused.message().contains(
+            "spec.finalizers[0]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified"
+        ));
         last["spec"]["finalizers"] = json!([]);
         door.put(&format!("{below}/finalize"), &last).await.is(200);
         assert_eq!(door.get(&below).await.code, 404);

@@ -3,11 +3,13 @@
 //! Upstream: `pkg/apis/core/validation/validation.go`, ValidateNodeSelector, ValidateNode and Update.
 
 use crate::{
-    field::{Errors, quoted},
+    core::resource_name,
+    field::{Errors, Reason, quoted},
     k8s::api::core::v1::{Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, NodeSpec},
     meta::{
+        Exact,
         absent::{list, text},
-        names,
+        addresses, names, quantity,
     },
 };
 
@@ -96,23 +98,63 @@ pub(crate) fn validate_effect(path: String, effect: &str, errors: &mut Errors) {
 }
 
 pub(super) fn validate(node: &Node, errors: &mut Errors) {
+    validate_amounts(node, errors);
     let Some(spec) = &node.spec else { return };
+    let ranges = list(&spec.pod_cidrs);
+    for (n, range) in ranges.iter().enumerate() {
+        addresses::validate_range(format!("spec.podCIDRs[{n}]"), range, errors);
+    }
+    let six = ranges.iter().filter(|it| it.contains(':')).count();
+    if ranges.len() > 1 && (six != 1 || ranges.len() > 2) {
+        let shown = serde_json::to_string(ranges).expect("texts are plain data");
+        let detail = "may specify no more than one CIDR for each IP family";
+        errors.invalid("spec.podCIDRs", shown, detail);
+    }
     let mut seen = Vec::new();
     for (n, taint) in list(&spec.taints).iter().enumerate() {
         let path = format!("metadata.taints[{n}]");
         names::qualified_name(format!("{path}.key"), &taint.key, errors);
-        names::label_value(format!("{path}.value"), text(&taint.value), errors);
+        names::label_value_whole(format!("{path}.value"), text(&taint.value), errors);
         match taint.effect.as_str() {
             "" => errors.required(format!("{path}.effect"), ""),
             effect => validate_effect(format!("{path}.effect"), effect, errors),
         }
         if seen.contains(&(&taint.key, &taint.effect)) {
-            errors.duplicate(
-                &path,
-                serde_json::to_string(taint).expect("API objects are plain data"),
-            );
+            let shown = serde_json::to_string(taint).expect("API objects are plain data");
+            let detail = "taints must be unique by key and effect pair";
+            errors.push(Reason::Duplicate, &path, Some(shown), detail);
+            continue;
         }
         seen.push((&taint.key, &taint.effect));
+    }
+}
+
+/// What there is is nothing less than nothing.
+fn validate_amounts(node: &Node, errors: &mut Errors) {
+    let Some(status) = &node.status else { return };
+    for (field, amounts) in [("capacity", &status.capacity), ("allocatable", &status.allocatable)] {
+        for (name, amount) in amounts.iter().flatten() {
+            let path = format!("status.{field}.{name}");
+            let Some(exact) = quantity::read(&path, amount, errors) else { continue };
+            if exact < Exact::ZERO {
+                errors.invalid(&path, quoted(&amount.0), "must be greater than or equal to 0");
+            }
+            if resource_name::is_whole(name) && Exact::from_units(exact.units()) != exact {
+                errors.invalid(&path, quoted(&amount.0), "must be an integer");
+            }
+        }
+    }
+}
+
+pub(super) fn validate_status(node: &Node, errors: &mut Errors) {
+    validate_amounts(node, errors);
+    let addresses = node.status.as_ref().map(|it| list(&it.addresses)).unwrap_or_default();
+    for (n, it) in addresses.iter().enumerate() {
+        if addresses[..n].contains(it) {
+            let shown =
+                format!("{{\"Type\":{},\"Address\":{}}}", quoted(&it.type_), quoted(&it.address));
+            errors.duplicate(format!("status.addresses[{n}]"), shown);
+        }
     }
 }
 

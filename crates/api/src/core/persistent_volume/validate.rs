@@ -9,7 +9,7 @@ use super::{MOUNT_OPTIONS, claims};
 use crate::{
     core::node,
     field::{Errors, quoted},
-    k8s::api::core::v1::{PersistentVolume, PersistentVolumeSpec},
+    k8s::api::core::v1::{PersistentVolume, PersistentVolumeSpec, VolumeNodeAffinity},
     meta::{
         Exact,
         absent::{list, same, text},
@@ -115,11 +115,49 @@ pub(super) fn validate_update(
         let value = spec.volume_mode.as_deref().map_or_else(|| "null".to_owned(), quoted);
         errors.invalid("volumeMode", value, "field is immutable");
     }
+    if let (Some(then), now) = (&before.node_affinity, &spec.node_affinity)
+        && !now.as_ref().is_some_and(|now| reaches_the_same(now, then))
+    {
+        let shown = now.as_ref().map_or_else(
+            || "null".to_owned(),
+            |it| serde_json::to_string(it).expect("API objects are plain data"),
+        );
+        let detail = "field is immutable, except for updating from beta label to GA";
+        errors.invalid("nodeAffinity", shown, detail);
+    }
     let class = &spec.volume_attributes_class_name;
     if before.volume_attributes_class_name.is_some() && class.is_none() {
         let detail = "update from non-nil value to nil is forbidden";
         errors.forbidden("spec.volumeAttributesClassName", detail);
     }
+}
+
+/// Labels of nodes that had another name at first.
+const RENAMED: [(&str, &str); 5] = [
+    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+];
+
+/// Whether both affinities say the same, labels that were renamed aside.
+fn reaches_the_same(now: &VolumeNodeAffinity, then: &VolumeNodeAffinity) -> bool {
+    let mut then = then.clone();
+    let terms = |it: &VolumeNodeAffinity| {
+        it.required.as_ref().map(|it| it.node_selector_terms.clone()).unwrap_or_default()
+    };
+    let new = terms(now);
+    let old = then.required.iter_mut().flat_map(|it| &mut it.node_selector_terms);
+    for (old, new) in old.zip(&new) {
+        let olds = old.match_expressions.iter_mut().flatten();
+        for (old, new) in olds.zip(list(&new.match_expressions)) {
+            if RENAMED.contains(&(old.key.as_str(), new.key.as_str())) {
+                old.key.clone_from(&new.key);
+            }
+        }
+    }
+    same(now, &then)
 }
 
 /// The spec without everything that is not its source.

@@ -5,6 +5,7 @@
 use super::{BOUND, CLASS_ANNOTATION, phase, volume_name};
 use crate::{
     Object,
+    core::resource_name,
     field::{Errors, quoted},
     k8s::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec},
     meta::{
@@ -131,7 +132,7 @@ pub(super) fn validate_update(
         if claim.annotation(CLASS_ANNOTATION).unwrap_or_default() != annotation.unwrap_or_default()
         {
             let value = quoted(claim.annotation(CLASS_ANNOTATION).unwrap_or_default());
-            let path = format!("metadata.annotations[{CLASS_ANNOTATION}]");
+            let path = format!("metadata.annotations.{CLASS_ANNOTATION}");
             errors.invalid(path, value, "field is immutable");
         }
         let fits = annotation.is_none() || annotation == named;
@@ -189,6 +190,47 @@ pub(super) fn validate_status(claim: &PersistentVolumeClaim, errors: &mut Errors
             errors.invalid(path, exact.units(), "must be a valid resource quantity");
         }
     }
+    let Some(status) = &claim.status else { return };
+    let path = "status.allocatedResourceStatuses";
+    for (name, state) in status.allocated_resource_statuses.iter().flatten() {
+        validate_resource(path, name, errors);
+        if !RESIZING.contains(&state.as_str()) {
+            // Upstream shows the resource here, not the status.
+            errors.not_supported(path, name, &RESIZING);
+        }
+    }
+    let path = "status.allocatedResources";
+    for (name, amount) in status.allocated_resources.iter().flatten() {
+        if !validate_resource(path, name, errors) {
+            continue;
+        }
+        let path = format!("{path}[{name}]");
+        let Some(exact) = quantity::read(&path, amount, errors) else { continue };
+        if exact < Exact::ZERO {
+            errors.invalid(path, exact.units(), "must be a valid resource quantity");
+        } else if Exact::from_units(exact.units()) != exact {
+            errors.invalid(path, quoted(&amount.0), "must be an integer");
+        }
+    }
+}
+
+/// How far a change of size or attributes has come.
+const RESIZING: [&str; 5] = [
+    "ControllerResizeInProgress",
+    "ControllerResizeInfeasible",
+    "NodeResizeInProgress",
+    "NodeResizeInfeasible",
+    "NodeResizePending",
+];
+
+/// A resource that a claim has: storage, or somebody's own.
+fn validate_resource(path: &str, name: &str, errors: &mut Errors) -> bool {
+    let before = errors.0.len();
+    names::qualified_name(path, name, errors);
+    if errors.0.len() == before && resource_name::is_native(name) && name != "storage" {
+        errors.not_supported(path, name, &["storage"]);
+    }
+    errors.0.len() == before
 }
 
 #[cfg(test)]

@@ -33,9 +33,6 @@ pub(super) const COLUMNS: &[Column<Service>] = &[
     }),
 ];
 
-/// Load balancers' addresses are many and long: this much is shown.
-const ENTRANCES_SHOWN: usize = 16;
-
 fn external_ip(service: &Service) -> String {
     let Some(spec) = &service.spec else { return NONE.to_owned() };
     let listed = list(&spec.external_ips).join(",");
@@ -46,10 +43,7 @@ fn external_ip(service: &Service) -> String {
             let entrances = balancer.map(|it| list(&it.ingress)).unwrap_or_default().iter();
             let names = entrances.map(|it| or(text(&it.ip), text(&it.hostname)));
             let names: BTreeSet<&str> = names.filter(|it| !it.is_empty()).collect();
-            let mut shown = names.into_iter().collect::<Vec<_>>().join(",");
-            if shown.len() > ENTRANCES_SHOWN {
-                shown = format!("{}...", shown.get(..ENTRANCES_SHOWN - 3).unwrap_or_default());
-            }
+            let shown = names.into_iter().collect::<Vec<_>>().join(",");
             let both: Vec<&str> =
                 [shown.as_str(), listed.as_str()].into_iter().filter(|it| !it.is_empty()).collect();
             or(&both.join(","), "<pending>").to_owned()

@@ -2,8 +2,12 @@
 //!
 //! Upstream: `pkg/apis/core/validation/validation.go`, validateService and ValidateServiceUpdate.
 
-use super::{HEADLESS, has_address, is_external};
+use super::{
+    HEADLESS, has_address, is_external,
+    warnings::{HINTS, MODE},
+};
 use crate::{
+    Object,
     core::endpoints,
     field::{Errors, quoted},
     k8s::{
@@ -17,11 +21,20 @@ use crate::{
 };
 use std::{collections::BTreeSet, net::IpAddr};
 
+/// From where a load balancer may be reached, as an annotation.
+const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
 pub(super) fn validate(service: &Service, errors: &mut Errors) {
     let empty = ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&empty);
+    if let (Some(mode), Some(hints)) = (service.annotation(MODE), service.annotation(HINTS))
+        && mode != hints
+    {
+        let detail = format!("must match annotations[{HINTS}] when both are specified");
+        errors.invalid(format!("metadata.annotations[{MODE}]"), quoted(mode), detail);
+    }
     let headless = list(&spec.cluster_ips) == [HEADLESS];
     let ports = list(&spec.ports);
     if ports.is_empty() && !headless && has_address(spec) {
@@ -62,16 +75,38 @@ pub(super) fn validate(service: &Service, errors: &mut Errors) {
         kind => errors.not_supported("spec.type", kind, &kinds),
     }
     validate_duplicates(spec, errors);
-    let balanced = kind == "LoadBalancer";
-    if !list(&spec.load_balancer_source_ranges).is_empty() && !balanced {
-        let detail = "may only be used when `type` is 'LoadBalancer'";
-        errors.forbidden("spec.LoadBalancerSourceRanges", detail);
+    validate_balancer(service, spec, errors);
+    validate_policies(spec, errors);
+}
+
+/// What only services with a load balancer say.
+fn validate_balancer(service: &Service, spec: &ServiceSpec, errors: &mut Errors) {
+    let balanced = text(&spec.type_) == "LoadBalancer";
+    let detail = "may only be used when `type` is 'LoadBalancer'";
+    let (ranges, path) = (list(&spec.load_balancer_source_ranges), "spec.LoadBalancerSourceRanges");
+    if !ranges.is_empty() && !balanced {
+        errors.forbidden(path, detail);
+    }
+    for (n, range) in ranges.iter().enumerate() {
+        addresses::validate_range(format!("{path}[{n}]"), range.trim(), errors);
+    }
+    if let (Some(ranges), true) = (service.annotation(SOURCE_RANGES), ranges.is_empty()) {
+        let path = format!("metadata.annotations[{SOURCE_RANGES}]");
+        if !balanced {
+            errors.forbidden(&path, detail);
+        }
+        for range in ranges.trim().split(',').filter(|_| !ranges.trim().is_empty()) {
+            addresses::validate_range(&path, range.trim(), errors);
+        }
     }
     if spec.allocate_load_balancer_node_ports.is_some() && !balanced {
-        let detail = "may only be used when `type` is 'LoadBalancer'";
         errors.forbidden("spec.allocateLoadBalancerNodePorts", detail);
     }
-    validate_policies(spec, errors);
+    match &spec.load_balancer_class {
+        None => {}
+        Some(class) if balanced => names::qualified_name("spec.loadBalancerClass", class, errors),
+        Some(_) => errors.forbidden("spec.loadBalancerClass", detail),
+    }
 }
 
 fn validate_external_name(spec: &ServiceSpec, errors: &mut Errors) {
@@ -181,6 +216,10 @@ fn validate_addresses(spec: &ServiceSpec, headless: bool, errors: &mut Errors) {
     if errors.0.len() > before || headless {
         return;
     }
+    if all.len() > 1 && all.iter().filter(|it| it.contains(':')).count() != 1 {
+        let detail = "may specify no more than one IP for each IP family";
+        errors.invalid(path, shown(all), detail);
+    }
     for (n, (ip, family)) in all.iter().zip(families).enumerate() {
         let six = ip.parse::<IpAddr>().is_ok_and(|it| it.is_ipv6());
         if six != (family == "IPv6") {
@@ -206,7 +245,7 @@ fn validate_duplicates(spec: &ServiceSpec, errors: &mut Errors) {
         }
         if !seen.insert((protocol, port.port)) {
             let shown = format!(
-                "{{\"protocol\":{},\"port\":{},\"targetPort\":0}}",
+                "{{\"Name\":\"\",\"Protocol\":{},\"AppProtocol\":null,\"Port\":{},\"TargetPort\":0,\"NodePort\":0}}",
                 quoted(protocol),
                 port.port
             );
@@ -251,32 +290,101 @@ fn validate_policies(spec: &ServiceSpec, errors: &mut Errors) {
 
 pub(super) fn validate_update(service: &Service, old: &Service, errors: &mut Errors) {
     let (Some(spec), Some(before)) = (&service.spec, &old.spec) else { return };
-    if !has_address(spec) || !has_address(before) {
-        return;
+    let balanced = |it: &ServiceSpec| text(&it.type_) == "LoadBalancer";
+    if balanced(spec) && balanced(before) && spec.load_balancer_class != before.load_balancer_class
+    {
+        let shown = spec.load_balancer_class.as_deref().map_or_else(|| "null".to_owned(), quoted);
+        errors.invalid("spec.loadBalancerClass", shown, "may not change once set");
     }
+    let checked = |it: &ServiceSpec| balanced(it) && text(&it.external_traffic_policy) == "Local";
+    if checked(spec)
+        && checked(before)
+        && spec.health_check_node_port != before.health_check_node_port
+    {
+        errors.forbidden("spec.healthCheckNodePort", "field is immutable");
+    }
+    if has_address(spec) && has_address(before) {
+        validate_addresses_update(spec, before, errors);
+    }
+}
+
+fn validate_addresses_update(spec: &ServiceSpec, before: &ServiceSpec, errors: &mut Errors) {
     let (now, then) = (list(&spec.cluster_ips), list(&before.cluster_ips));
     let headless = (now == [HEADLESS], then == [HEADLESS]);
     if headless == (true, true) {
         return;
     }
+    let single = text(&spec.ip_family_policy) == "SingleStack";
+    let released = |what: &str, errors: &mut Errors| {
+        let policy = spec.ip_family_policy.as_deref().map_or_else(|| "null".to_owned(), quoted);
+        let detail = format!("must be set to 'SingleStack' when releasing the secondary {what}");
+        errors.invalid("spec.ipFamilyPolicy", policy, detail);
+    };
     if now.is_empty() && !then.is_empty() {
         errors.invalid("spec.clusterIPs[0]", "null", "primary clusterIP can not be unset");
     }
-    for (n, (ip, old)) in now.iter().zip(then).enumerate() {
+    let compared = if now.len() == then.len() { then.len() } else { 1 };
+    for (n, (ip, old)) in now.iter().zip(then).take(compared).enumerate() {
         if ip != old {
             errors.invalid(format!("spec.clusterIPs[{n}]"), shown(now), "may not change once set");
         }
     }
-    let single = text(&spec.ip_family_policy) == "SingleStack";
-    if then.len() == 2 && now.len() == 1 && !single {
-        let policy = spec.ip_family_policy.as_deref().map_or_else(|| "null".to_owned(), quoted);
-        let detail = "must be set to 'SingleStack' when releasing the secondary clusterIP";
-        errors.invalid("spec.ipFamilyPolicy", policy, detail);
+    if then.len() > now.len() && now.len() == 1 && !single {
+        released("clusterIP", errors);
+    }
+    if headless != (false, false) {
+        return;
     }
     let (families, old) = (list(&spec.ip_families), list(&before.ip_families));
-    let changed = families.iter().zip(old).any(|(it, old)| it != old);
-    if headless == (false, false) && changed {
-        errors.invalid("spec.ipFamilies[0]", shown(families), "may not change once set");
+    let path = "spec.ipFamilies[0]";
+    if families.len() < old.len() && now.is_empty() {
+        errors.invalid(path, shown(families), "primary ipFamily can not be unset");
+    }
+    let same = families.len() == old.len();
+    let compared = if same { old.len() } else { 1 };
+    for _ in families.iter().zip(old).take(compared).filter(|(it, old)| it != old) {
+        // Of one more or one less, upstream shows the addresses.
+        let value = if same { families } else { now };
+        errors.invalid(path, shown(value), "may not change once set");
+    }
+    if families.len() < old.len() && families.len() == 1 && !single {
+        released("ipFamily", errors);
+    }
+}
+
+/// Where a load balancer says that it can be reached.
+pub(super) fn validate_status(service: &Service, errors: &mut Errors) {
+    let balancer = service.status.as_ref().and_then(|it| it.load_balancer.as_ref());
+    let entrances = balancer.map(|it| list(&it.ingress)).unwrap_or_default();
+    let path = "status.loadBalancer.ingress";
+    let balanced = service.spec.as_ref().is_some_and(|it| text(&it.type_) == "LoadBalancer");
+    if !balanced && !entrances.is_empty() {
+        errors.forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'");
+        return;
+    }
+    for (n, it) in entrances.iter().enumerate() {
+        let path = format!("{path}[{n}]");
+        let (ip, host) = (text(&it.ip), text(&it.hostname));
+        if !ip.is_empty() {
+            addresses::validate(format!("{path}.ip"), ip, errors);
+        }
+        let at = format!("{path}.ipMode");
+        let known = ["Proxy", "VIP"];
+        match it.ip_mode.as_deref() {
+            None if !ip.is_empty() => errors.required(at, "must be specified when `ip` is set"),
+            Some(_) if ip.is_empty() => {
+                errors.forbidden(at, "may not be specified when `ip` is not set");
+            }
+            Some(mode) if !known.contains(&mode) => errors.not_supported(at, mode, &known),
+            None | Some(_) => {}
+        }
+        if !host.is_empty() {
+            names::dns_subdomain(format!("{path}.hostname"), host, errors);
+            if addresses::sloppy(host).is_some() {
+                let detail = "must be a DNS name, not an IP address";
+                errors.invalid(format!("{path}.hostname"), quoted(host), detail);
+            }
+        }
     }
 }
 
@@ -326,6 +434,45 @@ mod tests {
             json!({"clusterIP": "ten", "ports": [{"port": 80}]}),
             "spec.clusterIPs[0]: Invalid value: \"ten\": must be a valid IP address, \
              (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        );
+    }
+
+    #[test]
+    fn a_load_balancer_has_words_of_its_own() {
+        let ports = json!([{"port": 80}]);
+        let only = "may only be used when `type` is 'LoadBalancer'";
+        check(
+            json!({"ports": ports, "loadBalancerClass": "a/b", "loadBalancerSourceRanges": ["x"]}),
+            &format!(
+                "[spec.LoadBalancerSourceRanges: Forbidden: {only}, \
+                 spec.LoadBalancerSourceRanges[0]: Invalid value: \"x\": must be a valid CIDR value, \
+                 (e.g. 10.9.8.0/24 or 2001:db8::/64), spec.loadBalancerClass: Forbidden: {only}]"
+            ),
+        );
+        check(
+            json!({"ports": [{"port": 80, "name": "a"}, {"port": 80, "name": "b"}]}),
+            "spec.ports[1]: Duplicate value: {\"Name\":\"\",\"Protocol\":\"TCP\",\"AppProtocol\":null,\
+             \"Port\":80,\"TargetPort\":0,\"NodePort\":0}",
+        );
+        let mut balanced = service(json!({"type": "LoadBalancer", "ports": ports}));
+        balanced.status = serde_json::from_value(
+            json!({"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}, {"hostname": "1.2.3.4"}]}}),
+        )
+        .unwrap();
+        let mut errors = Errors::default();
+        balanced.validate_status(&balanced, &mut errors);
+        assert_eq!(
+            errors.message(),
+            "[status.loadBalancer.ingress[0].ipMode: Required value: must be specified when `ip` is set, \
+             status.loadBalancer.ingress[1].hostname: Invalid value: \"1.2.3.4\": must be a DNS name, not an IP address]"
+        );
+        let mut other = balanced.clone();
+        other.spec.as_mut().unwrap().load_balancer_class = Some("a/b".to_owned());
+        let mut errors = Errors::default();
+        other.validate_update(&balanced, &mut errors);
+        assert_eq!(
+            errors.message(),
+            "spec.loadBalancerClass: Invalid value: \"a/b\": may not change once set"
         );
     }
 

@@ -82,7 +82,7 @@ pub(super) fn validate_update(pod: &Pod, old: &Pod, errors: &mut Errors) {
     let annotations = old.metadata.annotations.as_ref();
     if annotations.is_some_and(|it| it.contains_key(MIRROR)) {
         errors.0.clear();
-        return errors.forbidden("", "static pods do not support ephemeral containers");
+        return errors.forbidden("[]", "static pods do not support ephemeral containers");
     }
     let of = |pod: &Pod| pod.spec.as_ref().and_then(|it| it.ephemeral_containers.clone());
     let (now, before) = (of(pod).unwrap_or_default(), of(old).unwrap_or_default());

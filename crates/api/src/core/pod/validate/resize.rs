@@ -49,7 +49,7 @@ fn merged(wanted: &[Container], before: &[Container]) -> Vec<Container> {
 pub(super) fn validate_update(pod: &Pod, old: &Pod, errors: &mut Errors) {
     let refuse = |errors: &mut Errors, why: &str| {
         errors.0.clear();
-        errors.forbidden("", why);
+        errors.forbidden("[]", why);
     };
     if old.metadata.annotations.as_ref().is_some_and(|it| it.contains_key(MIRROR)) {
         return refuse(errors, "static pods cannot be resized");

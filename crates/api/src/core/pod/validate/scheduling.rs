@@ -136,14 +136,7 @@ pub(crate) fn tolerations(path: &str, tolerations: &[Toleration], errors: &mut E
             errors.invalid(format!("{path}.effect"), quoted(text(&it.effect)), detail);
         }
         match operator {
-            "Equal" | "" => {
-                let mut wrong = Errors::default();
-                names::label_value(&at, value, &mut wrong);
-                let why: Vec<String> = wrong.0.into_iter().map(|it| it.detail).collect();
-                if !why.is_empty() {
-                    errors.invalid(&at, quoted(value), why.join(";"));
-                }
-            }
+            "Equal" | "" => names::label_value_whole(&at, value, errors),
             "Exists" if value.is_empty() => {}
             "Exists" => {
                 errors.invalid(

@@ -325,9 +325,37 @@ mod tests {
             "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'",
         );
         check(
+            json!({"selector": {}}),
+            "[spec.selector: Required value, spec.template.metadata.labels: Invalid value: \
+             {\"app\":\"web\"}: `selector` does not match template `labels`]",
+        );
+        check(
+            json!({"strategy": {"type": "Odd"}}),
+            "spec.strategy: Unsupported value: {\"Type\":\"Odd\",\"RollingUpdate\":null}: \
+             supported values: \"Recreate\", \"RollingUpdate\"",
+        );
+        check(
             json!({"progressDeadlineSeconds": 5, "minReadySeconds": 5}),
             "spec.progressDeadlineSeconds: Invalid value: 5: must be greater than minReadySeconds",
         );
+    }
+
+    #[test]
+    fn warns_of_odd_names_and_of_new_templates_only() {
+        let mut new = deployment(json!({"template": {
+            "metadata": {"labels": {"app": "web"}, "annotations": {
+                "scheduler.alpha.kubernetes.io/critical-pod": ""}},
+            "spec": {"containers": [{"name": "c", "image": "nginx"}]}}}));
+        new.metadata.name = Some("a.b".to_owned());
+        new.prepare_create();
+        assert_eq!(
+            new.warnings(None),
+            [
+                "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [must not contain dots]",
+                "spec.template.metadata.annotations[scheduler.alpha.kubernetes.io/critical-pod]: non-functional in v1.16+; use the \"priorityClassName\" field instead",
+            ]
+        );
+        assert!(new.warnings(Some(&new.clone())).is_empty());
     }
 
     #[test]

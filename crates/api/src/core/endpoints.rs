@@ -187,8 +187,34 @@ mod tests {
     }
 
     #[test]
+    fn tells_others_how_addresses_should_look() {
+        let mut odd: Endpoints = from_value(&json!({"metadata": {"name": "e"},
+            "subsets": [{"addresses": [{"ip": "FD00::1"}], "notReadyAddresses": [{"ip": "10.0.0.1"}]}]}))
+        .unwrap();
+        assert_eq!(
+            odd.warnings(None),
+            [
+                "subsets[0].addresses[0].ip: IPv6 address \"FD00::1\" should be in RFC 5952 canonical format (\"fd00::1\")"
+            ]
+        );
+        let own = [(MANAGED_BY.to_owned(), "endpoint-controller".to_owned())];
+        odd.metadata.labels = Some(own.into());
+        assert!(odd.warnings(None).is_empty());
+    }
+
+    #[test]
     fn refuses_addresses_that_lead_nowhere() {
-        for ip in ["127.0.0.1", "0.0.0.0", "169.254.1.1", "224.0.0.1", "::1", "fe80::1", "x"] {
+        for ip in [
+            "010.0.0.1",
+            "::ffff:10.0.0.1",
+            "127.0.0.1",
+            "0.0.0.0",
+            "169.254.1.1",
+            "224.0.0.1",
+            "::1",
+            "fe80::1",
+            "x",
+        ] {
             let mut errors = Errors::default();
             validate_ip("ip", ip, &mut errors);
             assert_eq!(errors.0.len(), 1, "{ip}");

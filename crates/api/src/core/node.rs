@@ -253,6 +253,41 @@ mod tests {
     use serde_json::{Value, json};
 
     #[test]
+    fn a_node_has_taints_ranges_and_amounts_that_make_sense() {
+        let mut node: Node = from_value(&json!({"metadata": {"name": "n1"},
+            "spec": {"podCIDRs": ["10.0.0.0/24", "10.1.0.0/24"], "unschedulable": false, "taints": [
+                {"key": "a", "effect": "NoSchedule", "value": "b c"}, {"key": "a", "effect": "NoSchedule"}]},
+            "status": {"capacity": {"cpu": "-1", "example.com/gpu": "500m"}}}))
+        .unwrap();
+        Kind::default(&mut node);
+        assert_eq!(node.spec.as_ref().unwrap().unschedulable, None);
+        let mut errors = Errors::default();
+        node.validate(&mut errors);
+        let fields: Vec<String> =
+            errors.0.iter().map(|it| format!("{} {}", it.path, it.detail)).collect();
+        assert_eq!(
+            fields[..4],
+            [
+                "status.capacity.cpu must be greater than or equal to 0",
+                "status.capacity.example.com/gpu must be an integer",
+                "status.allocatable.cpu must be greater than or equal to 0",
+                "status.allocatable.example.com/gpu must be an integer",
+            ]
+        );
+        assert_eq!(fields[4], "spec.podCIDRs may specify no more than one CIDR for each IP family");
+        assert!(fields[5].starts_with("metadata.taints[0].value a valid label must be"));
+        assert_eq!(fields[6], "metadata.taints[1] taints must be unique by key and effect pair");
+        let address = json!({"type": "InternalIP", "address": "10.0.0.1"});
+        node.status = serde_json::from_value(json!({"addresses": [address, address]})).unwrap();
+        let mut errors = Errors::default();
+        node.validate_status(&node, &mut errors);
+        assert_eq!(
+            errors.message(),
+            "status.addresses[1]: Duplicate value: {\"Type\":\"InternalIP\",\"Address\":\"10.0.0.1\"}"
+        );
+    }
+
+    #[test]
     fn terms_choose_by_label_and_name_and_an_empty_term_chooses_nothing() {
         let node: Node =
             from_value(&json!({"metadata": {"name": "n1", "labels": {"zone": "a", "cores": "8"}}}))

@@ -23,7 +23,7 @@ pub use ephemeral::as_container;
 pub use resources::{Amounts, limits, qos_class, requests};
 pub use restart::{may_restart_all, restarts, restarts_all};
 pub use toleration::tolerates;
-pub(crate) use validate::{validate_template, validate_tolerations};
+pub(crate) use validate::{validate_overhead, validate_template, validate_tolerations};
 pub(crate) use warnings::{fraction, of_template as template_warnings, of_term};
 
 use crate::{

@@ -17,6 +17,7 @@ use crate::{
     },
     kind::{Column, Kind, Names, Scope, Subresource},
     meta::{
+        Exact,
         columns::{age, name, text},
         quantity,
     },
@@ -65,6 +66,28 @@ impl Kind for ResourceQuota {
 
     fn validate(&self, errors: &mut Errors) {
         validate::validate(self, errors);
+    }
+
+    fn warnings(&self, old: Option<&ResourceQuota>) -> Vec<String> {
+        let hard = self.spec.as_ref().and_then(|it| it.hard.as_ref());
+        let Some(hard) = hard.filter(|_| old.is_none()) else { return Vec::new() };
+        let mut warnings = Vec::new();
+        for name in ["cpu", "memory", "ephemeral-storage"] {
+            let (mut request, limit) = (format!("requests.{name}"), format!("limits.{name}"));
+            if !hard.contains_key(&request) && name != "ephemeral-storage" {
+                request = name.to_owned();
+            }
+            let (Some(least), Some(most)) = (hard.get(&request), hard.get(&limit)) else {
+                continue;
+            };
+            if Exact::of(least) > Exact::of(most) {
+                let (least, most) = (&least.0, &most.0);
+                warnings.push(format!(
+                    "ResourceQuota {request} ({least}) should be less than {limit} ({most})"
+                ));
+            }
+        }
+        warnings
     }
 
     fn validate_update(&self, old: &ResourceQuota, errors: &mut Errors) {

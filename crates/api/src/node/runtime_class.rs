@@ -5,7 +5,7 @@
 use crate::{
     core::{node::deprecated_label, pod},
     field::{Errors, quoted},
-    k8s::api::node::v1::RuntimeClass,
+    k8s::api::{core::v1::Toleration, node::v1::RuntimeClass},
     kind::{Column, Kind, Names, Scope, Subresource},
     meta::{
         absent::list,
@@ -37,13 +37,8 @@ impl Kind for RuntimeClass {
             "" => errors.required("handler", ""),
             handler => names::dns_label("handler", handler, errors),
         }
-        for (resource, amount) in self.overhead.iter().flat_map(|it| it.pod_fixed.iter().flatten())
-        {
-            let path = format!("overhead.limits[{resource}]");
-            if quantity::read(&path, amount, errors).is_some_and(|it| it.0 < 0) {
-                let detail = "must be greater than or equal to 0";
-                errors.invalid(path, quoted(&amount.0), detail);
-            }
+        if let Some(overhead) = self.overhead.as_ref().and_then(|it| it.pod_fixed.as_ref()) {
+            pod::validate_overhead("overhead", overhead, errors);
         }
         if let Some(scheduling) = &self.scheduling {
             if let Some(labels) = &scheduling.node_selector {
@@ -54,6 +49,14 @@ impl Kind for RuntimeClass {
                 list(&scheduling.tolerations),
                 errors,
             );
+            let all = list(&scheduling.tolerations);
+            let timeless = |it: &Toleration| Toleration { toleration_seconds: None, ..it.clone() };
+            for (n, it) in all.iter().enumerate() {
+                if all[..n].iter().any(|other| timeless(other) == timeless(it)) {
+                    let shown = serde_json::to_string(it).expect("API objects are plain data");
+                    errors.duplicate(format!("scheduling.tolerations[{n}]"), shown);
+                }
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     kind::{Cell, Column, Kind, Names, Scope, Subresource},
     meta::{
         self, Condition, Selector,
-        absent::{list, same},
+        absent::{list, omit_zero, same},
         columns::{age, integer, name, text},
         names, next_generation,
         validate::label_selector,
@@ -67,6 +67,7 @@ impl Kind for PodDisruptionBudget {
         ] {
             field.get_or_insert(0);
         }
+        omit_zero(&mut status.observed_generation);
     }
 
     fn prepare_create(&mut self) {
@@ -177,10 +178,38 @@ fn validate_conditions(path: &str, conditions: &[Condition], errors: &mut Errors
         if !statuses.contains(&it.status.as_str()) {
             errors.not_supported(format!("{path}.status"), &it.status, &statuses);
         }
+        if let Some(generation) = it.observed_generation.filter(|it| *it < 0) {
+            let detail = "must be greater than or equal to zero";
+            errors.invalid(format!("{path}.observedGeneration"), generation, detail);
+        }
+        let at = format!("{path}.reason");
         if it.reason.is_empty() {
-            errors.required(format!("{path}.reason"), "");
+            errors.required(at, "");
+        } else {
+            if !is_reason(&it.reason) {
+                errors.invalid(&at, quoted(&it.reason), REASON);
+            }
+            if it.reason.len() > REASON_MOST {
+                errors.too_long(at, REASON_MOST);
+            }
+        }
+        if it.message.len() > MESSAGE_MOST {
+            errors.too_long(format!("{path}.message"), MESSAGE_MOST);
         }
     }
+}
+
+/// Longest reason and message of a condition, in bytes.
+const REASON_MOST: usize = 1024;
+const MESSAGE_MOST: usize = 32 * 1024;
+const REASON: &str = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
+
+fn is_reason(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let inner = |it: &u8| it.is_ascii_alphanumeric() || b"_,:".contains(it);
+    bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.last().is_some_and(|it| it.is_ascii_alphanumeric() || *it == b'_')
+        && bytes.iter().all(inner)
 }
 
 pub fn disruptions_allowed(budget: &PodDisruptionBudget) -> i32 {

@@ -18,7 +18,8 @@ impl Kind for CSIDriver {
     const SCOPE: Scope = Scope::Cluster;
     const STORAGE: &'static str = "/registry/csidrivers";
     const SUBRESOURCES: &'static [Subresource] = &[];
-    const GENERATION: bool = true;
+    /// Upstream begins to count with the first change: `prepare_update`.
+    const GENERATION: bool = false;
     const COLUMNS: &'static [Column<CSIDriver>] = &[
         name(),
         truths("AttachRequired", "Whether volumes are attached before use.", |driver, _| {
@@ -60,7 +61,6 @@ impl Kind for CSIDriver {
     }
 
     fn prepare_update(&mut self, old: &CSIDriver) {
-        // Upstream starts at none: only changes count.
         let grown = i64::from(!same(&self.spec, &old.spec));
         let generation = old.metadata.generation.unwrap_or(0) + grown;
         self.metadata.generation = (generation > 0).then_some(generation);
@@ -102,6 +102,20 @@ impl Kind for CSIDriver {
             let path = "spec.nodeAllocatableUpdatePeriodSeconds";
             errors.invalid(path, seconds, "must be greater than or equal to 10 seconds");
         }
+        let in_secrets = spec.service_account_token_in_secrets;
+        if let Some(value) = in_secrets.filter(|_| list(&spec.token_requests).is_empty()) {
+            let detail = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+            errors.invalid("spec.serviceAccountTokenInSecrets", value, detail);
+        }
+    }
+
+    fn warnings(&self, old: Option<&CSIDriver>) -> Vec<String> {
+        let requests = list(&self.spec.token_requests);
+        let are_new = old.is_none_or(|it| list(&it.spec.token_requests) != requests);
+        let told =
+            are_new && !requests.is_empty() && self.spec.service_account_token_in_secrets.is_none();
+        let what = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes";
+        told.then(|| what.to_owned()).into_iter().collect()
     }
 
     fn validate_update(&self, old: &CSIDriver, errors: &mut Errors) {
@@ -137,6 +151,18 @@ mod tests {
         assert_eq!(
             row(&old),
             "d.example.com | true | false | false | <unset> | false | Persistent | <unknown>"
+        );
+        assert!(old.warnings(None).is_empty());
+        let tokens = driver(json!({"tokenRequests": [{"audience": "a"}]}));
+        assert_eq!(
+            (tokens.warnings(Some(&old)).len(), tokens.warnings(Some(&tokens)).len()),
+            (1, 0)
+        );
+        let mut errors = Errors::default();
+        driver(json!({"serviceAccountTokenInSecrets": true})).validate(&mut errors);
+        assert_eq!(
+            errors.message(),
+            "spec.serviceAccountTokenInSecrets: Invalid value: true: serviceAccountTokenInSecrets is set but no tokenRequests are specified"
         );
         let mut errors = Errors::default();
         driver(json!({"attachRequired": false})).validate_update(&old, &mut errors);

@@ -4,10 +4,12 @@
 
 use crate::{
     apps::template::immutable,
+    core::node::deprecated_label,
     field::{Errors, quoted},
     k8s::api::storage::v1::CSIStorageCapacity,
     kind::{Column, Kind, Names, Scope},
     meta::{
+        absent::list,
         columns::{UNSET, name, text},
         names,
         quantity::{Exact, canonicalize_one, read},
@@ -52,6 +54,22 @@ impl Kind for CSIStorageCapacity {
             let detail = "must be greater than or equal to 0";
             errors.invalid("capacity", quoted(&amount.0), detail);
         }
+    }
+
+    fn warnings(&self, _old: Option<&CSIStorageCapacity>) -> Vec<String> {
+        let Some(selector) = &self.node_topology else { return Vec::new() };
+        let mut warnings = Vec::new();
+        for (n, it) in list(&selector.match_expressions).iter().enumerate() {
+            if let Some(what) = deprecated_label(&it.key) {
+                let path = format!("nodeTopology.matchExpressions[{n}].key");
+                warnings.push(format!("{path}: {} is {what}", it.key));
+            }
+        }
+        for key in selector.match_labels.iter().flat_map(|it| it.keys()) {
+            let what = deprecated_label(key);
+            warnings.extend(what.map(|it| format!("nodeTopology.matchLabels.{key}: {it}")));
+        }
+        warnings
     }
 
     fn validate_update(&self, old: &CSIStorageCapacity, errors: &mut Errors) {

@@ -5,7 +5,7 @@
 use crate::{
     field::Errors,
     k8s::api::storage::v1::{VolumeAttachment, VolumeAttachmentStatus, VolumeError},
-    kind::{Column, Kind, Names, Scope, Subresource},
+    kind::{Column, Format, Kind, Names, Scope, Subresource},
     meta::{
         absent::{same, text as plain},
         columns::{age, name, text, truth, truths},
@@ -31,7 +31,12 @@ impl Kind for VolumeAttachment {
     const GENERATION: bool = false;
     const COLUMNS: &'static [Column<VolumeAttachment>] = &[
         name(),
-        text("Attacher", "The driver that attaches.", |it, _| it.spec.attacher.as_str().into()),
+        Column {
+            format: Format::Name,
+            ..text("Attacher", "The driver that attaches.", |it: &VolumeAttachment, _| {
+                it.spec.attacher.as_str().into()
+            })
+        },
         text("PV", "The volume.", |it, _| volume(it).into()),
         text("Node", "The node.", |it, _| it.spec.node_name.as_str().into()),
         truths("Attached", "Whether it is attached.", |it, _| {

@@ -233,9 +233,41 @@ mod tests {
             "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0",
         );
         check(
+            json!({"updateStrategy": {"type": "Odd"}}),
+            "spec.updateStrategy: Invalid value: {\"Type\":\"Odd\",\"RollingUpdate\":null}: \
+             must be 'RollingUpdate' or 'OnDelete'",
+        );
+        check(
             json!({"podManagementPolicy": "Fast"}),
             "spec.podManagementPolicy: Invalid value: \"Fast\": must be 'OrderedReady' or 'Parallel'",
         );
+    }
+
+    #[test]
+    fn a_status_counts_what_there_is_and_leaves_out_zeros() {
+        let of = |status: Value| {
+            let mut set = set(json!({}));
+            set.status = serde_json::from_value(status).unwrap();
+            set
+        };
+        let old = of(json!({"replicas": 1, "collisionCount": 2}));
+        let mut errors = Errors::default();
+        of(json!({"replicas": 1, "readyReplicas": 2, "availableReplicas": 3, "observedGeneration": -1}))
+            .validate_status(&old, &mut errors);
+        assert_eq!(
+            errors.message(),
+            "[status.observedGeneration: Invalid value: -1: must be greater than or equal to 0, \
+             status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas, \
+             status.availableReplicas: Invalid value: 3: cannot be greater than status.replicas, \
+             status.availableReplicas: Invalid value: 3: cannot be greater than status.readyReplicas, \
+             status.collisionCount: Invalid value: 0: cannot be decremented]"
+        );
+        let mut zeros = of(json!({"replicas": 0, "readyReplicas": 0, "currentReplicas": 0}));
+        zeros.spec.as_mut().unwrap().min_ready_seconds = Some(0);
+        Kind::default(&mut zeros);
+        let shown = crate::codec::to_value(&zeros);
+        assert_eq!(shown["status"], json!({"replicas": 0, "availableReplicas": 0}));
+        assert_eq!(shown["spec"].get("minReadySeconds"), None);
     }
 
     #[test]

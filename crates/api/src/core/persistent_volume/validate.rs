@@ -307,6 +307,29 @@ mod tests {
         let start = "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation\n@@ ";
         assert!(text.starts_with(start), "{text}");
         assert!(text.contains("-  \"path\": \"/a\""), "{text}");
+        let zoned = |key: &str| {
+            let term =
+                json!({"matchExpressions": [{"key": key, "operator": "In", "values": ["a"]}]});
+            volume(json!({"hostPath": {"path": "/a"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}))
+        };
+        let old_zone = zoned("failure-domain.beta.kubernetes.io/zone");
+        assert_eq!(errors(&old_zone), "", "an affinity may come");
+        let moved = |new: &PersistentVolume| {
+            let mut errors = Errors::default();
+            new.validate_update(&old_zone, &mut errors);
+            errors.message()
+        };
+        assert_eq!(
+            moved(&zoned("topology.kubernetes.io/zone")),
+            "",
+            "the label has another name today"
+        );
+        assert!(
+            moved(&zoned("kubernetes.io/hostname"))
+                .ends_with(": field is immutable, except for updating from beta label to GA")
+        );
+        assert!(moved(&same).starts_with("nodeAffinity: Invalid value: null: "));
         let block = volume(json!({"hostPath": {"path": "/a"}, "volumeMode": "Block"}));
         assert_eq!(errors(&block), "volumeMode: Invalid value: \"Block\": field is immutable");
     }

@@ -325,6 +325,43 @@ mod tests {
     }
 
     #[test]
+    fn only_known_sources_are_kept() {
+        for (spec, kept) in [
+            (json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "x"}}), true),
+            (json!({"dataSource": {"kind": "Secret", "name": "x"}}), false),
+            (json!({"dataSourceRef": {"kind": "Odd", "apiGroup": "a.b", "name": "x"}}), true),
+            (
+                json!({"dataSourceRef": {"kind": "Odd", "apiGroup": "a.b", "name": "x", "namespace": "n"}}),
+                false,
+            ),
+        ] {
+            let mut claim = claim(spec);
+            claim.prepare_create();
+            let spec = claim.spec.unwrap();
+            assert_eq!((spec.data_source.is_some(), spec.data_source_ref.is_some()), (kept, kept));
+        }
+    }
+
+    #[test]
+    fn a_status_says_how_far_a_resize_has_come() {
+        let mut claim = bound("2Gi");
+        claim.status = serde_json::from_value(json!({
+            "allocatedResourceStatuses": {"storage": "Odd", "cpu": "NodeResizePending"},
+            "allocatedResources": {"storage": "1500m"}}))
+        .unwrap();
+        let mut errors = Errors::default();
+        claim.validate_status(&claim, &mut errors);
+        assert_eq!(
+            errors.message(),
+            "[status.allocatedResourceStatuses: Unsupported value: \"cpu\": supported values: \"storage\", \
+             status.allocatedResourceStatuses: Unsupported value: \"storage\": supported values: \
+             \"ControllerResizeInProgress\", \"ControllerResizeInfeasible\", \"NodeResizeInProgress\", \
+             \"NodeResizeInfeasible\", \"NodeResizePending\", \
+             status.allocatedResources[storage]: Invalid value: \"1500m\": must be an integer]"
+        );
+    }
+
+    #[test]
     fn a_class_may_be_filled_in_and_a_volume_named_once() {
         let pending = claim(json!({}));
         assert_eq!(changed(&claim(json!({"volumeName": "v"})), &pending), "");

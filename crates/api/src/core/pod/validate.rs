@@ -24,13 +24,19 @@ use crate::kind::Subresource;
 use super::node_name;
 use crate::{
     Object,
+    core::resource_name,
     field::{Errors, quoted},
-    k8s::api::core::v1::{Container, Pod, PodSpec, PodTemplateSpec, ResourceRequirements},
+    k8s::{
+        api::core::v1::{Container, Pod, PodSpec, PodTemplateSpec, ResourceRequirements},
+        apimachinery::pkg::api::resource::Quantity,
+    },
     meta::{
         absent::{list, text},
         addresses, names,
     },
 };
+
+use std::collections::BTreeMap;
 
 /// Longest deadline, in seconds: it must fit where upstream keeps it.
 const DEADLINE_MOST: i64 = i32::MAX as i64;
@@ -177,15 +183,21 @@ fn validate_spec(path: &str, spec: &PodSpec, pod: Option<&str>, errors: &mut Err
         one_of(at("preemptionPolicy"), policy, &["PreemptLowerPriority", "Never"], errors);
     }
     if let Some(overhead) = &spec.overhead {
-        let limits = ResourceRequirements {
-            limits: Some(overhead.clone()),
-            ..ResourceRequirements::default()
-        };
-        let check = crate::core::resource_name::of_container;
-        resource::validate_resources(&at("overhead"), &limits, check, errors);
+        validate_overhead(&at("overhead"), overhead, errors);
     }
     validate_os(path, spec, errors);
     container::files_of_variables(path, spec, errors);
+}
+
+/// What a pod takes besides its containers, which upstream looks at as at limits.
+pub(crate) fn validate_overhead(
+    path: &str,
+    overhead: &BTreeMap<String, Quantity>,
+    errors: &mut Errors,
+) {
+    let limits = Some(overhead.clone());
+    let limits = ResourceRequirements { limits, ..ResourceRequirements::default() };
+    resource::validate_resources(path, &limits, resource_name::of_container, errors);
 }
 
 fn validate_os(path: &str, spec: &PodSpec, errors: &mut Errors) {
@@ -471,6 +483,118 @@ mod tests {
         check(
             json!({"volumes": [{"name": "v", "azureFile": {"secretName": "s"}}]}),
             "spec.volumes[0].azureFile.shareName: Required value",
+        );
+    }
+
+    #[test]
+    fn containers_say_when_they_start_again() {
+        container(
+            json!({"restartPolicyRules": [{"action": "Odd", "exitCodes": {"operator": "Is", "values": [1]}}, {"action": "Restart"}],
+                "restartPolicy": "Never"}),
+            "[spec.containers[0].restartPolicyRules[0].action: Unsupported value: \"Odd\": supported values: \"Restart\", \"RestartAllContainers\", \
+             spec.containers[0].restartPolicyRules[0].exitCodes.operator: Unsupported value: \"Is\": supported values: \"In\", \"NotIn\", \
+             spec.containers[0].restartPolicyRules[1].exitCodes: Required value: must be specified]",
+        );
+        let policy = |resource: &str, policy: &str| json!({"resourceName": resource, "restartPolicy": policy});
+        container(
+            json!({"resizePolicy": [policy("cpu", "NotRequired"), policy("cpu", "Odd"), policy("disk", "NotRequired")]}),
+            "[spec.containers[0].resizePolicy[1]: Duplicate value: \"cpu\", \
+             spec.containers[0].resizePolicy: Unsupported value: \"Odd\": supported values: \"NotRequired\", \"RestartContainer\", \
+             spec.containers[0].resizePolicy: Unsupported value: \"disk\": supported values: \"cpu\", \"memory\"]",
+        );
+        container(
+            json!({"lifecycle": {"stopSignal": "SIGTERM"}}),
+            "spec.containers[0].lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`",
+        );
+        check(
+            json!({"os": {"name": "linux"}, "containers": [{"name": "c", "image": "i",
+                "lifecycle": {"stopSignal": "SIGTERM"}}]}),
+            "",
+        );
+        check(
+            json!({"initContainers": [{"name": "i", "image": "i", "resizePolicy": [policy("cpu", "RestartContainer")]}]}),
+            "spec.initContainers[0].resizePolicy[0].restartPolicy: Invalid value: \"RestartContainer\": \
+             must not be set to 'RestartContainer' for non-sidecar initContainers",
+        );
+        container(
+            json!({"env": [{"name": "A", "valueFrom": {"fileKeyRef": {"key": "k", "volumeName": "d", "path": "f"}}},
+                {"name": "B", "valueFrom": {"fileKeyRef": {"key": "k=", "volumeName": "none", "path": "f"}}}]}),
+            "[spec.containers[0].env[1].valueFrom.fileKeyRef.key: Invalid value: \"k=\": a valid environment variable name \
+             must consist only of printable ASCII characters other than '=', \
+             spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName: Invalid value: \"d\": referenced volume must be of type emptyDir, \
+             spec.containers[0].env[1].valueFrom.fileKeyRef.volumeName: Not found: \"none\"]",
+        );
+    }
+
+    #[test]
+    fn a_pod_says_where_it_goes_and_by_what_names() {
+        let spread = |changes: Value| {
+            let mut it = json!({"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {}});
+            it.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            it
+        };
+        check(
+            json!({"topologySpreadConstraints": [spread(json!({"minDomains": 0})), spread(json!({"nodeTaintsPolicy": "Odd"}))]}),
+            "[spec.topologySpreadConstraints[0].{topologyKey, whenUnsatisfiable}: Duplicate value: \"{zone, DoNotSchedule}\", \
+             spec.topologySpreadConstraints[0].minDomains: Invalid value: 0: must be greater than zero, \
+             spec.topologySpreadConstraints[1].nodeTaintsPolicy: Unsupported value: \"Odd\": supported values: \"Honor\", \"Ignore\"]",
+        );
+        check(
+            json!({"topologySpreadConstraints": [spread(json!({"whenUnsatisfiable": "ScheduleAnyway", "minDomains": 2,
+                "labelSelector": null, "matchLabelKeys": ["a"]}))]}),
+            "[spec.topologySpreadConstraints[0].minDomains: Invalid value: 2: can only use minDomains if \
+             whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway, \
+             spec.topologySpreadConstraints[0].matchLabelKeys: Forbidden: must not be specified when labelSelector is not set]",
+        );
+        check(
+            json!({"os": {"name": "plan9"}, "hostnameOverride": "a_b", "hostNetwork": true}),
+            &format!(
+                "[spec.hostnameOverride: Forbidden: may not be specified when hostNetwork is true, \
+                 spec.hostnameOverride: Invalid value: \"a_b\": {}, \
+                 spec.os: Unsupported value: \"plan9\": supported values: \"linux\", \"windows\"]",
+                names::DNS_SUBDOMAIN
+            ),
+        );
+        check(
+            json!({"dnsConfig": {"searches": ["_a.b.", ".", "x"]}, "resourceClaims": [{"name": "a"}]}),
+            "spec.resourceClaims[0]: Invalid value: {\"Name\":\"a\",\"ResourceClaimName\":null,\"ResourceClaimTemplateName\":null}: \
+             must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+        );
+        check(
+            json!({"overhead": {"hugepages-2Mi": "3Mi"}}),
+            "[spec.overhead.limits[hugepages-2Mi]: Invalid value: \"3Mi\": 3Mi is not positive integer multiple of hugepages-2Mi, \
+             spec.overhead: Forbidden: HugePages require cpu or memory]",
+        );
+    }
+
+    #[test]
+    fn a_gated_pods_nodes_may_become_fewer() {
+        let term = |values: Value| {
+            json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+            {"nodeSelectorTerms": [{"matchExpressions": values}]}}}})
+        };
+        let zone = json!({"key": "zone", "operator": "Exists"});
+        let disk = json!({"key": "disk", "operator": "Exists"});
+        let gated = |mut spec: Value| {
+            spec["schedulingGates"] = json!([{"name": "a"}]);
+            pod(spec)
+        };
+        let changed = |new: Value, old: Value| {
+            let mut errors = Errors::default();
+            gated(new).validate_update(&gated(old), &mut errors);
+            errors.message()
+        };
+        assert_eq!(changed(json!({"nodeSelector": {"a": "b"}}), json!({})), "");
+        assert_eq!(changed(term(json!([zone, disk])), json!({})), "");
+        assert_eq!(changed(term(json!([zone, disk])), term(json!([zone]))), "");
+        assert_eq!(
+            changed(json!({}), json!({"nodeSelector": {"a": "b"}})),
+            "spec.nodeSelector: Invalid value: {}: only additions to spec.nodeSelector are allowed (no mutations or deletions)"
+        );
+        assert!(
+            changed(term(json!([disk])), term(json!([zone])))
+                .ends_with(": only additions are allowed (no mutations or deletions)")
         );
     }
 

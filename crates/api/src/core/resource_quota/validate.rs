@@ -224,6 +224,18 @@ mod tests {
     }
 
     #[test]
+    fn warns_of_requests_beyond_limits() {
+        let of = |hard: Value| quota(json!({"hard": hard})).warnings(None).join("; ");
+        assert_eq!(of(json!({"cpu": "1", "limits.cpu": "2"})), "");
+        assert_eq!(
+            of(json!({"cpu": "3", "limits.cpu": "2", "requests.ephemeral-storage": "2Gi",
+                "limits.ephemeral-storage": "1Gi"})),
+            "ResourceQuota cpu (3) should be less than limits.cpu (2); \
+             ResourceQuota requests.ephemeral-storage (2Gi) should be less than limits.ephemeral-storage (1Gi)"
+        );
+    }
+
+    #[test]
     fn scopes_stay() {
         let mut errors = Errors::default();
         let new = quota(json!({"scopes": ["Terminating"]}));

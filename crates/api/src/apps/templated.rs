@@ -18,6 +18,9 @@ use crate::{
 
 /// A kind that makes pods of a template.
 pub(crate) trait Templated: Object {
+    /// Where the template is.
+    const PATH: &'static str = "spec.template";
+
     /// `None` if the template was left out where that is possible.
     fn template(&self) -> Option<&PodTemplateSpec>;
 
@@ -91,7 +94,7 @@ pub(crate) fn warnings<T: Templated>(new: &T, old: Option<&T>) -> Vec<String> {
     if old.is_some_and(|old| old.metadata().generation == new.metadata().generation) {
         return Vec::new();
     }
-    new.template().map(|it| pod::template_warnings("spec.template", it)).unwrap_or_default()
+    new.template().map(|it| pod::template_warnings(T::PATH, it)).unwrap_or_default()
 }
 
 /// The sentence about a new object whose pods' host names will surprise.

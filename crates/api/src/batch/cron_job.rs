@@ -4,19 +4,18 @@
 
 use super::{job, schedule};
 use crate::{
-    apps::template,
-    core::pod,
+    apps::templated::{self, Templated},
     field::{Errors, quoted},
     k8s::api::{
         batch::v1::{CronJob, CronJobSpec, CronJobStatus},
-        core::v1::PodSpec,
+        core::v1::PodTemplateSpec,
     },
     kind::{Cell, Column, Format, Kind, Names, Object, Scope, Subresource},
     meta::{
         self, Selector,
         absent::{fill, same, text},
-        columns::{self, NONE, UNSET, age, name, wide},
-        names,
+        columns::{self, NONE, UNSET, age, name},
+        names, next_generation,
     },
 };
 use schedule::{Schedule, ScheduleError};
@@ -64,17 +63,9 @@ impl Kind for CronJob {
                 .into()
         }),
         age(),
-        wide("Containers", "The containers of each pod.", |it, _| {
-            template::containers(pods(it), |it| it.name.as_str()).into()
-        }),
-        wide("Images", "Their images.", |it, _| {
-            template::containers(pods(it), template::image).into()
-        }),
-        wide("Selector", "Which pods belong to a Job.", |it, _| {
-            let job = it.spec.job_template.spec.as_ref();
-            let selector = job.and_then(|it| it.selector.as_ref());
-            selector.map_or(NONE.to_owned(), |it| Selector::of(Some(it)).to_string()).into()
-        }),
+        templated::containers(),
+        templated::images(),
+        templated::selector(),
     ];
 
     fn default(&mut self) {
@@ -95,8 +86,8 @@ impl Kind for CronJob {
 
     fn prepare_update(&mut self, old: &CronJob) {
         self.status.clone_from(&old.status);
-        let grown = i64::from(!same(&self.spec, &old.spec));
-        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+        let changed = !same(&self.spec, &old.spec);
+        next_generation(&mut self.metadata, &old.metadata, changed);
     }
 
     fn prepare_status(&mut self, old: &CronJob) {
@@ -143,15 +134,12 @@ impl Kind for CronJob {
     }
 
     fn warnings(&self, old: Option<&CronJob>) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if old.is_none() && !names::is_label(self.name()) {
-            warnings.push("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended".to_owned());
-        }
-        if old.is_none_or(|it| it.metadata.generation != self.metadata.generation) {
-            let pods = pods(self).into_iter();
-            let path = "spec.jobTemplate.spec.template.spec";
-            warnings.extend(pods.flat_map(|it| pod::warnings(path, it)));
-        }
+        let of_name = templated::name_warning(self, old);
+        let mut warnings: Vec<String> =
+            of_name.into_iter().chain(templated::warnings(self, old)).collect();
+        let grows = old.is_none_or(|it| it.metadata.generation != self.metadata.generation);
+        let job = self.spec.job_template.spec.as_ref().filter(|_| grows);
+        warnings.extend(job.and_then(|it| job::much("spec.jobTemplate.spec", it)));
         if old.is_some() && names_zone(&self.spec.schedule) {
             warnings.push("cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".to_owned());
         }
@@ -263,8 +251,17 @@ fn validate_job(spec: &CronJobSpec, errors: &mut Errors) {
     }
 }
 
-fn pods(cron_job: &CronJob) -> Option<&PodSpec> {
-    cron_job.spec.job_template.spec.as_ref()?.template.spec.as_ref()
+impl Templated for CronJob {
+    const PATH: &'static str = "spec.jobTemplate.spec.template";
+
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        Some(&self.spec.job_template.spec.as_ref()?.template)
+    }
+
+    fn own_pods(&self) -> Selector {
+        let job = self.spec.job_template.spec.as_ref();
+        Selector::of(job.and_then(|it| it.selector.as_ref()))
+    }
 }
 
 #[cfg(test)]

@@ -139,13 +139,7 @@ impl Kind for Job {
     fn warnings(&self, old: Option<&Job>) -> Vec<String> {
         let of_name = templated::name_warning(self, old);
         let grows = old.is_none_or(|it| it.metadata.generation != self.metadata.generation);
-        let many = self.spec.as_ref().filter(|it| {
-            text(&it.completion_mode) == "Indexed"
-                && it.completions.unwrap_or(0) > MOST_PARALLEL
-                && it.parallelism.unwrap_or(0) > MOST_PARALLEL / 10
-        });
-        let much = "spec: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail";
-        let much = many.filter(|_| grows).map(|_| much.to_owned());
+        let much = self.spec.as_ref().filter(|_| grows).and_then(|it| much("spec", it));
         of_name.into_iter().chain(much).chain(templated::warnings(self, old)).collect()
     }
 
@@ -275,6 +269,15 @@ fn duration_cell(job: &Job, printing: &Printing) -> String {
     let Some(start) = status.and_then(|it| it.start_time.as_ref()) else { return String::new() };
     let end = status.and_then(|it| it.completion_time.as_ref()).map(meta::timestamp_of);
     meta::age(Some(meta::timestamp_of(start)), end.unwrap_or(printing.now))
+}
+
+/// The sentence about a Job of more indexes than can be counted.
+pub(super) fn much(path: &str, spec: &JobSpec) -> Option<String> {
+    let many = text(&spec.completion_mode) == "Indexed"
+        && spec.completions.unwrap_or(0) > MOST_PARALLEL
+        && spec.parallelism.unwrap_or(0) > MOST_PARALLEL / 10;
+    let what = "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail";
+    many.then(|| format!("{path}: {what}"))
 }
 
 impl Templated for Job {

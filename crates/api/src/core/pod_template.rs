@@ -3,15 +3,19 @@
 //! Upstream: `pkg/apis/core/validation/validation.go` (ValidatePodTemplate), `pkg/registry/core/podtemplate`.
 
 use crate::{
-    apps::template,
+    apps::{
+        template,
+        templated::{self, Templated},
+    },
+    core::pod,
     field::Errors,
-    k8s::api::core::v1::{PodSpec, PodTemplate},
+    k8s::api::core::v1::{PodTemplate, PodTemplateSpec},
     kind::{Column, Kind, Names, Scope},
     meta::{
         Selector,
         absent::same,
         columns::{self, NONE, name, or},
-        validate::validate_template,
+        next_generation,
     },
 };
 
@@ -23,12 +27,8 @@ impl Kind for PodTemplate {
     const GENERATION: bool = true;
     const COLUMNS: &'static [Column<PodTemplate>] = &[
         name(),
-        columns::text("Containers", "The containers of each pod.", |it, _| {
-            template::containers(pods(it), |it| it.name.as_str()).into()
-        }),
-        columns::text("Images", "Their images.", |it, _| {
-            template::containers(pods(it), template::image).into()
-        }),
+        Column { wide: false, ..templated::containers() },
+        Column { wide: false, ..templated::images() },
         columns::text("Pod Labels", "The labels of each pod.", |it, _| {
             let metadata = it.template.as_ref().and_then(|it| it.metadata.as_ref());
             let labels = metadata.and_then(|it| it.labels.as_ref());
@@ -46,24 +46,30 @@ impl Kind for PodTemplate {
     }
 
     fn prepare_update(&mut self, old: &PodTemplate) {
-        let grown = i64::from(!same(&self.template, &old.template));
-        self.metadata.generation = old.metadata.generation.map(|it| it + grown).or(Some(1));
+        let changed = !same(&self.template, &old.template);
+        next_generation(&mut self.metadata, &old.metadata, changed);
     }
 
     fn validate(&self, errors: &mut Errors) {
         let template = self.template.clone().unwrap_or_default();
-        validate_template("template", template.metadata.as_ref(), errors);
-        crate::core::pod::validate_spec(
-            "template.spec",
-            &template.spec.unwrap_or_default(),
-            None,
-            errors,
-        );
+        pod::validate_template(Self::PATH, &template, errors);
+    }
+
+    fn warnings(&self, old: Option<&PodTemplate>) -> Vec<String> {
+        templated::warnings(self, old)
     }
 }
 
-fn pods(template: &PodTemplate) -> Option<&PodSpec> {
-    template.template.as_ref()?.spec.as_ref()
+impl Templated for PodTemplate {
+    const PATH: &'static str = "template";
+
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        self.template.as_ref()
+    }
+
+    fn own_pods(&self) -> Selector {
+        Selector::of(None)
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +101,16 @@ mod tests {
 
         template(&json!([])).validate(&mut errors);
         assert_eq!(errors.message(), "template.spec.containers: Required value");
+    }
+
+    #[test]
+    fn what_a_template_warns_of_is_said_with_its_place() {
+        let mounted = json!([{"name": "c", "image": "busybox",
+            "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}]);
+        let warned = template(&mounted);
+        let said = "template.spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply";
+        assert_eq!(warned.warnings(None), [said]);
+        assert!(warned.warnings(Some(&warned)).is_empty(), "nothing of it is new");
     }
 
     #[test]

@@ -17,6 +17,19 @@ const NOT_BUILT: [(&str, &str, &str); 2] = [
     ),
 ];
 
+/// Where custom kinds would be listed.
+pub(crate) const CUSTOM_KINDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+/// The list of custom kinds: there are none.
+pub(crate) fn no_custom_kinds(revision: u64) -> serde_json::Value {
+    serde_json::json!({
+        "kind": "CustomResourceDefinitionList",
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "metadata": {"resourceVersion": revision.to_string()},
+        "items": [],
+    })
+}
+
 /// The refusal of a request to make an object of a kind that is only listed.
 pub(crate) fn refusal_of(kind: &AnyKind) -> Option<Failure> {
     kind.refused.as_deref().map(|why| refused(&kind.group, &kind.plural, why))

@@ -228,6 +228,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("BOTH", "both.yaml", more::BOTH),
     ("ONE", "one.yaml", more::ONE),
     ("REQUEST", "request.yaml", more::REQUEST),
+    ("REVIEW", "review.yaml", more::REVIEW),
 ];
 
 fn write_files(directory: &Path) {

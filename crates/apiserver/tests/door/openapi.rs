@@ -70,3 +70,14 @@ async fn documents_come_as_asked() {
     );
     ask("text/html", "identity").await.is(406);
 }
+
+/// kubectl creates a review only after it has seen that the review is no custom kind.
+#[tokio::test]
+async fn there_are_no_custom_kinds() {
+    let door = Door::open().await;
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let list = door.get(path).await.is(200).body;
+    assert_eq!(list["kind"], "CustomResourceDefinitionList");
+    assert_eq!(list["items"], serde_json::json!([]));
+    door.post(path, serde_json::json!({})).await.is(404);
+}

@@ -44,6 +44,13 @@ spec:
   aE1jZlBaRApIT2VVbExhcllnZkhVQURISlVjPQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K
 ";
 
+/// A question that is asked by creating it.
+pub(super) const REVIEW: &str = "
+apiVersion: authorization.k8s.io/v1
+kind: SelfSubjectAccessReview
+spec: {resourceAttributes: {verb: get, resource: pods}}
+";
+
 pub(super) const WALK: &[Step] = &[
     // Files.
     ok("apply -k KUSTOMIZATION", &["configmap/built created"]),
@@ -111,6 +118,8 @@ pub(super) const WALK: &[Step] = &[
     // Who.
     since(24, "create token sa1", &["ey"]),
     ok("create -f REQUEST", &["walker created"]),
+    ok("create -f REVIEW -o jsonpath={.status.allowed}", &["true"]),
+    ok("explain subjectaccessreview.spec", &["resourceAttributes"]),
     ok("get csr walker", &["Pending"]),
     ok(
         "certificate approve walker",

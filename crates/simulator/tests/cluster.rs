@@ -267,7 +267,7 @@ async fn one_of_several_servers_leads_until_it_gives_way() {
 
     // A lease whose time is over is anyone's.
     let mut over = held.to_owned();
-    over.spec.as_mut().unwrap().lease_duration_seconds = Some(0);
+    over.spec.as_mut().unwrap().lease_duration_seconds = Some(1);
     over.metadata.resource_version = None;
     let over = Change { expected: Expected::Anything, ..Change::update(over) };
     let written = two.client("tester").write(vec![over]).await.unwrap();

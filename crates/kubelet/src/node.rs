@@ -69,6 +69,11 @@ pub(crate) async fn keep(config: &Config, shared: &Shared) {
     let status = async {
         loop {
             stdx::sleep(LOOK).await;
+            // Somebody deleted the node: as upstream, it comes back when the node's server starts again.
+            if shared.client.world().cluster::<Node>(&config.node_name).is_none() {
+                tracing::debug!("there is no Node object any more");
+                continue;
+            }
             let port = port_of(config, shared);
             if let Err(error) = register(config, shared, port).await {
                 tracing::warn!(%error, "write the status of the node");
@@ -154,10 +159,12 @@ fn lease(config: &Config, shared: &Shared) -> Result<Option<Change>, Failure> {
         spec.renew_time = Some(now);
         return Ok(Some(Change::update(lease)));
     }
+    // A lease that nobody owned would stay for ever.
+    let Some(node) = world.cluster::<Node>(name) else { return Ok(None) };
     let metadata = ObjectMeta {
         name: Some(name.clone()),
         namespace: Some(LEASE_NAMESPACE.to_owned()),
-        owner_references: world.cluster::<Node>(name).map(|it| vec![owner(&*it, false)]),
+        owner_references: Some(vec![owner(&*node, false)]),
         ..ObjectMeta::default()
     };
     let spec = LeaseSpec {

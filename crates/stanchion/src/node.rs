@@ -82,7 +82,7 @@ async fn node(flags: &Flags, begun: Instant) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("start a node: it needs root for namespaces and mounts");
     }
-    let settings = flags.node.settle(&flags.data)?;
+    let settings = flags.as_before()?.settle(&flags.data)?;
     let _held = lock::take(&settings.data_dir)?;
     let home = Home::find(flags, &settings)?;
     let name = settings.node_name.clone();
@@ -154,6 +154,18 @@ async fn node(flags: &Flags, begun: Instant) -> Result<()> {
     }
     shutdown.begin();
     Ok(())
+}
+
+impl Flags {
+    /// A node that has joined has its name and its directory until others are given.
+    fn as_before(&self) -> Result<NodeFlags> {
+        let before = Memory::read(&self.data.open()?)?.filter(|it| it.server.is_some());
+        let before = before.unwrap_or_default();
+        let mut flags = self.node.clone();
+        flags.node_name = flags.node_name.or(before.name);
+        flags.kubelet_dir = flags.kubelet_dir.or(before.kubelet_dir);
+        Ok(flags)
+    }
 }
 
 /// Nobody can ask the node for logs before; its pods run all the same.
@@ -273,16 +285,26 @@ impl Home {
             _ => format!("{authority}:6443"),
         };
         let path = dir.join(AUTHORITY);
-        let ca = match (&flags.token, read_if_there(&path)?) {
-            // A node that has joined is known by its certificate; one that joins again is told anew whom to trust.
-            (_, Some(ca)) if dir.join("node-client.crt").exists() => ca,
-            (Some(token), _) => {
-                let hash = flags.discovery_token_ca_cert_hash.as_deref();
-                let ca = Ticket::read(token, hash)?.discover(&authority)?;
+        let ticket = flags
+            .token
+            .as_deref()
+            .map(|token| Ticket::read(token, flags.discovery_token_ca_cert_hash.as_deref()));
+        let ca = match (ticket.transpose()?, read_if_there(&path)?) {
+            (None, Some(ca)) => ca,
+            // A token that was used before may stay in a unit file.
+            (Some(ticket), Some(ca)) if ticket.is_of(&ca)? => ca,
+            (Some(ticket), before) => {
+                let ca = ticket.discover(&authority)?;
+                if before.is_some() {
+                    // Another cluster: what that one's authority signed is worth nothing there.
+                    Certificate::forget(&dir)?;
+                }
                 pki::write_private(&path, &ca)?;
                 ca
             }
-            (None, _) => bail!("join {url}: it needs a --token of `stanchion token create`"),
+            (None, None) => {
+                bail!("join {url}: it needs a --token of `stanchion token create`")
+            }
         };
         Ok(Home { dir, authority, ca, first: None })
     }

@@ -25,7 +25,9 @@ fn token(host: &Host) -> String {
 
 fn node(host: &Host, more: &[&str]) -> Running {
     let data = format!("--data-dir={}", host.data_dir().display());
-    host.serve("node", &[&["node", &data][..], more].concat())
+    // However full the disk of this machine is.
+    let words = ["node", &data, "--eviction-hard=memory.available<1Mi"];
+    host.serve("node", &[&words[..], more].concat())
 }
 
 fn joined(host: &Host, token: &str) -> Running {

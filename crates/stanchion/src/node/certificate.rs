@@ -17,7 +17,7 @@ use rustls::{
 };
 use serde_json::{Value, json};
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -36,6 +36,15 @@ pub(crate) enum Use {
     Client,
     /// To be known as the node's own server.
     Serving,
+}
+
+impl Use {
+    fn file(self) -> &'static str {
+        match self {
+            Use::Client => "node-client",
+            Use::Serving => "node-serving",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -71,7 +80,7 @@ impl Certificate {
     ) -> Result<Certificate> {
         let certificate =
             Certificate { dir, of, node: node.to_owned(), hosts, current: Mutex::default() };
-        if let Some(identity) = pki::read(&certificate.dir, certificate.file())? {
+        if let Some(identity) = pki::read(&certificate.dir, of.file())? {
             match Current::of(&identity) {
                 Ok(it) if it.is_of(node, &certificate.hosts)? && it.validity.until > now() => {
                     *certificate.lock() = Some(it);
@@ -86,6 +95,22 @@ impl Certificate {
         Ok(certificate)
     }
 
+    /// Removes those of an earlier run.
+    pub(crate) fn forget(dir: &Path) -> Result<()> {
+        for of in [Use::Client, Use::Serving] {
+            for ending in ["crt", "key"] {
+                let path = dir.join(format!("{}.{ending}", of.file()));
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(error).with_context(|| format!("remove {}", path.display()));
+                    }
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn is_there(&self) -> bool {
         self.lock().is_some()
     }
@@ -94,7 +119,7 @@ impl Certificate {
     pub(crate) async fn obtain(&self, connection: &Connection) -> Result<()> {
         let identity = self.request(connection).await?;
         let current = Current::of(&identity)?;
-        pki::write(&self.dir, self.file(), &identity)?;
+        pki::write(&self.dir, self.of.file(), &identity)?;
         tracing::info!(of = ?self.of, until = %current.validity.until, "a certificate for this node");
         *self.lock() = Some(current);
         Ok(())
@@ -180,13 +205,6 @@ impl Certificate {
                 );
             }
             stdx::sleep(backoff.failed()).await;
-        }
-    }
-
-    fn file(&self) -> &'static str {
-        match self.of {
-            Use::Client => "node-client",
-            Use::Serving => "node-serving",
         }
     }
 

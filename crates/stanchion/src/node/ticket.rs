@@ -58,6 +58,11 @@ impl Ticket {
         Ok(Ticket { token: format!("{id}.{secret}"), hash })
     }
 
+    /// Whether this is the authority that is meant, PEM.
+    pub(crate) fn is_of(&self, ca: &str) -> Result<bool> {
+        Ok(bytes(&hash_of(ca)?)? == self.hash)
+    }
+
     /// The authority of the server at `host:port`, PEM, if it is the one that is meant.
     pub(crate) fn discover(&self, authority: &str) -> Result<String> {
         let attempt = || format!("ask {authority} for its authority");
@@ -196,6 +201,7 @@ mod tests {
         assert_eq!(ticket.token, "abcdef.0123456789abcdef");
         let beside = Ticket::read("abcdef.0123456789abcdef", Some(&format!("sha256:{hash}")));
         assert!(beside.unwrap() == ticket);
+        assert!(ticket.is_of(authority.certificate()).unwrap());
         let pem = pem(&crate::pki::certificates(authority.certificate()).unwrap()[0]);
         assert_eq!(hash_of(&pem).unwrap(), hash);
         for wrong in ["abcdef.0123456789abcdef", "x", "a.b.c", "a.b.c.d"] {

@@ -51,6 +51,7 @@ impl Kubelet {
         let upkeep = &self.config.upkeep;
         let mut past = Past::default();
         let mut images = images::Collector::new(upkeep.images);
+        images.look(&self.shared).await;
         for round in 1u32.. {
             stdx::sleep(LOOK).await;
             logs::rotate(&self.shared, upkeep.logs).await;

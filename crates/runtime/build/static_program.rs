@@ -33,6 +33,8 @@ pub(crate) fn build(name: &str) {
     assert!(status.success(), "building the static program {name} failed: {status}");
     let built = target_dir.join(&target).join("release").join(name);
     let program = Path::new(&out).join(name);
+    // A new file: the old one may have other names, and what is behind them is not ours to change.
+    let _there_was_none = fs::remove_file(&program);
     fs::copy(&built, &program).unwrap_or_else(|error| {
         panic!("copy {} to {}: {error}", built.display(), program.display())
     });

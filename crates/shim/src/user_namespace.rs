@@ -55,14 +55,17 @@ impl UserNamespace {
         self.ids.first.saturating_add(id)
     }
 
-    /// What belongs to the host's user 0 in this detached tree belongs to the pod's, and the other way round.
+    /// What belongs to the host's user 0 in this detached tree belongs to the pod's, and the other way round. Where
+    /// a mount below it cannot do that, all of those are left as they are: to the pod their files are nobody's.
     pub(crate) fn map(&self, tree: BorrowedFd<'_>, recursive: bool) -> Result<()> {
         let attributes = MountAttributes {
             set: ID_MAP,
             user_namespace: u64::try_from(self.descriptor.as_raw_fd()).unwrap_or_default(),
             ..MountAttributes::default()
         };
-        sys::set_mount(tree, recursive, &attributes).map_err(|cause| {
+        let map = |recursive: bool| sys::set_mount(tree, recursive, &attributes);
+        let mapped = if recursive { map(true).or_else(|_| map(false)) } else { map(false) };
+        mapped.map_err(|cause| {
             let kind = sys::filesystem(tree);
             Failure(format!(
                 "show the pod its own users on {kind}, which may not be able to (the pod has hostUsers: false): {}",

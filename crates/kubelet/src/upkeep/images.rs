@@ -37,6 +37,8 @@ const NAMES_MAX: usize = 5;
 pub(super) struct Collector {
     limits: ImageLimits,
     seen: BTreeMap<String, Seen>,
+    /// What is there at the first look was there before, nobody knows how long.
+    looked: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -47,7 +49,7 @@ struct Seen {
 
 impl Collector {
     pub(super) fn new(limits: ImageLimits) -> Collector {
-        Collector { limits, seen: BTreeMap::new() }
+        Collector { limits, seen: BTreeMap::new(), looked: false }
     }
 
     /// Notes which images are there and which are used.
@@ -55,15 +57,15 @@ impl Collector {
         let now = shared.clock.now();
         let images = shared.runtime.images().await.unwrap_or_default();
         let used = in_use(shared);
+        let first = if self.looked { now } else { Timestamp(0) };
+        self.looked = true;
         self.seen.retain(|id, _| images.iter().any(|it| it.id == *id));
         if !images.is_empty() {
             shared.pull_records.keep_only(&images.iter().map(|it| it.id.clone()).collect());
         }
         for image in &images {
-            let seen = self
-                .seen
-                .entry(image.id.clone())
-                .or_insert(Seen { first: now, used: Timestamp(0) });
+            let seen =
+                self.seen.entry(image.id.clone()).or_insert(Seen { first, used: Timestamp(0) });
             if names(image).any(|it| used.contains(it)) {
                 seen.used = now;
             }

@@ -11,6 +11,9 @@ pub struct Exact(pub i128);
 
 const NANO: i128 = 1_000_000_000;
 
+/// Upstream's largest amount; a larger one counts as this.
+const MOST: i128 = i64::MAX as i128 * NANO;
+
 impl Exact {
     pub const ZERO: Exact = Exact(0);
 
@@ -35,9 +38,10 @@ impl Exact {
             return None;
         }
         let digits = |it: &str| it.bytes().all(|byte| byte.is_ascii_digit());
-        if !digits(whole) || !digits(fraction) || whole.len() > 19 {
+        if !digits(whole) || !digits(fraction) {
             return None;
         }
+        let whole = whole.trim_start_matches('0');
         // (multiplier, divisor) on top of billionths.
         let (times, over): (i128, i128) = match suffix {
             "n" => (1, NANO),
@@ -59,21 +63,27 @@ impl Exact {
             exponent => {
                 let power: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
                 match power {
-                    0..=18 => (10i128.pow(power.unsigned_abs()), 1),
-                    -9..=-1 => (1, 10i128.pow(power.unsigned_abs())),
+                    0..=28 => (10i128.pow(power.unsigned_abs()), 1),
+                    -28..=-1 => (1, 10i128.pow(power.unsigned_abs())),
                     _ => return None,
                 }
             }
         };
-        let mut amount =
-            whole.parse::<i128>().unwrap_or(0).checked_mul(NANO)?.checked_mul(times)?;
-        let mut scale = NANO;
-        for digit in fraction.bytes().take(27) {
-            scale = if scale >= 10 { scale / 10 } else { break };
-            amount = amount.checked_add(i128::from(digit - b'0') * scale * times)?;
-        }
+        // What is too large to be written down is as much as there can be, as upstream has it.
+        let large = || {
+            let whole = if whole.is_empty() { 0 } else { whole.parse::<i128>().ok()? };
+            let mut amount = whole.checked_mul(NANO)?.checked_mul(times)?;
+            let mut scale = NANO;
+            for digit in fraction.bytes() {
+                scale = if scale >= 10 { scale / 10 } else { break };
+                amount = amount.checked_add(i128::from(digit - b'0') * scale * times)?;
+            }
+            Some(amount)
+        };
+        let amount = large().unwrap_or(i128::MAX);
         // Finer than a billionth is rounded up, as upstream does.
-        amount = amount.div_euclid(over) + i128::from(amount.rem_euclid(over) != 0);
+        let amount = amount.div_euclid(over) + i128::from(amount.rem_euclid(over) != 0);
+        let amount = amount.min(MOST);
         Some(Exact(if negative { -amount } else { amount }))
     }
 
@@ -221,6 +231,10 @@ mod tests {
     #[test]
     fn writes_a_quantity_as_upstream_does() {
         for (text, canonical) in [
+            ("71111111111111.71111111111111111", "71111111111111711111111n"),
+            ("99999999999999999999999999999999999999999", "9223372036854775807"),
+            ("-1e19", "-9223372036854775807"),
+            ("1e-12", "1e-9"),
             ("1.1Ki", "1126400m"),
             ("-1.1Ki", "-1126400m"),
             ("1024Mi", "1Gi"),

@@ -122,7 +122,7 @@ impl Machines {
         pods
     }
 
-    fn from_pod(&self, pod: &str, host: &str) -> String {
+    fn seen_from(&self, pod: &str, host: &str) -> String {
         self.kubectl.exec(pod, &["get", &format!("http://{host}/name")], "").trim().to_owned()
     }
 }
@@ -217,12 +217,12 @@ fn pods_of_three_machines_are_one_network(story: &str, way: &str) -> Option<Mach
         let from = text(from, "/metadata/name");
         for to in &pods {
             let (name, address) = (text(to, "/metadata/name"), text(to, "/status/podIP"));
-            assert_eq!(machines.from_pod(from, &format!("{address}:8080")), name);
-            assert_eq!(machines.from_pod(from, &format!("{name}.nginx-svc:8080")), name);
+            assert_eq!(machines.seen_from(from, &format!("{address}:8080")), name);
+            assert_eq!(machines.seen_from(from, &format!("{name}.nginx-svc:8080")), name);
         }
-        assert!(all.contains(&machines.from_pod(from, "web")));
-        assert!(all.contains(&machines.from_pod(from, web)));
-        assert_eq!(machines.from_pod(from, "near"), from, "a policy keeps to the node");
+        assert!(all.contains(&machines.seen_from(from, "web")));
+        assert!(all.contains(&machines.seen_from(from, web)));
+        assert_eq!(machines.seen_from(from, "near"), from, "a policy keeps to the node");
     }
 
     // The API by its Service's address, and the pods' names with their TTL, from pods and from machines.

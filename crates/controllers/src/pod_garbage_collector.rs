@@ -107,18 +107,18 @@ mod tests {
     use crate::testing::world;
     use expect_test::{Expect, expect};
 
-    const POD: &str = "---\n{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: a, creationTimestamp: '1970-01-01T00:00:00Z', deletionTimestamp: '1970-01-01T00:00:10Z', deletionGracePeriodSeconds: 30}, spec: {nodeName: n, containers: []}, status: {phase: Running}}\n";
+    const POD: &str = "---\n{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: a, creationTimestamp: '1970-01-01T00:00:00Z', deletionTimestamp: '1970-01-01T00:00:10Z', deletionGracePeriodSeconds: 30}, spec: {nodeName: n1, containers: []}, status: {phase: Running}}\n";
 
     fn node(ready: &str, taint: &str) -> String {
         format!(
-            "---\n{{apiVersion: v1, kind: Node, metadata: {{name: n}}, spec: {{taints: [{{key: {taint}, effect: NoExecute}}]}}, status: {{conditions: [{{type: Ready, status: '{ready}'}}]}}}}\n"
+            "---\n{{apiVersion: v1, kind: Node, metadata: {{name: n1}}, spec: {{taints: [{{key: {taint}, effect: NoExecute}}]}}, status: {{conditions: [{{type: Ready, status: '{ready}'}}]}}}}\n"
         )
     }
 
     #[track_caller]
     fn check(yaml: &str, seconds: i64, expected: Expect) {
         let (world, now) = (world(yaml), Timestamp::from_seconds(seconds));
-        let plan = PodGarbageCollector.reconcile(&world, &ObjectKey::cluster("n"), now);
+        let plan = PodGarbageCollector.reconcile(&world, &ObjectKey::cluster("n1"), now);
         expected.assert_eq(&plan.to_string());
     }
 

@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn every_line_is_a_role_a_rule_or_a_binding() {
         let all = read(TEXT);
-        assert_eq!(all.cluster_roles.len() + all.roles.len(), 78);
+        assert_eq!(all.cluster_roles.len() + all.roles.len(), 80);
         let mut errors = Errors::default();
         all.cluster_roles.iter().for_each(|it| it.validate(&mut errors));
         all.roles.iter().for_each(|it| it.validate(&mut errors));

@@ -229,7 +229,7 @@ async fn every_cluster_has_its_roles_and_keeps_what_was_added_to_them() {
     };
     let server = apiserver::open(store.clone(), config()).await.unwrap();
     let (count, rules) = roles(&server).await;
-    assert_eq!((count, rules), (71, 2));
+    assert_eq!((count, rules), (72, 2));
     let client = server.client("system:test");
     let role = client.world().cluster::<api::rbac::v1::ClusterRole>("system:basic-user").unwrap();
     let mut role = role.to_owned();

@@ -78,15 +78,24 @@ pub fn log_file(container: &str, attempt: u32) -> String {
 pub fn host_name(pod: &Pod, facts: &Facts) -> (String, String) {
     let spec = pod.spec.as_ref();
     let own = spec.and_then(|it| it.hostname.as_deref()).filter(|it| !it.is_empty());
-    let mut name = own.unwrap_or(pod.name());
+    let instead = spec.and_then(|it| it.hostname_override.as_deref());
+    let mut name = instead.or(own).unwrap_or(pod.name());
     // A host name has at most 63 bytes, and does not end with '-' or '.'.
     if name.len() > 63 {
         name = name[..63].trim_end_matches(['-', '.']);
     }
-    let subdomain = spec.and_then(|it| it.subdomain.as_deref()).filter(|it| !it.is_empty());
+    let subdomain = spec.and_then(|it| it.subdomain.as_deref());
+    let subdomain = subdomain.filter(|it| !it.is_empty() && instead.is_none());
     let domain =
         subdomain.map(|it| format!("{it}.{}.svc.{}", pod.namespace(), facts.cluster_domain));
     (name.to_owned(), domain.unwrap_or_default())
+}
+
+/// What `hostname` says in the pod. The kernel refuses more than 64 bytes.
+pub fn kernel_name(pod: &Pod, facts: &Facts) -> String {
+    let (name, domain) = host_name(pod, facts);
+    let whole = pod.spec.as_ref().is_some_and(|it| it.set_hostname_as_fqdn == Some(true));
+    if whole && !domain.is_empty() { format!("{name}.{domain}") } else { name }
 }
 
 pub(crate) fn text(path: &Path) -> String {

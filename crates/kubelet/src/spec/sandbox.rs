@@ -1,6 +1,6 @@
 //! The sandbox of a pod as CRI wants it. Upstream: `kuberuntime_sandbox.go` (generatePodSandboxConfig).
 
-use super::{Facts, dns, host_name, resources, security};
+use super::{Facts, dns, kernel_name, resources, security};
 use crate::plan::admit::dotted;
 use crate::runtime::{
     cri::{GRACE_SECONDS, POD_NAME, POD_NAMESPACE, POD_UID},
@@ -35,7 +35,7 @@ pub fn config(pod: &Pod, attempt: u32, facts: &Facts) -> PodSandboxConfig {
             namespace: pod.namespace().to_owned(),
             attempt,
         }),
-        hostname: if host_network { String::new() } else { host_name(pod, facts).0 },
+        hostname: if host_network { String::new() } else { kernel_name(pod, facts) },
         log_directory: super::text(&facts.pod_log_dir(pod)),
         dns_config: Some(dns::config(pod, facts)),
         port_mappings: ports(&spec),

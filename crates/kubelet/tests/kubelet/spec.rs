@@ -48,6 +48,18 @@ fn hosts_name_the_pod_with_its_domain_and_aliases() {
 }
 
 #[test]
+fn a_pod_is_called_as_its_spec_says() {
+    let name =
+        |spec: &str| sandbox::config(&pod(&format!("{spec} containers: []")), 0, &facts()).hostname;
+    assert_eq!(name(""), "web-0");
+    assert_eq!(name("hostname: db, subdomain: nginx,"), "db");
+    let whole = "hostname: db, subdomain: nginx, setHostnameAsFQDN: true,";
+    assert_eq!(name(whole), "db.nginx.ns.svc.cluster.local");
+    assert_eq!(name("setHostnameAsFQDN: true,"), "web-0", "without a domain");
+    assert_eq!(name("hostnameOverride: other.name, hostname: db, subdomain: nginx,"), "other.name");
+}
+
+#[test]
 fn a_pod_on_the_hosts_network_has_the_hosts_names() {
     let pod = pod("hostNetwork: true, containers: []");
     let text = hosts::content(&pod, "192.0.2.1", "n1", "", &facts().host_hosts);

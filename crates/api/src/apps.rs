@@ -7,6 +7,6 @@ pub mod history;
 pub mod replica_set;
 pub mod stateful_set;
 pub mod template;
-pub(crate) mod templated;
+pub mod templated;
 
 pub use crate::k8s::api::apps::v1;

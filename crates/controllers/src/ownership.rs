@@ -4,58 +4,16 @@
 //! Upstream: `pkg/controller/controller_ref_manager.go` (1.36), ClaimObject.
 
 use crate::owner;
-use api::{
-    Failure, Kind,
-    apps::v1::{DaemonSet, Deployment, ReplicaSet},
-    batch::v1::Job,
-    core::v1::{Pod, ReplicationController},
-    meta::{LabelSelector, Selector},
-};
+use api::{Failure, Kind, apps::templated::Templated, core::v1::Pod};
 use std::sync::Arc;
 use world::{Change, Event, ObjectKey, Plan, Row, Touched, Typed, Verb, World};
 
-/// A kind whose objects choose by labels what is theirs.
-pub(crate) trait Chooser: Kind {
-    fn selector(&self) -> Selector;
-}
-
-impl Chooser for DaemonSet {
-    fn selector(&self) -> Selector {
-        Selector::of(self.spec.as_ref().map(|it| &it.selector))
-    }
-}
-
-impl Chooser for Deployment {
-    fn selector(&self) -> Selector {
-        Selector::of(self.spec.as_ref().map(|it| &it.selector))
-    }
-}
-
-impl Chooser for Job {
-    fn selector(&self) -> Selector {
-        Selector::of(self.spec.as_ref().and_then(|it| it.selector.as_ref()))
-    }
-}
-
-impl Chooser for ReplicaSet {
-    fn selector(&self) -> Selector {
-        Selector::of(self.spec.as_ref().map(|it| &it.selector))
-    }
-}
-
-impl Chooser for ReplicationController {
-    fn selector(&self) -> Selector {
-        let match_labels = self.spec.as_ref().and_then(|it| it.selector.clone());
-        Selector::of(Some(&LabelSelector { match_labels, match_expressions: None }))
-    }
-}
-
 /// What nobody controls wakes those that would have it.
-pub(crate) fn choosers<O: Chooser>(world: &World, touched: &Touched) -> Vec<ObjectKey> {
+pub(crate) fn choosers<O: Kind + Templated>(world: &World, touched: &Touched) -> Vec<ObjectKey> {
     let Some(row) = touched.new.as_ref().filter(|it| it.meta.controller().is_none()) else {
         return Vec::new();
     };
-    let chooses = |it: &Typed<O>| it.selector().matches(&row.meta.labels);
+    let chooses = |it: &Typed<O>| it.own_pods().matches(&row.meta.labels);
     world.list::<O>(&touched.key.namespace).filter(chooses).map(|it| ObjectKey::of(&*it)).collect()
 }
 
@@ -85,7 +43,7 @@ pub(crate) fn refused<O: Kind>(
 
 /// Plans what has to change hands between `owner` and the objects of one kind. Nothing planned: what it
 /// controls is what it should. `orphans` are objects of its namespace that nobody controls.
-pub(crate) fn settle<'a, O: Chooser, T: Kind>(
+pub(crate) fn settle<'a, O: Kind + Templated, T: Kind>(
     world: &World,
     owner: &O,
     orphans: impl Iterator<Item = &'a Arc<Row>>,
@@ -94,7 +52,7 @@ pub(crate) fn settle<'a, O: Chooser, T: Kind>(
     if owner.is_deleting() {
         return;
     }
-    let selector = owner.selector();
+    let selector = owner.own_pods();
     for row in orphans.filter(|it| it.meta.controller().is_none() && it.meta.deletion.is_none()) {
         if selector.matches(&row.meta.labels) {
             adopt::<O, T>(owner, row, plan);

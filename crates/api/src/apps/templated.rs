@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A kind that makes pods of a template.
-pub(crate) trait Templated: Object {
+pub trait Templated: Object {
     /// Where the template is.
     const PATH: &'static str = "spec.template";
 

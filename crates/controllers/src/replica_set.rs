@@ -9,6 +9,7 @@ use api::{
     Failure, Kind, Object,
     apps::{
         replica_set::replicas,
+        templated::Templated,
         v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
     },
     core::{
@@ -17,7 +18,7 @@ use api::{
     },
     meta::{self, Selector, counted},
 };
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 use stdx::Timestamp;
 use world::{Change, Controller, Event, ObjectKey, Plan, Verb, Watch, World};
 
@@ -32,34 +33,11 @@ impl Controller for ReplicaSetController {
     }
 
     fn watches(&self) -> Vec<Watch> {
-        vec![
-            Watch::of::<ReplicaSet>(),
-            Watch::owned::<Pod, ReplicaSet>(),
-            Watch::mapped::<Pod>(ownership::choosers::<ReplicaSet>),
-        ]
+        watches::<ReplicaSet>()
     }
 
     fn reconcile(&self, world: &World, key: &ObjectKey, now: Timestamp) -> Plan {
-        let mut plan = Plan::default();
-        let Some(set) = world.get::<ReplicaSet>(key) else { return plan };
-        let orphans = ownership::orphans(world, &key.namespace);
-        ownership::settle::<ReplicaSet, Pod>(world, &*set, orphans, &mut plan);
-        if !plan.steps.is_empty() {
-            // The next look sees what is ours.
-            return plan;
-        }
-        let pods: Vec<Pod> = world.owned::<Pod>(set.uid()).map(|it| it.to_owned()).collect();
-        if !set.is_deleting() {
-            manage(world, &*set, &set, &pods, now, &mut plan);
-        }
-        let mut status = status(&set, &pods, now);
-        if !plan.steps.is_empty() {
-            // A failure stands until what failed has been done.
-            status.conditions = set.status.as_ref().and_then(|it| it.conditions.clone());
-        }
-        write_status(&set, status, &mut plan);
-        plan.requeue = next_available(&set, &pods, now);
-        plan
+        reconcile::<ReplicaSet>(world, key, now)
     }
 
     fn refused(
@@ -70,18 +48,74 @@ impl Controller for ReplicaSetController {
         failure: &Failure,
         now: Timestamp,
     ) -> Plan {
-        let mut plan = Plan::default();
-        let Some(set) = world.get::<ReplicaSet>(key) else { return plan };
-        if let Some(status) = write_condition(&*set, &set, changes, failure, now, &mut plan) {
-            write_status(&set, status, &mut plan);
-        }
-        plan
+        refused::<ReplicaSet>(world, key, changes, failure, now)
     }
+}
+
+/// A kind that is kept as a ReplicaSet is: one itself, or what can be read as one.
+pub(crate) trait Replicated: Kind + Templated {
+    fn as_set(&self) -> Cow<'_, ReplicaSet>;
+
+    fn say(&mut self, status: ReplicaSetStatus);
+}
+
+impl Replicated for ReplicaSet {
+    fn as_set(&self) -> Cow<'_, ReplicaSet> {
+        Cow::Borrowed(self)
+    }
+
+    fn say(&mut self, status: ReplicaSetStatus) {
+        self.status = Some(status);
+    }
+}
+
+pub(crate) fn watches<O: Replicated>() -> Vec<Watch> {
+    vec![Watch::of::<O>(), Watch::owned::<Pod, O>(), Watch::mapped::<Pod>(ownership::choosers::<O>)]
+}
+
+pub(crate) fn reconcile<O: Replicated>(world: &World, key: &ObjectKey, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let Some(by) = world.get::<O>(key) else { return plan };
+    let orphans = ownership::orphans(world, &key.namespace);
+    ownership::settle::<O, Pod>(world, &*by, orphans, &mut plan);
+    if !plan.steps.is_empty() {
+        // The next look sees what is ours.
+        return plan;
+    }
+    let set = by.as_set();
+    let pods: Vec<Pod> = world.owned::<Pod>(set.uid()).map(|it| it.to_owned()).collect();
+    if !set.is_deleting() {
+        manage(world, &*by, &set, &pods, now, &mut plan);
+    }
+    let mut status = status(&set, &pods, now);
+    if !plan.steps.is_empty() {
+        // A failure stands until what failed has been done.
+        status.conditions = set.status.as_ref().and_then(|it| it.conditions.clone());
+    }
+    write_status(&*by, &set, status, &mut plan);
+    plan.requeue = next_available(&set, &pods, now);
+    plan
+}
+
+pub(crate) fn refused<O: Replicated>(
+    world: &World,
+    key: &ObjectKey,
+    changes: &[Change],
+    failure: &Failure,
+    now: Timestamp,
+) -> Plan {
+    let mut plan = Plan::default();
+    let Some(by) = world.get::<O>(key) else { return plan };
+    let set = by.as_set();
+    if let Some(status) = write_condition(&*by, &set, changes, failure, now, &mut plan) {
+        write_status(&*by, &set, status, &mut plan);
+    }
+    plan
 }
 
 /// Tells of a refused commit; the status that says so, unless it says so already. `by` is what users
 /// see: `set` itself, or what it stands for.
-pub(crate) fn write_condition<O: Kind>(
+fn write_condition<O: Kind>(
     by: &O,
     set: &ReplicaSet,
     changes: &[Change],
@@ -124,7 +158,7 @@ fn is_active(pod: &Pod) -> bool {
 }
 
 /// Makes and removes pods of `by`, which is `set` itself or what it stands for.
-pub(crate) fn manage<O: Kind>(
+fn manage<O: Kind>(
     world: &World,
     by: &O,
     set: &ReplicaSet,
@@ -158,7 +192,7 @@ fn min_ready_seconds(set: &ReplicaSet) -> i32 {
     set.spec.as_ref().and_then(|it| it.min_ready_seconds).unwrap_or(0)
 }
 
-pub(crate) fn status(set: &ReplicaSet, pods: &[Pod], now: Timestamp) -> ReplicaSetStatus {
+fn status(set: &ReplicaSet, pods: &[Pod], now: Timestamp) -> ReplicaSetStatus {
     let template = set.spec.as_ref().and_then(|it| it.template.as_ref()?.metadata.as_ref());
     let labels = template.and_then(|it| it.labels.clone()).unwrap_or_default();
     let labels = Selector::of_map(&labels);
@@ -179,16 +213,22 @@ pub(crate) fn status(set: &ReplicaSet, pods: &[Pod], now: Timestamp) -> ReplicaS
     }
 }
 
-fn write_status(set: &ReplicaSet, status: ReplicaSetStatus, plan: &mut Plan) {
-    if set.status.as_ref() != Some(&status) {
-        let mut set = set.clone();
-        set.status = Some(status);
-        plan.status = Some(Change::status(set));
+fn write_status<O: Replicated>(
+    by: &O,
+    set: &ReplicaSet,
+    status: ReplicaSetStatus,
+    plan: &mut Plan,
+) {
+    let mut told = by.clone();
+    told.say(status);
+    // Compared as it is kept: an older kind has no place for all of it.
+    if told.as_set().status != set.status {
+        plan.status = Some(Change::status(told));
     }
 }
 
 /// When the next ready pod will have been ready for long enough.
-pub(crate) fn next_available(set: &ReplicaSet, pods: &[Pod], now: Timestamp) -> Option<Duration> {
+fn next_available(set: &ReplicaSet, pods: &[Pod], now: Timestamp) -> Option<Duration> {
     let seconds = min_ready_seconds(set);
     let wait = Duration::from_secs(seconds.unsigned_abs().into());
     let waiting = pods.iter().filter(|it| is_ready(it) && !is_available(it, seconds, now));

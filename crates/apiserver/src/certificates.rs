@@ -27,7 +27,7 @@ use std::{
     collections::BTreeSet,
     net::IpAddr,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use stdx::Timestamp;
 use world::{ObjectKey, Typed, World};
@@ -35,6 +35,7 @@ use x509_parser::{
     certification_request::X509CertificationRequest,
     extensions::{GeneralName, ParsedExtension},
     prelude::FromDer,
+    x509::X509Name,
 };
 
 pub(crate) const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
@@ -46,13 +47,14 @@ const NODES: &str = "system:nodes";
 /// How long requests are kept: those nobody answered, and those that are done with.
 const PENDING: Duration = Duration::from_secs(24 * 3600);
 const DONE: Duration = Duration::from_secs(3600);
-/// Upstream's polling interval of the cleaner.
-const CLEANED: Duration = Duration::from_secs(3600);
+/// Every request is looked at again that often: some are over, some failed because the ledger was away, and some waited
+/// for what has changed meanwhile. A node asks again after fifteen minutes.
+const SWEPT: Duration = Duration::from_secs(300);
 
 /// Whoever holds the key of the cluster's authority.
 pub trait Signer: Send + Sync {
-    /// Signs a PEM request for the usages given, which replace those that it asks for; the answer is a
-    /// PEM chain. `life`: from now on.
+    /// Signs a request, which is in DER so that nobody reads it in another way than whoever judged it, for the usages
+    /// given, which replace those that it asks for; the answer is a PEM chain. `life`: from now on.
     fn sign(&self, request: &[u8], usages: &[String], life: Duration) -> Result<String, String>;
 }
 
@@ -65,6 +67,10 @@ pub(crate) struct Asked {
     addresses: Vec<IpAddr>,
     /// Names of other kinds, and what is no address.
     others: usize,
+    /// An attribute of the subject is there twice: only one of them would be signed.
+    repeats: bool,
+    /// The request itself.
+    der: Vec<u8>,
 }
 
 /// Reads a PEM request whose signature holds.
@@ -81,6 +87,8 @@ pub(crate) fn read(pem: &[u8]) -> Result<Asked, String> {
     let mut asked = Asked {
         name: subject.iter_common_name().next().map(text).unwrap_or_default(),
         organizations: subject.iter_organization().map(text).collect(),
+        repeats: repeats(subject),
+        der: der.to_vec(),
         ..Asked::default()
     };
     for extension in request.requested_extensions().into_iter().flatten() {
@@ -97,6 +105,11 @@ pub(crate) fn read(pem: &[u8]) -> Result<Asked, String> {
         }
     }
     Ok(asked)
+}
+
+fn repeats(subject: &X509Name<'_>) -> bool {
+    let mut seen = BTreeSet::new();
+    !subject.iter_attributes().all(|it| seen.insert(it.attr_type().to_id_string()))
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
@@ -118,6 +131,7 @@ fn unfit(signer: &str, asked: &Asked, usages: &[String]) -> Option<&'static str>
     let is_node = asked.name.starts_with("system:node:");
     let of_nodes = asked.organizations == [NODES];
     match signer {
+        _ if asked.repeats => Some("the subject names an attribute more than once"),
         CLIENT if !within("client auth") => Some("usages did not match the signer's"),
         CLIENT => None,
         NODE_CLIENT if !of_nodes => Some("organization in CSR is not system:nodes"),
@@ -147,15 +161,18 @@ pub(crate) fn start(server: &Arc<Server>) {
     let mut follower = server.ledger.feed.follow();
     let server = Arc::downgrade(server);
     tokio::spawn(async move {
-        all(&server, &follower.world()).await;
+        let mut swept: Option<Instant> = None;
         loop {
-            let tick = match stdx::timeout(CLEANED, follower.next()).await {
+            let wait = swept.map(|it| SWEPT.saturating_sub(it.elapsed())).unwrap_or_default();
+            if wait.is_zero() {
+                all(&server, &follower.world()).await;
+                swept = Some(Instant::now());
+                continue;
+            }
+            let tick = match stdx::timeout(wait, follower.next()).await {
                 Some(Some(tick)) => tick,
                 Some(None) => return,
-                None => {
-                    all(&server, &follower.world()).await;
-                    continue;
-                }
+                None => continue,
             };
             // The feed runs a moment ahead of the view against which is written: what is not there yet would be
             // taken for gone, and nobody would look again.
@@ -346,18 +363,22 @@ async fn sign(
         return Ok(());
     }
     let usages = spec.usages.as_deref().unwrap_or_default();
-    let wrong = match read(&spec.request.0) {
-        Ok(asked) => unfit(&spec.signer_name, &asked, usages).map(str::to_owned),
-        Err(why) => Some(why),
+    let judged =
+        read(&spec.request.0).and_then(|asked| match unfit(&spec.signer_name, &asked, usages) {
+            Some(why) => Err(why.to_owned()),
+            None => Ok(asked.der),
+        });
+    let der = match judged {
+        Ok(der) => der,
+        Err(why) => {
+            return condition(server, request, FAILED, "SignerValidationFailure", &why).await;
+        }
     };
-    if let Some(why) = wrong {
-        return condition(server, request, FAILED, "SignerValidationFailure", &why).await;
-    }
     let asked = spec.expiration_seconds.and_then(|it| u64::try_from(it).ok());
     let most = server.config.access.signing_life;
     let life = asked.map_or(most, Duration::from_secs).min(most);
     let chain = signer
-        .sign(&spec.request.0, usages, life)
+        .sign(&der, usages, life)
         .map_err(|why| Failure::internal(format!("sign a certificate: {why}")))?;
     let mut object = request.to_owned();
     let status = object.status.get_or_insert_default();
@@ -368,6 +389,40 @@ async fn sign(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rcgen::{CertificateParams, CertificateSigningRequest, DnType, KeyPair};
+
+    fn request(subject: &[(DnType, &str)]) -> CertificateSigningRequest {
+        let mut params = CertificateParams::default();
+        for (kind, value) in subject {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        params.serialize_request(&KeyPair::generate().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_name_that_is_given_twice_is_not_signed() {
+        let usages = ["digital signature".to_owned(), "client auth".to_owned()];
+        let honest = [(DnType::OrganizationName, NODES), (DnType::CommonName, "system:node:n1")];
+        // The same attribute by its number.
+        let other = (DnType::CustomDnType(vec![2, 5, 4, 3]), "system:kube-controller-manager");
+        let twice = [honest[0].clone(), honest[1].clone(), other];
+        let verdict = |subject: &[(DnType, &str)]| {
+            let asked = read(request(subject).pem().unwrap().as_bytes()).unwrap();
+            [NODE_CLIENT, CLIENT].map(|it| unfit(it, &asked, &usages))
+        };
+        assert_eq!(verdict(&honest), [None, None]);
+        let why = Some("the subject names an attribute more than once");
+        assert_eq!(verdict(&twice), [why, why]);
+    }
+
+    #[test]
+    fn what_is_signed_is_what_was_judged() {
+        let judged = request(&[(DnType::CommonName, "system:node:n1")]);
+        let hidden = request(&[(DnType::CommonName, "admin")]).pem().unwrap();
+        let hidden = hidden.replace("CERTIFICATE REQUEST", "CERTIFICATE");
+        let asked = read(format!("{hidden}{}", judged.pem().unwrap()).as_bytes()).unwrap();
+        assert_eq!((asked.name.as_str(), &*asked.der), ("system:node:n1", &**judged.der()));
+    }
 
     fn asked(name: &str, organization: &str) -> Asked {
         let organizations = vec![organization.to_owned()];

@@ -39,9 +39,8 @@ impl Authority {
 
 impl apiserver::Signer for Authority {
     fn sign(&self, request: &[u8], usages: &[String], life: Duration) -> Result<String, String> {
-        let text = std::str::from_utf8(request).map_err(|error| error.to_string())?;
-        let mut request =
-            CertificateSigningRequestParams::from_pem(text).map_err(|error| error.to_string())?;
+        let mut request = CertificateSigningRequestParams::from_der(&request.into())
+            .map_err(|error| error.to_string())?;
         let now = self.now();
         let until = now.plus(life).min(self.validity().until);
         // Short lives are not mostly past ones.
@@ -88,10 +87,10 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, "jane");
-        let request = params.serialize_request(&key).unwrap().pem().unwrap();
+        let request = params.serialize_request(&key).unwrap();
         let usages = ["client auth".to_owned()];
         let life = Duration::from_secs(600);
-        let pem = authority.sign(request.as_bytes(), &usages, life).unwrap();
+        let pem = authority.sign(request.der(), &usages, life).unwrap();
         let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
         let certificate = block.parse_x509().unwrap();
         let validity = certificate.validity();

@@ -13,11 +13,14 @@ pub use policy::Policy;
 use crate::{
     answer::{Answer, Body},
     authz::{About, Verdict, Wish},
+    body,
     user::User,
+    yaml,
 };
 use bytes::Bytes;
 use futures_util::Stream;
-use policy::{Level, Stage};
+use http::HeaderMap;
+use policy::{Detail, Level, Stage};
 use serde_json::{Value, json};
 use std::{
     io,
@@ -48,8 +51,7 @@ pub(crate) struct Trail {
     to: Option<AuditConfig>,
     clock: Arc<dyn Clock>,
     event: Value,
-    level: Level,
-    omitted: Vec<Stage>,
+    detail: Detail,
 }
 
 impl Trail {
@@ -73,7 +75,9 @@ impl Trail {
             });
         }
         let (to, clock) = (to.cloned(), clock.clone());
-        Trail { to, clock, event, level: Level::None, omitted: Vec::new() }
+        let detail =
+            Detail { level: Level::None, omitted: Vec::new(), omits_managed_fields: false };
+        Trail { to, clock, event, detail }
     }
 
     /// The request is understood: how much is told of it is known from here on. `user`: who sent it;
@@ -86,12 +90,12 @@ impl Trail {
         version: &str,
     ) {
         let Some(to) = &self.to else { return };
-        (self.level, self.omitted) = to.policy.judge(user, wish);
-        if self.level == Level::None {
+        self.detail = to.policy.judge(user, wish);
+        if self.detail.level == Level::None {
             return;
         }
         let event = &mut self.event;
-        event["level"] = self.level.name().into();
+        event["level"] = self.detail.level.name().into();
         event["verb"] = wish.verb.into();
         event["user"] = user.map_or_else(|| json!({}), User::to_json);
         if let Some(acting) = acting {
@@ -114,7 +118,7 @@ impl Trail {
     }
 
     pub(crate) fn decided(&mut self, verdict: &Verdict) {
-        if self.level != Level::None {
+        if self.detail.level != Level::None {
             let decision = if verdict.allowed { "allow" } else { "forbid" };
             let notes = &mut self.event["annotations"];
             notes["authorization.k8s.io/decision"] = decision.into();
@@ -122,26 +126,46 @@ impl Trail {
         }
     }
 
-    pub(crate) fn body(&mut self, json: &Bytes) {
-        if self.level >= Level::Request
-            && let Ok(value) = serde_json::from_slice::<Value>(json)
-        {
-            self.event["requestObject"] = value;
+    /// What was sent, in whatever form: what cannot be read is refused later, and has nothing to tell.
+    pub(crate) fn body(&mut self, headers: &HeaderMap, sent: &Bytes) {
+        if self.detail.level < Level::Request || sent.is_empty() {
+            return;
         }
+        let json = body::to_json(headers, sent.clone()).unwrap_or_else(|_| sent.clone());
+        let value = serde_json::from_slice::<Value>(&json).ok();
+        // Patches have types of their own, and an apply is YAML.
+        if let Some(value) = value.or_else(|| yaml::read(sent).ok().map(|it| it.value)) {
+            self.event["requestObject"] = self.shown(value);
+        }
+    }
+
+    fn shown(&self, mut object: Value) -> Value {
+        if self.detail.omits_managed_fields {
+            let without = |it: &mut Value| {
+                if let Some(meta) = it.get_mut("metadata").and_then(Value::as_object_mut) {
+                    meta.remove("managedFields");
+                }
+            };
+            without(&mut object);
+            let items = object.get_mut("items").and_then(Value::as_array_mut);
+            items.into_iter().flatten().for_each(without);
+        }
+        object
     }
 
     /// Tells how the request ended; an answer that goes on is told when it begins and when it ends.
     pub(crate) fn end(mut self, mut answer: Answer) -> Answer {
-        if self.level == Level::None {
+        if self.detail.level == Level::None {
             return answer;
         }
         self.event["responseStatus"] = json!({"metadata": {}, "code": answer.status().as_u16()});
         match answer.body_mut() {
             Body::Whole(bytes) => {
-                if let Some(bytes) = bytes.as_ref().filter(|_| self.level == Level::RequestResponse)
+                let wanted = self.detail.level == Level::RequestResponse;
+                if let Some(bytes) = bytes.as_ref().filter(|_| wanted)
                     && let Ok(value) = serde_json::from_slice::<Value>(bytes)
                 {
-                    self.event["responseObject"] = value;
+                    self.event["responseObject"] = self.shown(value);
                 }
                 self.tell(Stage::ResponseComplete);
             }
@@ -157,14 +181,16 @@ impl Trail {
 
     /// The request broke something.
     pub(crate) fn panicked(&mut self) {
-        if self.level != Level::None {
+        if self.detail.level != Level::None {
             self.event["responseStatus"] = json!({"metadata": {}, "code": 500});
             self.tell(Stage::Panic);
         }
     }
 
     fn tell(&mut self, stage: Stage) {
-        let Some(to) = self.to.as_ref().filter(|_| !self.omitted.contains(&stage)) else { return };
+        let Some(to) = self.to.as_ref().filter(|_| !self.detail.omitted.contains(&stage)) else {
+            return;
+        };
         self.event["stage"] = stage.name().into();
         self.event["stageTimestamp"] = self.clock.now().rfc3339_micros().into();
         to.log.append(&self.event);

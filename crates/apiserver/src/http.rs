@@ -203,7 +203,9 @@ impl Server {
                 (String::new(), Err(why))
             }
         };
-        let mut answer = result.unwrap_or_else(|failure| answer::failure(&failure));
+        // Told in JSON, whatever the client gets it in.
+        let answer = result.unwrap_or_else(|failure| answer::failure(&failure));
+        let mut answer = trail.end(answer);
         if let Ok(form) = accept::form(&headers) {
             answer = wire::packed(answer, form, !resource.is_empty());
         }
@@ -212,7 +214,7 @@ impl Server {
         if let Ok(id) = HeaderValue::from_str(&id) {
             answer.headers_mut().insert("audit-id", id);
         }
-        trail.end(answer)
+        answer
     }
 
     /// The resource that was asked for (for counting) and the answer.
@@ -310,7 +312,7 @@ impl Server {
         }
         let (parts, body) = request.into_parts();
         let body = body::read(body, self.config.patience.body).await?;
-        trail.body(&body);
+        trail.body(&parts.headers, &body);
         let view = self.fresh(None).await?;
         reviews::answer(&self, &view, user, review, namespace, &parts.headers, body)
     }
@@ -362,6 +364,9 @@ impl Server {
         trail: &mut Trail,
     ) -> Result<Answer, Failure> {
         if subresource::is_stream(&target) {
+            if !subresource::takes(&target, verb) {
+                return Err(not_allowed(&target));
+            }
             return subresource::stream(&self, &target, &query, request).await;
         }
         let form = accept::form(request.headers())?;
@@ -378,7 +383,7 @@ impl Server {
             true => body::read(request.into_body(), ask.server.config.patience.body).await?,
             false => Bytes::new(),
         };
-        trail.body(&body);
+        trail.body(&ask.headers, &body);
         if !ask.target.subresource.is_empty()
             && let Some(answer) = subresource::act(&ask, verb, &body).await
         {

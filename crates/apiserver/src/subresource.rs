@@ -50,6 +50,18 @@ pub(crate) fn is_stream(target: &Target) -> bool {
     )
 }
 
+/// Whether a stream answers to this verb: streams are opened, and a proxy passes on whatever it gets. What an other
+/// verb is allowed to do must not open one.
+pub(crate) fn takes(target: &Target, verb: &str) -> bool {
+    match of(target) {
+        Some(Subresource::Exec | Subresource::Attach | Subresource::PortForward) => {
+            matches!(verb, "get" | "create")
+        }
+        Some(Subresource::Log) => verb == "get",
+        _ => true,
+    }
+}
+
 pub(crate) async fn stream(
     server: &Arc<Server>,
     target: &Target,

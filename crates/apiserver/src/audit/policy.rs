@@ -5,6 +5,7 @@
 use crate::{
     authz::{About, Objects, Wish},
     user::User,
+    yaml,
 };
 use serde_json::Value;
 
@@ -62,6 +63,15 @@ impl Stage {
 pub struct Policy {
     rules: Vec<Rule>,
     omitted: Vec<Stage>,
+    omits_managed_fields: bool,
+}
+
+/// How much is told of one request.
+#[derive(Debug)]
+pub(super) struct Detail {
+    pub(super) level: Level,
+    pub(super) omitted: Vec<Stage>,
+    pub(super) omits_managed_fields: bool,
 }
 
 #[derive(Debug)]
@@ -74,6 +84,8 @@ struct Rule {
     resources: Vec<Resources>,
     urls: Vec<String>,
     omitted: Vec<Stage>,
+    /// Instead of what the policy as a whole says.
+    omits_managed_fields: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -86,20 +98,29 @@ struct Resources {
 impl Policy {
     /// Reads a `Policy` (`audit.k8s.io/v1`), YAML or JSON.
     pub fn parse(text: &str) -> Result<Policy, String> {
-        let policy: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let policy = yaml::read(text.as_bytes())?.value;
         if policy["kind"] != "Policy" || policy["apiVersion"] != "audit.k8s.io/v1" {
             return Err("expected kind Policy of audit.k8s.io/v1".to_owned());
         }
+        only(
+            &policy,
+            &["kind", "apiVersion", "metadata", "rules", "omitStages", "omitManagedFields"],
+        )?;
         let rules = policy["rules"].as_array().filter(|it| !it.is_empty());
         let rules = rules.ok_or("rules: at least one is required")?;
         let rules = rules.iter().map(rule).collect::<Result<_, _>>()?;
-        Ok(Policy { rules, omitted: stages(&policy["omitStages"])? })
+        let omits_managed_fields = policy["omitManagedFields"] == true;
+        Ok(Policy { rules, omitted: stages(&policy["omitStages"])?, omits_managed_fields })
     }
 
-    pub(super) fn judge(&self, user: Option<&User>, wish: &Wish<'_>) -> (Level, Vec<Stage>) {
-        match self.rules.iter().find(|it| it.fits(user, wish)) {
-            Some(rule) => (rule.level, self.omitted.iter().chain(&rule.omitted).copied().collect()),
-            None => (Level::None, Vec::new()),
+    pub(super) fn judge(&self, user: Option<&User>, wish: &Wish<'_>) -> Detail {
+        let rule = self.rules.iter().find(|it| it.fits(user, wish));
+        let omitted = rule.into_iter().flat_map(|it| &it.omitted).chain(&self.omitted);
+        let omits_managed_fields = rule.and_then(|it| it.omits_managed_fields);
+        Detail {
+            level: rule.map_or(Level::None, |it| it.level),
+            omitted: omitted.copied().collect(),
+            omits_managed_fields: omits_managed_fields.unwrap_or(self.omits_managed_fields),
         }
     }
 }
@@ -109,12 +130,37 @@ fn texts(value: &Value) -> Vec<String> {
     texts.map(str::to_owned).collect()
 }
 
+fn only(value: &Value, known: &[&str]) -> Result<(), String> {
+    let mut keys = value.as_object().into_iter().flat_map(|it| it.keys());
+    match keys.find(|it| !known.contains(&it.as_str())) {
+        Some(other) => Err(format!("unknown field {other:?}")),
+        None => Ok(()),
+    }
+}
+
 fn stages(value: &Value) -> Result<Vec<Stage>, String> {
     let parse = |it: String| Stage::parse(&it).ok_or_else(|| format!("unknown stage {it:?}"));
     texts(value).into_iter().map(parse).collect()
 }
 
+/// The fields of a rule: one that is misspelt would make the rule fit everything.
+const FIELDS: [&str; 9] = [
+    "level",
+    "users",
+    "userGroups",
+    "verbs",
+    "resources",
+    "namespaces",
+    "nonResourceURLs",
+    "omitStages",
+    "omitManagedFields",
+];
+
 fn rule(value: &Value) -> Result<Rule, String> {
+    only(value, &FIELDS)?;
+    for it in value["resources"].as_array().into_iter().flatten() {
+        only(it, &["group", "resources", "resourceNames"])?;
+    }
     let level = value["level"].as_str().unwrap_or_default();
     let resources = value["resources"].as_array().into_iter().flatten().map(|it| Resources {
         group: it["group"].as_str().unwrap_or_default().to_owned(),
@@ -130,6 +176,7 @@ fn rule(value: &Value) -> Result<Rule, String> {
         resources: resources.collect(),
         urls: texts(&value["nonResourceURLs"]),
         omitted: stages(&value["omitStages"])?,
+        omits_managed_fields: value["omitManagedFields"].as_bool(),
     };
     if !rule.urls.is_empty() && (!rule.resources.is_empty() || !rule.namespaces.is_empty()) {
         return Err("rules cannot apply to both regular resources and non-resource URLs".to_owned());
@@ -173,7 +220,8 @@ impl Resources {
             || name_fits
                 && self.resources.iter().any(|one| match one.split_once('/') {
                     None => one == "*" || it.subresource.is_empty() && one == it.resource,
-                    Some((of, "*")) => of == it.resource && !it.subresource.is_empty(),
+                    // All of it, and the thing itself.
+                    Some((of, "*")) => of == it.resource,
                     Some((of, part)) => (of == "*" || of == it.resource) && part == it.subresource,
                 })
     }
@@ -207,15 +255,24 @@ rules:
         let level = |resource: &str, namespace: &str| {
             let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
             let about = Objects { resource, subresource, namespace, ..Objects::default() };
-            policy.judge(None, &Wish { verb: "get", about: About::Objects(about) }).0
+            policy.judge(None, &Wish { verb: "get", about: About::Objects(about) }).level
         };
         assert_eq!(level("secrets", "a"), Level::Metadata);
         assert_eq!(level("pods/log", "a"), Level::Metadata);
-        assert_eq!(level("pods", "kube-system"), Level::Request);
-        assert_eq!(level("pods", "a"), Level::RequestResponse);
-        assert_eq!(policy.judge(None, &Wish::path("get", "/healthz/x")).0, Level::None);
-        let (_, omitted) = policy.judge(None, &Wish::path("get", "/metrics"));
-        assert_eq!(omitted, [Stage::RequestReceived, Stage::Panic]);
-        assert!(Policy::parse("{kind: Policy, apiVersion: audit.k8s.io/v1, rules: [{}]}").is_err());
+        assert_eq!(level("pods", "a"), Level::Metadata, "what is below it, and itself");
+        assert_eq!(level("configmaps", "kube-system"), Level::Request);
+        assert_eq!(level("configmaps", "a"), Level::RequestResponse);
+        assert_eq!(policy.judge(None, &Wish::path("get", "/healthz/x")).level, Level::None);
+        let detail = policy.judge(None, &Wish::path("get", "/metrics"));
+        assert_eq!(detail.omitted, [Stage::Panic, Stage::RequestReceived]);
+        assert!(!detail.omits_managed_fields);
+        let parse = |rules: &str| {
+            Policy::parse(&format!(
+                "{{kind: Policy, apiVersion: audit.k8s.io/v1, rules: [{rules}]}}"
+            ))
+        };
+        assert!(parse("{}").is_err());
+        let misspelt = parse("{level: Metadata, resource: [{group: ''}]}").unwrap_err();
+        assert_eq!(misspelt, "unknown field \"resource\"");
     }
 }

@@ -1,6 +1,7 @@
 //! Who may: roles and bindings, the words of a refusal, acting as others, reviews, audit, encryption.
 
 use crate::house::{self, Door, Who};
+use crate::wire::{self, PROTOBUF};
 use apiserver::{Access, AuditConfig, AuditPolicy, Encryption};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -272,6 +273,11 @@ rules:
     let map = json!({"metadata": {"name": "m"}, "data": {"a": "visible"}});
     door.post("/api/v1/namespaces/default/configmaps", map).await.is(201);
 
+    // In whatever form it is sent and answered.
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let packed = wire::ask(&door, "GET", &format!("{maps}/m"), PROTOBUF, b"").await.is(200);
+    wire::ask(&door, "PUT", &format!("{maps}/m"), PROTOBUF, &packed.bytes).await.is(200);
+
     let log = std::fs::read_to_string(&path).unwrap();
     for hidden in ["sesame", "c2VzYW1l", "wrong-token"] {
         assert!(!log.contains(hidden), "{hidden}");
@@ -298,12 +304,18 @@ rules:
             "RequestResponse list pods 403 forbid",
             "RequestResponse list pods 401 -",
             "RequestResponse create configmaps 201 allow",
+            "RequestResponse get configmaps 200 allow",
+            "RequestResponse update configmaps 200 allow",
         ]
     );
     assert_eq!(events[2]["user"]["username"], "admin");
     assert_eq!(events[2]["impersonatedUser"]["username"], "jane");
     assert_eq!(events[4]["requestObject"]["data"]["a"], "visible");
-    assert_eq!(events[4]["responseObject"]["data"]["a"], "visible");
+    for (event, said) in
+        [(4, "responseObject"), (5, "responseObject"), (6, "requestObject"), (6, "responseObject")]
+    {
+        assert_eq!(events[event][said]["data"]["a"], "visible", "{event} {said}");
+    }
 }
 
 #[tokio::test]

@@ -110,6 +110,17 @@ async fn a_log_comes_through_a_web_socket_too() {
 async fn a_stream_is_joined_to_the_nodes() {
     let (door, mut calls) = door_with_a_pod().await;
     door.get(&format!("{PODS}/p/exec?container=a&command=ls")).await.is(400);
+    // What one may do who may update or delete is not enough to run commands or to read what they said.
+    for (method, part) in [
+        ("PUT", "exec"),
+        ("PATCH", "attach"),
+        ("DELETE", "portforward"),
+        ("DELETE", "log"),
+        ("POST", "log"),
+    ] {
+        let path = format!("{PODS}/p/{part}?container=a&command=ls");
+        door.call(method, &path, "application/json", "").await.is(405);
+    }
     let headers = [
         ("connection", "Upgrade"),
         ("upgrade", "websocket"),

@@ -6,11 +6,11 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::io::Read;
 
-const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const SETS: &str = "/apis/apps/v1/namespaces/default/statefulsets";
 
-async fn ask(door: &Door, method: &str, path: &str, accept: &str, body: &[u8]) -> Reply {
+pub(crate) async fn ask(door: &Door, method: &str, path: &str, accept: &str, body: &[u8]) -> Reply {
     let headers = [("accept", accept), ("content-type", PROTOBUF)];
     door.call_as(Who::Admin, method, path, &headers, body).await
 }

@@ -7,6 +7,7 @@
 //! Upstream: `apiserver/pkg/server/options/encryptionconfig`, `apiserver/pkg/storage/value`. Deviation:
 //! of the providers only `aesgcm` and `identity` are there.
 
+use crate::yaml;
 use api::AnyKind;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -39,7 +40,8 @@ enum Provider {
 impl Encryption {
     /// Reads an `EncryptionConfiguration` (`apiserver.config.k8s.io/v1`), YAML or JSON.
     pub fn parse(text: &str) -> Result<Encryption, String> {
-        let config: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        // What is wrong is told without the text around it: keys are near.
+        let config = yaml::read(text.as_bytes())?.value;
         let (version, kind) = (&config["apiVersion"], &config["kind"]);
         if kind != "EncryptionConfiguration" || version != "apiserver.config.k8s.io/v1" {
             return Err(

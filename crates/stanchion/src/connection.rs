@@ -37,7 +37,10 @@ impl Credentials {
     pub(crate) fn read(kubeconfig: &Path) -> Result<Credentials> {
         let attempt = || format!("read {}", kubeconfig.display());
         let text = std::fs::read_to_string(kubeconfig).with_context(attempt)?;
-        let value: Value = serde_saphyr::from_str(&text).with_context(attempt)?;
+        // What is wrong is told without the text around it: keys are near.
+        let options = serde_saphyr::options! { with_snippet: false };
+        let value: Value =
+            serde_saphyr::from_str_with_options(&text, options).with_context(attempt)?;
         let (cluster, user) = (&value["clusters"][0]["cluster"], &value["users"][0]["user"]);
         let pem = |it: &Value| -> Result<Option<String>> {
             let Some(text) = it.as_str() else { return Ok(None) };

@@ -62,6 +62,9 @@ fn is_letting_go(object: &dyn Erased, old: &dyn Erased) -> bool {
     copy.equals(old)
 }
 
+/// Pieces of the rules of one role that are compared: more than any role of a person has, and few enough to be held.
+const GRAINS_MAX: usize = 10_000;
+
 struct Judge<'a> {
     server: &'a Server,
     view: &'a View,
@@ -111,6 +114,11 @@ impl Judge<'_> {
 
     /// Whether the user has all of these rules; else which are missing.
     fn holds(&self, namespace: &str, wanted: &[PolicyRule]) -> Result<(), String> {
+        if wanted.iter().map(size).fold(0, usize::saturating_add) > GRAINS_MAX {
+            return Err(format!(
+                "its rules come to more than {GRAINS_MAX} permissions, and cannot be compared with those of the user"
+            ));
+        }
         let own = self.policy.rules(self.user, namespace);
         let missing: Vec<Grain> = wanted
             .iter()
@@ -149,6 +157,15 @@ fn everything() -> [PolicyRule; 2] {
 enum Grain {
     Objects { verb: String, group: String, resource: String, name: Option<String> },
     Path { verb: String, url: String },
+}
+
+/// How many pieces a rule has.
+fn size(rule: &PolicyRule) -> usize {
+    let len = |it: &Option<Vec<String>>| it.as_ref().map_or(0, Vec::len);
+    let objects = len(&rule.api_groups)
+        .saturating_mul(len(&rule.resources))
+        .saturating_mul(len(&rule.resource_names).max(1));
+    rule.verbs.len().saturating_mul(objects.saturating_add(len(&rule.non_resource_urls)))
 }
 
 fn grains(rule: &PolicyRule) -> Vec<Grain> {
@@ -280,5 +297,8 @@ mod tests {
             ]
         );
         assert!(everything().iter().flat_map(grains).all(|it| !covers(&own, &it)));
+        assert_eq!((size(&wanted), grains(&wanted).len()), (4, 4));
+        let many = vec!["x"; 3_000];
+        assert_eq!(size(&rule(&many, &many)), 9_000_000);
     }
 }

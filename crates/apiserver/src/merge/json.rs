@@ -3,8 +3,12 @@
 //! Upstream: `apiserver/pkg/endpoints/handlers/patch.go`, applyJSPatch.
 
 use api::Failure;
-use json_patch::Patch;
+use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
+use std::fmt::Display;
+
+/// Upstream's JSONPatchMaxCopyBytes: each copy may double the document.
+const COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// Each operation may copy the whole document: upstream takes no more than this many.
 const OPERATIONS_MAX: usize = 10_000;
@@ -26,11 +30,40 @@ pub(super) fn read(body: &[u8]) -> Result<Patch, Failure> {
 }
 
 pub(super) fn apply(document: &mut Value, patch: &Patch) -> Result<(), Failure> {
-    json_patch::patch(document, patch).map_err(|error| {
-        Failure::new(
-            422,
-            "Invalid",
-            format!("the server rejected our request due to an error in our request: {error}"),
-        )
-    })
+    let wrong = |why: &dyn Display| {
+        let why = format!("the server rejected our request due to an error in our request: {why}");
+        Failure::new(422, "Invalid", why)
+    };
+    let mut copied = 0;
+    for step in &patch.0 {
+        if let PatchOperation::Copy(copy) = step {
+            copied += document.pointer(copy.from.as_str()).map_or(0, |it| it.to_string().len());
+            if copied > COPIED_BYTES_MAX {
+                let why = format!("its copies come to more than {COPIED_BYTES_MAX} bytes");
+                return Err(wrong(&why));
+            }
+        }
+        json_patch::patch(document, std::slice::from_ref(step)).map_err(|error| wrong(&error))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn copies_of_copies_do_not_grow_without_end() {
+        let copies: Vec<Value> = (0..40)
+            .map(|n| json!({"op": "copy", "from": "/data", "path": format!("/data/a{n}")}))
+            .collect();
+        let patch = read(&serde_json::to_vec(&copies).unwrap()).unwrap();
+        let mut document = json!({"data": {"k": "v"}});
+        let failure = apply(&mut document, &patch).unwrap_err();
+        assert!(failure.to_string().contains("copies come to more than"), "{failure}");
+        let mut document = json!({"data": {"k": "v"}});
+        apply(&mut document, &read(&serde_json::to_vec(&copies[..3]).unwrap()).unwrap()).unwrap();
+        assert_eq!(document["data"]["a2"]["a1"]["a0"]["k"], "v");
+    }
 }

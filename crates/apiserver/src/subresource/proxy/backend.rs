@@ -114,9 +114,12 @@ fn service_port(service: &Service, name: &str, port: &str) -> Result<String, Fai
 
 fn direct(tls: bool, address: &str, port: &str) -> Result<Backend, Failure> {
     let refused = || Failure::bad_request("address not allowed");
-    let address: IpAddr = address.parse().map_err(|_| refused())?;
+    let address: IpAddr = address.parse::<IpAddr>().map_err(|_| refused())?.to_canonical();
     // The door must not be a way to the machine it stands on.
-    let local = matches!(address, IpAddr::V4(it) if it.is_link_local());
+    let local = match address {
+        IpAddr::V4(it) => it.is_link_local(),
+        IpAddr::V6(it) => it.is_unicast_link_local(),
+    };
     if local || address.is_loopback() || address.is_multicast() || address.is_unspecified() {
         return Err(refused());
     }

@@ -105,8 +105,12 @@ impl Controller for VolumeProvisioner {
         let mut plan = Plan::default();
         let VolumeCall::Create { plugin, name, .. } = call else { return plan };
         let claim = world.get::<PersistentVolumeClaim>(key);
-        // The claim may be gone, or another of its name: then the volume is nobody's, and goes.
-        let claim = claim.filter(|it| volume_name(it) == *name && !it.is_deleting());
+        // The claim may be gone, be another of its name, or have got a volume meanwhile: then this one is nobody's, and
+        // goes.
+        let ours = |it: &str| it.is_empty() || it == name;
+        let claim = claim.filter(|it| {
+            volume_name(it) == *name && !it.is_deleting() && ours(claims::volume_name(it))
+        });
         let class = claim.as_deref().and_then(claims::class);
         let class = class.and_then(|it| world.cluster::<StorageClass>(it));
         match (result, claim, class) {

@@ -55,7 +55,7 @@ impl Controller for VolumeReclaimer {
         let Some(volume) = world.get::<PersistentVolume>(key) else { return plan };
         let Some(held) = volumes::claim_ref(&volume) else {
             if volume.is_deleting() {
-                reclaim_deleted(world, &volume, &mut plan);
+                reclaim_deleted(world, &volume, now, &mut plan);
             } else {
                 set_phase(&volume, volumes::AVAILABLE, None, now, &mut plan);
             }
@@ -94,6 +94,10 @@ impl Controller for VolumeReclaimer {
     ) -> Plan {
         let mut plan = Plan::default();
         let Some(volume) = world.get::<PersistentVolume>(key) else { return plan };
+        if !is_meant(&volume, call) {
+            // Another volume of its name, or in use again.
+            return plan;
+        }
         match (call, result) {
             (VolumeCall::Delete { .. }, Ok(_)) => forget(&volume, &mut plan),
             (VolumeCall::Scrub { .. }, Ok(_)) => {
@@ -113,6 +117,24 @@ impl Controller for VolumeReclaimer {
         }
         plan
     }
+}
+
+/// Whether what a call did was done to this volume, and its claim is still gone or it goes itself.
+fn is_meant(volume: &PersistentVolume, call: &VolumeCall) -> bool {
+    let spec = volume.spec.as_ref();
+    let same = match call {
+        VolumeCall::Delete { handle, .. } => {
+            let csi = spec.and_then(|it| it.csi.as_ref());
+            let share = nfs_handle(volume).flatten();
+            csi.is_some_and(|it| it.volume_handle == *handle) || share.as_ref() == Some(handle)
+        }
+        VolumeCall::Scrub { path, .. } => {
+            spec.and_then(|it| it.host_path.as_ref()).is_some_and(|it| it.path == *path)
+        }
+        VolumeCall::Create { .. } | VolumeCall::Expand { .. } => false,
+    };
+    let phase = volumes::phase(volume);
+    same && (volume.is_deleting() || matches!(phase, volumes::RELEASED | volumes::FAILED))
 }
 
 fn volumes_of_claim(world: &World, touched: &Touched) -> Vec<ObjectKey> {
@@ -144,7 +166,7 @@ fn released(world: &World, volume: &PersistentVolume, now: Timestamp, plan: &mut
         return;
     }
     match volumes::reclaim_policy(volume) {
-        "Delete" => delete(world, volume, plan),
+        "Delete" => delete(world, volume, now, plan),
         "Recycle" => recycle(world, volume, now, plan),
         _ => {
             if volume.is_deleting() {
@@ -155,9 +177,9 @@ fn released(world: &World, volume: &PersistentVolume, now: Timestamp, plan: &mut
     }
 }
 
-fn delete(world: &World, volume: &PersistentVolume, plan: &mut Plan) {
+fn delete(world: &World, volume: &PersistentVolume, now: Timestamp, plan: &mut Plan) {
     if let Some(handle) = nfs_handle(volume) {
-        delete_directory(volume, handle, plan);
+        delete_directory(volume, handle, now, plan);
         return;
     }
     let source = volume.spec.as_ref().and_then(|it| it.csi.as_ref());
@@ -167,13 +189,13 @@ fn delete(world: &World, volume: &PersistentVolume, plan: &mut Plan) {
         if by.is_none() && volume.spec.as_ref().is_some_and(|it| it.csi.is_none()) {
             let message =
                 "Error getting deleter volume plugin for volume: no volume plugin matched";
-            plan.event(Event::warning(volume, "VolumeFailedDelete", message));
+            cannot_delete(volume, message, now, plan);
         }
         return;
     };
     let Some(node) = node_of(world, volume) else {
         let message = "delete volume: no node is here that its node affinity names";
-        plan.event(Event::warning(volume, "VolumeFailedDelete", message));
+        cannot_delete(volume, message, now, plan);
         return;
     };
     plan.call(
@@ -187,10 +209,15 @@ fn delete(world: &World, volume: &PersistentVolume, plan: &mut Plan) {
 }
 
 /// A directory of a share, from wherever the share can be mounted.
-fn delete_directory(volume: &PersistentVolume, handle: Option<String>, plan: &mut Plan) {
+fn delete_directory(
+    volume: &PersistentVolume,
+    handle: Option<String>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
     let Some(handle) = handle else {
         let message = "delete volume: its annotation nfs.stanchion.dev/handle is missing";
-        plan.event(Event::warning(volume, "VolumeFailedDelete", message));
+        cannot_delete(volume, message, now, plan);
         return;
     };
     let (plugin, volume) = (NFS.to_owned(), ObjectKey::of(volume));
@@ -198,12 +225,12 @@ fn delete_directory(volume: &PersistentVolume, handle: Option<String>, plan: &mu
 }
 
 /// A free volume that a user deletes: its data goes first, if its policy says so.
-fn reclaim_deleted(world: &World, volume: &PersistentVolume, plan: &mut Plan) {
+fn reclaim_deleted(world: &World, volume: &PersistentVolume, now: Timestamp, plan: &mut Plan) {
     if !volume.has_finalizer(PROVISIONER_FINALIZER) {
         return;
     }
     match volumes::reclaim_policy(volume) {
-        "Delete" => delete(world, volume, plan),
+        "Delete" => delete(world, volume, now, plan),
         _ => drop_finalizer(volume, plan),
     }
 }
@@ -236,8 +263,16 @@ fn recycle_by_pod(
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    match recycler::look(world, volume) {
+    match recycler::look(world, volume, source) {
         Look::Waits => {}
+        Look::Stranger(pod) => {
+            let message = format!(
+                "Pod {} is not the one that empties this volume, and is removed",
+                ObjectKey::of(&pod)
+            );
+            plan.write([Change::delete(&pod)]);
+            plan.event(Event::warning(volume, "VolumeFailedRecycle", message));
+        }
         Look::Done(pod) => {
             plan.write([Change::delete(&pod)]);
             plan.event(Event::normal(volume, "VolumeRecycled", "Volume recycled"));
@@ -350,6 +385,15 @@ fn release(volume: &mut PersistentVolume) {
     });
 }
 
+/// There is nothing to try; said once.
+fn cannot_delete(volume: &PersistentVolume, message: &str, now: Timestamp, plan: &mut Plan) {
+    let status = volume.status.as_ref();
+    let is_told = status.and_then(|it| it.message.as_deref()) == Some(message);
+    if !is_told || volumes::phase(volume) != volumes::FAILED {
+        failed(volume, "VolumeFailedDelete", message, now, plan);
+    }
+}
+
 fn failed(
     volume: &PersistentVolume,
     reason: &'static str,
@@ -422,20 +466,39 @@ mod tests {
 
     #[test]
     fn deletes_the_data_before_the_object() {
-        let world = world(&volume("Delete", CSI, "Released"));
-        let plan = decide(&world);
+        let released = world(&volume("Delete", CSI, "Released"));
+        let plan = decide(&released);
         let [world::Step::Call(Place::Node(node), call)] = plan.steps.as_slice() else {
             panic!("{plan}")
         };
         assert_eq!(node, "n1");
         let failure = CallFailure { retry: true, message: "in use".to_owned() };
         let key = ObjectKey::cluster("v");
-        let no = VolumeReclaimer.returned(&world, &key, call, &Err(failure), Timestamp(0));
-        assert_eq!(phase_after(&world, &no), "Failed");
-        let yes =
-            VolumeReclaimer.returned(&world, &key, call, &Ok(Outcome::default()), Timestamp(0));
-        let world = world.after(&yes, Timestamp(0));
-        assert!(world.cluster::<PersistentVolume>("v").is_none());
+        let no = VolumeReclaimer.returned(&released, &key, call, &Err(failure), Timestamp(0));
+        assert_eq!(phase_after(&released, &no), "Failed");
+        let done = Ok(Outcome::default());
+        let yes = |world: &World| VolumeReclaimer.returned(world, &key, call, &done, Timestamp(0));
+        let gone = released.after(&yes(&released), Timestamp(0));
+        assert!(gone.cluster::<PersistentVolume>("v").is_none());
+        // Meanwhile it was made anew, or taken by another claim.
+        let other = CSI.replace("volumeHandle: h", "volumeHandle: other");
+        assert!(yes(&world(&volume("Delete", &other, "Released"))).is_empty());
+        assert!(yes(&world(&volume("Delete", CSI, "Bound"))).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_says_so_and_why() {
+        let released = world(&volume("Delete", HOST_PATH, "Released"));
+        let plan = decide(&released);
+        assert_eq!(plan.events.len(), 1);
+        let world = released.after(&plan, Timestamp(0));
+        let volume = world.cluster::<PersistentVolume>("v").unwrap().to_owned();
+        let status = volume.status.clone().unwrap();
+        assert_eq!(status.phase.as_deref(), Some("Failed"));
+        assert_eq!(status.reason.as_deref(), Some("VolumeFailedDelete"));
+        let why = "Error getting deleter volume plugin for volume: no volume plugin matched";
+        assert_eq!(status.message.as_deref(), Some(why));
+        assert!(decide(&world).is_empty(), "said once");
     }
 
     #[test]
@@ -503,6 +566,45 @@ mod tests {
         let volume = world.cluster::<PersistentVolume>("v").unwrap();
         assert_eq!(volumes::phase(&volume), "Available");
         assert!(volumes::claim_ref(&volume).is_none());
+    }
+
+    #[test]
+    fn a_pod_that_only_bears_the_name_does_not_make_the_volume_free() {
+        let released = world(&volume("Recycle", SHARE, "Released"));
+        let made = released.after(&decide(&released), Timestamp(0));
+        let made = made.get::<Pod>(&recycler::key("v")).unwrap().to_owned();
+        let forge = |change: &dyn Fn(&mut Pod)| {
+            let mut pod = made.clone();
+            pod.status.get_or_insert_default().phase = Some("Succeeded".to_owned());
+            change(&mut pod);
+            let mut world = released.clone();
+            world.apply(&Change::create_with_status(pod), Timestamp(0));
+            decide(&world).to_string()
+        };
+        let spec = |pod: &mut Pod| pod.spec.clone().unwrap();
+        assert!(forge(&|_| ()).contains("VolumeRecycled"));
+        let command: &dyn Fn(&mut Pod) = &|it| {
+            it.spec.as_mut().unwrap().containers[0].args = Some(vec!["true".to_owned()]);
+        };
+        let share: &dyn Fn(&mut Pod) = &|it| {
+            let mut other = spec(it);
+            other.volumes.as_mut().unwrap()[0].nfs.as_mut().unwrap().path = "/other".to_owned();
+            it.spec = Some(other);
+        };
+        let part: &dyn Fn(&mut Pod) = &|it| {
+            let mounts = it.spec.as_mut().unwrap().containers[0].volume_mounts.as_mut();
+            mounts.unwrap()[0].sub_path = Some("empty".to_owned());
+        };
+        let first: &dyn Fn(&mut Pod) = &|it| {
+            let mut spec = spec(it);
+            spec.init_containers = Some(spec.containers.clone());
+            it.spec = Some(spec);
+        };
+        let namesake: &dyn Fn(&mut Pod) = &|it| it.metadata.owner_references = None;
+        for change in [command, share, part, first, namesake] {
+            let plan = forge(change);
+            assert!(!plan.contains("VolumeRecycled") && plan.contains("is removed"), "{plan}");
+        }
     }
 
     #[test]

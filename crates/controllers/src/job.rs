@@ -50,14 +50,19 @@ impl Controller for JobController {
     fn reconcile(&self, world: &World, key: &ObjectKey, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         let Some(job) = world.get::<Job>(key) else {
-            pods::let_go_of_orphans(world, key, &mut plan);
+            pods::let_go_of_orphans(world, key, "", &mut plan);
             return plan;
         };
+
         if is_managed_elsewhere(&job) {
             return plan;
         }
         let orphans = ownership::orphans(world, &key.namespace);
         ownership::settle::<Job, Pod>(world, &*job, orphans, &mut plan);
+        if plan.steps.is_empty() {
+            // Those that a Job of this name left behind, and those that it has let go.
+            pods::let_go_of_orphans(world, key, job.uid(), &mut plan);
+        }
         if !plan.steps.is_empty() {
             // The next look sees what is ours.
             return plan;
@@ -124,6 +129,7 @@ impl Look<'_> {
         if self.status().start_time.is_none() && !self.is_suspended() {
             self.status_mut().start_time = Some(meta::time(self.now));
         }
+        self.count_indexes();
         self.judge_pods();
         self.count_ended(self.is_ending() || self.job.is_deleting());
         self.judge();
@@ -159,12 +165,29 @@ impl Look<'_> {
 
     fn completed_indexes(&self) -> Indexes {
         let text = self.job.status.as_ref().and_then(|it| it.completed_indexes.as_deref());
-        Indexes::read(text.unwrap_or_default())
+        Indexes::read(text.unwrap_or_default(), self.indexed().unwrap_or(0))
     }
 
     fn failed_indexes(&self) -> Indexes {
         let text = self.job.status.as_ref().and_then(|it| it.failed_indexes.as_deref());
-        Indexes::read(text.unwrap_or_default())
+        Indexes::read(text.unwrap_or_default(), self.indexed().unwrap_or(0))
+    }
+
+    /// Which completion a pod works for: one that there is.
+    fn index_of(&self, pod: &Pod) -> Option<i32> {
+        let completions = self.indexed()?;
+        indexes::of(pod).filter(|it| (0..completions).contains(it))
+    }
+
+    /// The Job may have grown or shrunk: what counts is what is done of the indexes that there are now.
+    fn count_indexes(&mut self) {
+        if self.indexed().is_none() {
+            return;
+        }
+        let done = self.completed_indexes();
+        let status = self.status_mut();
+        status.succeeded = (done.count() > 0).then_some(done.count());
+        status.completed_indexes = (done.count() > 0).then(|| done.to_string());
     }
 
     /// Pods in whose place no other may start.
@@ -208,7 +231,8 @@ impl Look<'_> {
             // What is stopped because enough succeeded did not fail.
             let failed = self.has_failed(&pod) || !has(&self.job, "SuccessCriteriaMet");
             let counts = failed && self.verdict(&pod) != rules::Verdict::Ignore;
-            let index = indexes::of(&pod);
+            let index = self.index_of(&pod);
+            let is_indexed = self.indexed().is_some();
             let status = self.status_mut();
             match (succeeded, index) {
                 (true, Some(index)) => {
@@ -216,6 +240,8 @@ impl Look<'_> {
                     status.completed_indexes = Some(indexes.to_string());
                     status.succeeded = Some(indexes.count());
                 }
+                // Of an index that there is no more.
+                (true, None) if is_indexed => {}
                 (true, None) => status.succeeded = Some(status.succeeded.unwrap_or(0) + 1),
                 (false, _) if counts => status.failed = Some(status.failed.unwrap_or(0) + 1),
                 (false, _) => {}
@@ -228,7 +254,7 @@ impl Look<'_> {
     }
 
     fn note_failed_index(&mut self, pod: &Pod) {
-        let Some(index) = indexes::of(pod).filter(|_| self.fails_index(pod)) else { return };
+        let Some(index) = self.index_of(pod).filter(|_| self.fails_index(pod)) else { return };
         let mut failed = self.failed_indexes();
         failed.insert(index);
         self.status_mut().failed_indexes = Some(failed.to_string());
@@ -250,7 +276,8 @@ impl Look<'_> {
         let surplus = usize::try_from(running - wanted).unwrap_or(0);
         if surplus > 0 {
             let mut spare = active;
-            spare.sort_by_key(|it| (is_ready(it), phase(it) == "Running"));
+            let is_needed = |it: &Pod| self.indexed().is_none() || self.index_of(it).is_some();
+            spare.sort_by_key(|it| (is_needed(it), is_ready(it), phase(it) == "Running"));
             for pod in spare.into_iter().take(surplus.min(BURST)) {
                 self.stop(pod);
             }

@@ -27,6 +27,7 @@ pub(crate) use validate::{validate_overhead, validate_template, validate_tolerat
 pub(crate) use warnings::{fraction, of_template as template_warnings, of_term};
 
 use crate::{
+    batch::job,
     field::Errors,
     k8s::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus},
     kind::{Column, Kind, Names, Object, Scope, Subresource},
@@ -35,6 +36,18 @@ use crate::{
         next_generation,
     },
 };
+
+/// The Job that keeps a pod until it is counted: its controller, or what its label says where that is gone.
+fn counted_by(pod: &Pod) -> Option<&str> {
+    if !pod.has_finalizer(job::TRACKING) {
+        return None;
+    }
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    match owners.find(|it| it.controller == Some(true)) {
+        Some(it) => (it.kind == "Job").then_some(&it.name),
+        None => pod.label(job::NAME_LABEL),
+    }
+}
 
 impl Kind for Pod {
     const NAMES: Names =
@@ -169,6 +182,9 @@ impl Kind for Pod {
             keys.push(("orphan", namespace.to_owned()));
         }
         keys.extend(addresses(self).into_iter().map(|it| ("address", it.to_owned())));
+        if let Some(job) = counted_by(self) {
+            keys.push(("job", format!("{namespace}/{job}")));
+        }
         if has_anti_affinity(self) {
             keys.push(("anti-affinity", "required".to_owned()));
         }

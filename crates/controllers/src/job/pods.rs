@@ -2,15 +2,14 @@
 //!
 //! Upstream: `pkg/controller/job/job_controller.go` (1.36), manageJob, syncOrphanPod.
 
-use super::{Look, backoff, indexes, rules};
+use super::{Look, backoff, rules};
 use crate::pod_template;
 use api::{
     Object,
     batch::job::{INDEX, TRACKING},
     core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodSpec},
 };
-use std::sync::Arc;
-use world::{Change, Event, ObjectKey, Plan, Row, World};
+use world::{Change, Event, ObjectKey, Plan, World};
 
 impl Look<'_> {
     pub(super) fn start(&mut self, count: usize) {
@@ -18,7 +17,7 @@ impl Look<'_> {
             None => vec![None; count],
             Some(needed) => {
                 let (done, failed) = (self.completed_indexes(), self.failed_indexes());
-                let taken: Vec<i32> = self.holders().filter_map(indexes::of).collect();
+                let taken: Vec<i32> = self.holders().filter_map(|it| self.index_of(it)).collect();
                 let open = (0..needed).filter(|it| {
                     !done.contains(*it) && !failed.contains(*it) && !taken.contains(it)
                 });
@@ -111,18 +110,14 @@ fn add_variable(spec: &mut PodSpec) {
     }
 }
 
-/// The Job is gone: nobody will count its pods.
-pub(super) fn let_go_of_orphans(world: &World, job: &ObjectKey, plan: &mut Plan) {
-    let is_of = |row: &&Arc<Row>| {
-        let owner = row.meta.controller();
-        let name = row.meta.labels.get(api::batch::job::NAME_LABEL);
-        let named = name.is_some_and(|it| *it == *job.name);
-        row.meta.finalizers.iter().any(|it| it == TRACKING)
-            && owner.map_or(named, |it| it.kind == "Job" && *it.name == *job.name)
-    };
-    let pods = world.table::<Pod>().into_iter().flat_map(|it| it.rows(Some(&job.namespace)));
-    let pods = pods.filter(is_of).filter_map(|it| it.typed::<Pod>());
-    for pod in pods.filter_map(|it| without_finalizer(&it)) {
+/// Nobody will count the pods of a Job that is gone, or that it does not own any more. `uid`: of the Job that has the name
+/// now, or nothing.
+pub(super) fn let_go_of_orphans(world: &World, job: &ObjectKey, uid: &str, plan: &mut Plan) {
+    let name = job.to_string();
+    let kept = world.table::<Pod>().into_iter().flat_map(|it| it.indexed("job", &name));
+    let nobodys =
+        kept.filter(|row| row.meta.controller().map_or("", |it| &it.uid) != uid || uid.is_empty());
+    for pod in nobodys.filter_map(|it| without_finalizer(&*it.typed::<Pod>()?)) {
         plan.write([Change::update(pod)]);
     }
 }

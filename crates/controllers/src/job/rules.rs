@@ -2,7 +2,7 @@
 //!
 //! Upstream: `pkg/controller/job/{pod_failure_policy,success_policy,indexed_job_utils}.go` (1.36).
 
-use super::{Look, indexes, indexes::Indexes};
+use super::{Look, indexes::Indexes};
 use api::{
     Object,
     batch::v1::{PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule, SuccessPolicy},
@@ -65,20 +65,21 @@ impl Look<'_> {
 
     /// Failed pods that keep their place until they have a successor, which takes over their count.
     pub(super) fn awaits_successor(&self, pod: &Pod) -> bool {
-        self.limits_indexes().is_some() && indexes::of(pod).is_some_and(|it| self.last_of(it, pod))
+        self.limits_indexes().is_some()
+            && self.index_of(pod).is_some_and(|it| self.last_of(it, pod))
     }
 
     fn last_of(&self, index: i32, pod: &Pod) -> bool {
         let is_done =
             self.completed_indexes().contains(index) || self.failed_indexes().contains(index);
-        let runs = self.active().any(|it| indexes::of(it) == Some(index));
+        let runs = self.active().any(|it| self.index_of(it) == Some(index));
         !is_done && !runs && self.failed_last(index).is_some_and(|it| it.uid() == pod.uid())
     }
 
     /// The failed pod of an index that was its latest, as long as it is not counted.
     pub(super) fn failed_last(&self, index: i32) -> Option<&Pod> {
         let failed = self.pods.iter().filter(|it| {
-            indexes::of(it) == Some(index)
+            self.index_of(it) == Some(index)
                 && it.has_finalizer(api::batch::job::TRACKING)
                 && self.has_failed(it)
         });
@@ -162,10 +163,9 @@ fn met(policy: &SuccessPolicy, succeeded: &Indexes) -> Option<usize> {
     }
     policy.rules.iter().position(|rule| match (&rule.succeeded_indexes, rule.succeeded_count) {
         (Some(wanted), count) => {
-            let wanted = Indexes::read(wanted);
-            let there = wanted.common(succeeded);
-            wanted.count() > 0
-                && (there == wanted.count() || count.is_some_and(|count| there >= count))
+            let (wanted, there) = succeeded.named(wanted);
+            let enough = |count: i32| there >= usize::try_from(count).unwrap_or(0);
+            wanted > 0 && (there == wanted || count.is_some_and(enough))
         }
         (None, Some(count)) => succeeded.count() >= count,
         (None, None) => false,

@@ -158,6 +158,69 @@ fn pods_of_a_job_that_is_gone_are_let_go() {
 }
 
 #[test]
+fn pods_of_a_job_that_had_the_name_are_let_go() {
+    let mut world = settle(world(&job("")), 0);
+    let old = running(&world)[0].name().to_owned();
+    let mut next = world.get::<Job>(&key()).unwrap().to_owned();
+    let kind = api::kind_of::<Job>().clone();
+    world.remove(&kind, &key(), world.revision + 1);
+    next.metadata.uid = Some("other".to_owned());
+    next.status = None;
+    let mut plan = Plan::default();
+    plan.write([Change::create(next)]);
+    let world = settle(world.after(&plan, at(1)), 1);
+    let uid = world.get::<Job>(&key()).unwrap().uid().to_owned();
+    let pods: Vec<Pod> = running(&world);
+    let kept = |it: &Pod| it.has_finalizer(TRACKING);
+    assert_eq!(pods.len(), 2);
+    for pod in &pods {
+        let own = pod.metadata.owner_references.as_ref().unwrap()[0].uid == uid;
+        assert_eq!((own, kept(pod)), (pod.name() != old, pod.name() != old), "{}", pod.name());
+    }
+}
+
+#[test]
+fn a_job_that_shrinks_has_done_what_is_left_of_it() {
+    let more = "completions: 4, parallelism: 4, completionMode: Indexed,";
+    let mut world = settle(world(&job(more)), 0);
+    for index in [2, 3] {
+        let pod = of(&world, index).unwrap();
+        world = settle(end(world.clone(), &pod, "Succeeded", 1), 1);
+    }
+    assert_eq!(status(&world).succeeded, Some(2));
+    let mut smaller = world.get::<Job>(&key()).unwrap().to_owned();
+    let spec = smaller.spec.as_mut().unwrap();
+    (spec.completions, spec.parallelism) = (Some(2), Some(2));
+    let mut plan = Plan::default();
+    plan.write([Change::update(smaller)]);
+    world = settle(world.after(&plan, at(2)), 2);
+    assert_eq!((status(&world).succeeded, status(&world).completed_indexes), (None, None));
+    assert!(!has(&world.get::<Job>(&key()).unwrap(), "Complete"), "indexes 0 and 1 are not done");
+    assert_eq!(running(&world).len(), 2);
+    for index in [0, 1] {
+        let pod = of(&world, index).unwrap();
+        world = settle(end(world.clone(), &pod, "Succeeded", 3), 3);
+    }
+    assert_eq!(status(&world).completed_indexes.as_deref(), Some("0,1"));
+    assert!(has(&world.get::<Job>(&key()).unwrap(), "Complete"));
+}
+
+#[test]
+fn of_those_that_are_too_many_go_first_whose_index_is_gone() {
+    let more = "completions: 4, parallelism: 4, completionMode: Indexed,";
+    let mut world = settle(world(&job(more)), 0);
+    let mut smaller = world.get::<Job>(&key()).unwrap().to_owned();
+    let spec = smaller.spec.as_mut().unwrap();
+    (spec.completions, spec.parallelism) = (Some(2), Some(2));
+    let mut plan = Plan::default();
+    plan.write([Change::update(smaller)]);
+    world = settle(world.after(&plan, at(2)), 2);
+    let mut left: Vec<_> = running(&world).iter().filter_map(indexes::of).collect();
+    left.sort();
+    assert_eq!(left, [0, 1]);
+}
+
+#[test]
 fn a_finished_job_goes_after_its_time() {
     let world = settle(world(&job("ttlSecondsAfterFinished: 30,")), 0);
     let world = settle(end(world.clone(), &running(&world)[0], "Succeeded", 1), 1);

@@ -3,6 +3,7 @@
 //! Upstream: `pkg/apis/batch/validation/validation.go`, `pkg/registry/batch/job/strategy.go`.
 
 mod rules;
+mod suspended;
 
 use crate::{
     apps::{
@@ -118,6 +119,7 @@ impl Kind for Job {
     }
 
     fn validate_update(&self, old: &Job, errors: &mut Errors) {
+        let placeable = suspended::may_be_placed_anew(old);
         let (Some(new), Some(old)) = (&self.spec, &old.spec) else { return };
         // An indexed Job may change both numbers together, and only together.
         let elastic = text(&new.completion_mode) == "Indexed" && new.completions == new.parallelism;
@@ -125,7 +127,12 @@ impl Kind for Job {
             template::immutable("spec.completions", &new.completions, &old.completions, errors);
         }
         template::immutable("spec.selector", &new.selector, &old.selector, errors);
-        template::immutable("spec.template", &new.template, &old.template, errors);
+        if placeable {
+            let before = suspended::placed_as(&old.template, &new.template);
+            template::immutable("spec.template", &new.template, &before, errors);
+        } else {
+            template::immutable("spec.template", &new.template, &old.template, errors);
+        }
         let (mode, before) = (&new.completion_mode, &old.completion_mode);
         template::immutable("spec.completionMode", mode, before, errors);
         let (rules, before) = (&new.pod_failure_policy, &old.pod_failure_policy);
@@ -323,6 +330,34 @@ mod tests {
         let labels = job(json!({})).spec.unwrap().template.metadata.unwrap().labels.unwrap();
         assert_eq!(labels.get("job-name").map(String::as_str), Some("set-up"));
         assert_eq!(labels.get("controller-uid").map(String::as_str), Some("u1"));
+    }
+
+    #[test]
+    fn a_job_that_waits_may_be_placed_anew_and_nothing_else() {
+        let old = job(json!({"suspend": true}));
+        let change = |old: &Job, change: &dyn Fn(&mut PodTemplateSpec)| {
+            let mut new = old.clone();
+            change(&mut new.spec.as_mut().unwrap().template);
+            let mut errors = Errors::default();
+            new.validate_update(old, &mut errors);
+            errors.0.len()
+        };
+        let place: &dyn Fn(&mut PodTemplateSpec) = &|it| {
+            let spec = it.spec.as_mut().unwrap();
+            spec.node_selector = Some([("zone".to_owned(), "a".to_owned())].into());
+            spec.affinity = Some(Default::default());
+            spec.containers[0].resources = Some(Default::default());
+            it.metadata.get_or_insert_default().annotations =
+                Some([("a".into(), "b".into())].into());
+        };
+        let other: &dyn Fn(&mut PodTemplateSpec) = &|it| {
+            it.spec.as_mut().unwrap().containers[0].image = Some("other".to_owned());
+        };
+        assert_eq!((change(&old, place), change(&old, other)), (0, 1));
+        assert_eq!(change(&job(json!({})), place), 1, "it may be running");
+        let mut running = old.clone();
+        running.status = Some(JobStatus { active: Some(1), ..JobStatus::default() });
+        assert_eq!(change(&running, place), 1, "its pods are not gone yet");
     }
 
     #[test]

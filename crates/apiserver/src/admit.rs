@@ -190,28 +190,13 @@ impl Server {
         rules.default(&mut object);
         prepare_update(kind, part, &mut object, old);
         metadata::tidy(object.metadata_mut());
-        let mut errors = Errors::default();
-        metadata::validate(kind, object.metadata(), &mut errors);
+        let mut errors = new_errors(kind, part, &*object, old);
         meta::validate::validate_update(object.metadata(), old.metadata(), &mut errors);
         match part {
-            Part::Own => {
-                rules.validate(&*object, &mut errors);
-                rules.validate_update(&*object, old, &mut errors);
-            }
-            Part::Status => rules.validate_status(&*object, old, &mut errors),
-            Part::Approval => {
-                rules.validate(&*object, &mut errors);
-                rules.validate_both(&*object, old, &mut errors);
-            }
-            Part::Both => {
-                rules.validate(&*object, &mut errors);
-                rules.validate_both(&*object, old, &mut errors);
-                rules.validate_status(&*object, old, &mut errors);
-            }
-            Part::Of(part) => {
-                rules.validate(&*object, &mut errors);
-                rules.validate_part(part, &*object, old, &mut errors);
-            }
+            Part::Own => rules.validate_update(&*object, old, &mut errors),
+            Part::Status => {}
+            Part::Approval | Part::Both => rules.validate_both(&*object, old, &mut errors),
+            Part::Of(part) => rules.validate_part(part, &*object, old, &mut errors),
             Part::Finalize => {
                 rules.validate_part(Subresource::Finalize, &*object, old, &mut errors);
             }
@@ -453,6 +438,28 @@ fn expect_deleted(
         ));
     }
     Ok(())
+}
+
+/// What is wrong with an object in itself and was not so before. What an earlier version of a rule let in must not keep
+/// anybody from changing the rest of the object, or from letting it go.
+fn new_errors(kind: &KindRef, part: Part, object: &dyn Erased, old: &dyn Erased) -> Errors {
+    let wrong = |it: &dyn Erased| {
+        let mut errors = Errors::default();
+        metadata::validate(kind, it.metadata(), &mut errors);
+        if !matches!(part, Part::Status | Part::Finalize) {
+            kind.rules.validate(it, &mut errors);
+        }
+        if matches!(part, Part::Status | Part::Both) {
+            kind.rules.validate_status(it, old, &mut errors);
+        }
+        errors
+    };
+    let mut errors = wrong(object);
+    if !errors.0.is_empty() {
+        let before = wrong(old);
+        errors.0.retain(|it| !before.0.contains(it));
+    }
+    errors
 }
 
 pub(crate) fn refuse(kind: &AnyKind, name: &str, errors: &Errors) -> Result<(), Failure> {

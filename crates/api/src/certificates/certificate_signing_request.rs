@@ -172,7 +172,9 @@ impl Kind for CertificateSigningRequest {
         vec![("spec.signerName", self.spec.signer_name.clone())]
     }
 
-    fn validate_name(_name: &str, _errors: &mut Errors) {}
+    fn validate_name(name: &str, errors: &mut Errors) {
+        names::path_segment("metadata.name", name, errors);
+    }
 }
 
 fn is_approval(condition: &str) -> bool {

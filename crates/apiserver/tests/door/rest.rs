@@ -1,8 +1,9 @@
 //! The verbs over HTTPS.
 
-use crate::house::{Door, JSON, STRATEGIC, Who};
+use crate::house::{self, Door, JSON, STRATEGIC, Who};
 use base64::Engine;
 use serde_json::json;
+use store::{Batch, Expect, Key};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -181,6 +182,37 @@ async fn an_approval_may_come_with_annotations() {
     assert_eq!(approved["metadata"]["annotations"]["seen"], "yes");
     assert_eq!(approved["status"]["conditions"][0]["type"], "Approved");
     assert_eq!(approved["spec"]["signerName"], "example.com/own");
+}
+
+#[tokio::test]
+async fn what_was_stored_before_a_rule_came_does_not_hold_the_rest_up() {
+    let store = house::memory();
+    let services = "/api/v1/namespaces/default/services";
+    let door = Door::open_on(store.clone()).await;
+    let ranges = json!({"type": "LoadBalancer", "ports": [{"port": 80}],
+        "loadBalancerSourceRanges": ["10.0.0.0/8"]});
+    let meta = json!({"name": "old", "finalizers": ["a.b/c"]});
+    door.post(services, json!({"metadata": meta, "spec": ranges})).await.is(201);
+    // As an earlier version let it in.
+    let key = Key::from("/registry/services/specs/default/old");
+    let stored = store.snapshot().await.unwrap().get(&key).unwrap().unwrap();
+    let text = String::from_utf8(stored.value.to_vec()).unwrap();
+    let text = text.replace("10.0.0.0/8", "10.1.0.0/8");
+    store.commit(Batch::new().put(key, Expect::Whatever, text)).await.unwrap();
+    let door = Door::open_on(store).await;
+    let path = format!("{services}/old");
+    let merge = "application/merge-patch+json";
+    door.patch(&path, merge, json!({"metadata": {"labels": {"a": "b"}}})).await.is(200);
+    let two = json!({"spec": {"loadBalancerSourceRanges": ["10.1.0.0/8", "10.2.0.0/8"]}});
+    let refused = door.patch(&path, merge, two).await.is(422);
+    assert!(
+        refused.message().contains("[1]") && !refused.message().contains("[0]"),
+        "{}",
+        refused.message()
+    );
+    door.delete(&path).await.is(200);
+    door.patch(&path, merge, json!({"metadata": {"finalizers": null}})).await.is(200);
+    door.get(&path).await.is(404);
 }
 
 #[tokio::test]

@@ -176,7 +176,7 @@ pub(super) fn holders(image: &Path) -> Attempt<Vec<String>> {
     Ok(holders)
 }
 
-/// Lets a mounted volume grow to its recorded size. Not mounted: it grows before or at the next mount.
+/// Lets a volume grow to its recorded size. `Ok`: its filesystem has that size.
 pub(super) fn grow(pool: &Pool, stored: &mut Stored) -> Result<()> {
     let (handle, bytes) = (stored.record.handle.clone(), stored.record.bytes);
     if stored.record.bytes_formatted >= bytes {
@@ -195,7 +195,7 @@ pub(super) fn grow(pool: &Pool, stored: &mut Stored) -> Result<()> {
     let (filesystem, point) = match (stored.record.filesystem().on("expand", &handle)?, mounted) {
         (Some(filesystem), Some(point)) => (filesystem, point),
         (None, _) => return formatted(pool, stored).on("expand", &handle),
-        (Some(_), None) => return Ok(()),
+        (Some(filesystem), None) => return grow_unmounted(pool, stored, filesystem),
     };
     match filesystem.grow_mounted(&point, bytes).on("expand", &handle)? {
         Growth::Done => formatted(pool, stored).on("expand", &handle),
@@ -204,6 +204,23 @@ pub(super) fn grow(pool: &Pool, stored: &mut Stored) -> Result<()> {
              mounted needs CAP_SYS_RESOURCE"
         ))),
     }
+}
+
+/// ext4 grows here; kinds that only grow while mounted wait for that, and it is said so.
+fn grow_unmounted(pool: &Pool, stored: &mut Stored, filesystem: Filesystem) -> Result<()> {
+    let (handle, bytes) = (stored.record.handle.clone(), stored.record.bytes);
+    let grown = (|| {
+        let device = attach(pool, stored, true)?;
+        recognize(&device, &stored.record, filesystem)?;
+        prepare(pool, stored, filesystem, &device)
+    })();
+    grown.on("expand", &handle)?;
+    if stored.record.bytes_formatted >= bytes {
+        return Ok(());
+    }
+    Err(VolumeError::Pending(format!(
+        "volume {handle} has {bytes} bytes; its filesystem will grow at the next mount"
+    )))
 }
 
 fn formatted(pool: &Pool, stored: &mut Stored) -> Attempt<()> {

@@ -35,7 +35,8 @@ pub(crate) struct Flags {
     #[command(flatten)]
     data: DataDir,
     /// File to write; replaced once the new backup is complete and verified. It holds the objects with their
-    /// Secrets, the cluster's authority and all its keys: mode 0600. Data of volumes and images are not in it
+    /// Secrets, the cluster's authority and its keys: mode 0600. Not in it are data of volumes, images, and the file
+    /// of --encryption-provider-config, without which sealed objects cannot be read
     file: PathBuf,
 }
 
@@ -65,6 +66,10 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
         path.display(),
         fs::metadata(path).with_context(attempt)?.len(),
     );
+    let recalled = crate::config::Flags::recall(&DataDir { data_dir })?;
+    if let Some(keys) = recalled.encryption_provider_config {
+        println!("sealed objects need {}, which is not in it: keep that as well", keys.display());
+    }
     Ok(())
 }
 

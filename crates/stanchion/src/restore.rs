@@ -31,6 +31,8 @@ const DECIDED: &str = "restore";
 const ASIDE: &str = ".before-restore";
 const VOLUMES: &str = "/registry/persistentvolumes/";
 const PODS: &str = "/registry/pods/";
+/// How a value begins that is encrypted at rest.
+const SEALED: &[u8] = b"k8s:enc:";
 
 #[derive(Args)]
 pub(crate) struct Flags {
@@ -189,12 +191,18 @@ struct Known {
     volumes: BTreeMap<String, String>,
     /// Uids of pods.
     pods: BTreeSet<String>,
+    /// Kinds of which there are objects that only the server can read.
+    sealed: BTreeSet<&'static str>,
 }
 
 impl Known {
     fn see(&mut self, entry: &Entry) {
         let key = entry.key.as_str();
         let parse = || serde_json::from_slice::<Value>(&entry.value).unwrap_or_default();
+        if entry.value.starts_with(SEALED) {
+            self.sealed.extend([VOLUMES, PODS].into_iter().find(|it| key.starts_with(it)));
+            return;
+        }
         if key.starts_with(VOLUMES) {
             let volume = parse();
             let source = &volume["spec"]["csi"];
@@ -210,6 +218,24 @@ impl Known {
     }
 
     fn report(&self, data_dir: &Path, kubelet_dir: &Path) {
+        if self.sealed.contains(VOLUMES) {
+            println!(
+                "volumes are sealed: what is here was not compared with what the ledger names"
+            );
+        } else {
+            self.report_volumes(data_dir);
+        }
+        if self.sealed.contains(PODS) {
+            println!("pods are sealed: what runs here was not compared with what the ledger names");
+            return;
+        }
+        let running = names(&kubelet_dir.join("pods"));
+        for uid in running.iter().filter(|it| !self.pods.contains(*it)) {
+            println!("the next `up` stops a pod that no object names: {uid}");
+        }
+    }
+
+    fn report_volumes(&self, data_dir: &Path) {
         let place = data_dir.join("volumes");
         let handles: BTreeSet<String> =
             names(&place).into_iter().filter(|it| !it.starts_with('.')).collect();
@@ -227,10 +253,6 @@ impl Known {
                 "no data for PersistentVolume {name}: {} is not there",
                 place.join(handle).display()
             );
-        }
-        let running = names(&kubelet_dir.join("pods"));
-        for uid in running.iter().filter(|it| !self.pods.contains(*it)) {
-            println!("the next `up` stops a pod that no object names: {uid}");
         }
     }
 }

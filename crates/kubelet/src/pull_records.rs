@@ -32,7 +32,21 @@ const YOUNG: Duration = Duration::from_secs(600);
 pub(crate) struct PullRecords {
     directory: PathBuf,
     /// Pulls under way, by image. Also keeps writers of one record apart.
-    pulling: Mutex<BTreeMap<String, usize>>,
+    pulling: Mutex<BTreeMap<String, Pulls>>,
+}
+
+/// Pulls of one image.
+#[derive(Default)]
+struct Pulls {
+    under_way: usize,
+    /// One of them, or of those before, may have brought the image, and nobody knows with whose login.
+    lost: bool,
+}
+
+enum End {
+    Pulled,
+    Failed,
+    Lost,
 }
 
 impl PullRecords {
@@ -49,8 +63,12 @@ impl PullRecords {
             "kind": "ImagePullIntent",
             "image": image,
         });
-        write(&self.file("pulling", image), &intent)?;
-        *pulling.entry(image.to_owned()).or_default() += 1;
+        let file = self.file("pulling", image);
+        let is_left = !pulling.contains_key(image) && file.exists();
+        write(&file, &intent)?;
+        let pulls = pulling.entry(image.to_owned()).or_default();
+        pulls.under_way += 1;
+        pulls.lost |= is_left;
         Ok(())
     }
 
@@ -62,12 +80,21 @@ impl PullRecords {
         secret: Option<&PullSecret>,
     ) -> io::Result<()> {
         let mut pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
-        self.remember(image, id, secret)?;
-        self.end(image, &mut pulling)
+        let remembered = self.remember(image, id, secret);
+        let end = if remembered.is_ok() { End::Pulled } else { End::Lost };
+        remembered.and(self.end(image, end, &mut pulling))
     }
 
+    /// Nothing was pulled.
     pub(crate) fn failed(&self, image: &str) -> io::Result<()> {
-        self.end(image, &mut self.pulling.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end(image, End::Failed, &mut pulling)
+    }
+
+    /// Something may have been: until a pull succeeds, every pod proves its right to the image.
+    pub(crate) fn lost(&self, image: &str) -> io::Result<()> {
+        let mut pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end(image, End::Lost, &mut pulling)
     }
 
     /// Whether a pod with these secrets may use an image that is here, without asking its registry.
@@ -120,18 +147,26 @@ impl PullRecords {
         }
     }
 
-    fn end(&self, image: &str, pulling: &mut BTreeMap<String, usize>) -> io::Result<()> {
-        match pulling.get_mut(image) {
-            Some(others @ 2..) => *others -= 1,
-            Some(_) | None => {
-                pulling.remove(image);
-                match fs::remove_file(self.file("pulling", image)) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    Ok(()) | Err(_) => {}
-                }
-            }
+    fn end(&self, image: &str, end: End, pulling: &mut BTreeMap<String, Pulls>) -> io::Result<()> {
+        let Some(pulls) = pulling.get_mut(image) else { return Ok(()) };
+        match end {
+            End::Pulled => pulls.lost = false,
+            End::Failed => {}
+            End::Lost => pulls.lost = true,
         }
-        Ok(())
+        pulls.under_way = pulls.under_way.saturating_sub(1);
+        if pulls.under_way > 0 {
+            return Ok(());
+        }
+        let is_lost = pulls.lost;
+        pulling.remove(image);
+        if is_lost {
+            return Ok(());
+        }
+        match fs::remove_file(self.file("pulling", image)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn remember(&self, image: &str, id: &str, secret: Option<&PullSecret>) -> io::Result<()> {
@@ -280,5 +315,27 @@ mod tests {
         fs::create_dir_all(directory.path().join("image_manager/pulled")).unwrap();
         fs::write(records.file("pulled", "id"), "{").unwrap();
         assert!(!records.may_use(IMAGE, "id", &[secret("a", "1")]));
+    }
+
+    /// Somebody without a login asks the registry, is refused, and asks again: the refusal must not wipe out that an
+    /// image may be here which somebody else's login brought.
+    #[test]
+    fn a_refusal_gives_nobody_what_a_lost_pull_may_have_brought() {
+        let directory = tempfile::tempdir().unwrap();
+        let records = PullRecords::new(directory.path());
+        let refused = |records: &PullRecords| {
+            records.begin(IMAGE).unwrap();
+            records.failed(IMAGE).unwrap();
+            assert!(!records.may_use(IMAGE, "id", &[]));
+        };
+        records.begin(IMAGE).unwrap();
+        records.lost(IMAGE).unwrap();
+        refused(&records);
+        refused(&records);
+        refused(&PullRecords::new(directory.path()));
+        records.begin(IMAGE).unwrap();
+        records.pulled(IMAGE, "id", Some(&secret("a", "1"))).unwrap();
+        assert!(records.may_use(IMAGE, "id", &[secret("a", "1")]));
+        assert!(records.may_use(IMAGE, "imported later", &[]), "nothing is in doubt any more");
     }
 }

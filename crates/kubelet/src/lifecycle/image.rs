@@ -135,13 +135,22 @@ impl Wanted<'_> {
         let turn = shared.pulls.acquire().await.map_err(|error| error.to_string())?;
         let at_work = shared.clock.now();
         let records = Intent::begin(shared, name)?;
-        let (pulled, secret) = pull(shared, self.pod, name, logins).await?;
+        let (pulled, secret) = match pull(shared, self.pod, name, logins).await {
+            Ok(pulled) => pulled,
+            Err(Unpulled { message, is_over }) => {
+                if is_over {
+                    records.failed();
+                }
+                return Err(message);
+            }
+        };
         drop(turn);
         let image = shared.runtime.image(&pulled.reference).await;
         let image = image.map_err(|error| error.message)?;
         let image =
             image.ok_or_else(|| format!("{} is gone after it was pulled", pulled.reference))?;
         if let Some(why) = pulled.imported_instead {
+            records.failed();
             say(format!(
                 "Container image {name:?} already present on machine: it was imported, and its registry does not give another ({why})"
             ));
@@ -159,11 +168,12 @@ impl Wanted<'_> {
     }
 }
 
-/// A pull under way, as far as it was written down; one that is dropped has failed.
+/// A pull under way, as far as it was written down. Dropped without a word it has an end that nobody knows: the runtime
+/// may have the image, or go on fetching it.
 struct Intent<'a> {
     shared: &'a Shared,
     image: &'a str,
-    over: bool,
+    is_told: bool,
 }
 
 impl Intent<'_> {
@@ -171,26 +181,41 @@ impl Intent<'_> {
         shared.pull_records.begin(image).map_err(|error| {
             format!("Failed to record image pull intent for container image {image:?}: {error}")
         })?;
-        Ok(Intent { shared, image, over: false })
+        Ok(Intent { shared, image, is_told: false })
     }
 
     fn pulled(mut self, id: &str, secret: Option<&PullSecret>) {
-        self.over = true;
+        self.is_told = true;
         if let Err(error) = self.shared.pull_records.pulled(self.image, id, secret) {
             // The intent stays: whoever wants the image proves a right to it.
             tracing::warn!(image = self.image, %error, "record a pulled image");
+        }
+    }
+
+    /// Nothing was pulled.
+    fn failed(mut self) {
+        self.is_told = true;
+        if let Err(error) = self.shared.pull_records.failed(self.image) {
+            tracing::warn!(image = self.image, %error, "record that an image was not pulled");
         }
     }
 }
 
 impl Drop for Intent<'_> {
     fn drop(&mut self) {
-        if !self.over
-            && let Err(error) = self.shared.pull_records.failed(self.image)
+        if !self.is_told
+            && let Err(error) = self.shared.pull_records.lost(self.image)
         {
-            tracing::warn!(image = self.image, %error, "record that an image was not pulled");
+            tracing::warn!(image = self.image, %error, "record that an image may have been pulled");
         }
     }
+}
+
+/// Why an image could not be fetched.
+struct Unpulled {
+    message: String,
+    /// The runtime is not fetching it any more.
+    is_over: bool,
 }
 
 /// With each login in turn; without one, as anybody. The secret whose login it was, if it was one.
@@ -199,7 +224,7 @@ async fn pull(
     pod: &Pod,
     name: &str,
     logins: Vec<Credential>,
-) -> Result<(PulledImage, Option<PullSecret>), String> {
+) -> Result<(PulledImage, Option<PullSecret>), Unpulled> {
     let request = |auth: Option<message::AuthConfig>| message::PullImageRequest {
         image: Some(message::ImageSpec { image: name.to_owned(), ..Default::default() }),
         auth,
@@ -207,20 +232,26 @@ async fn pull(
     };
     if logins.is_empty() {
         let pulled = shared.runtime.pull_image(request(None)).await;
-        return pulled.map(|it| (it, None)).map_err(|error| error.message);
+        let unpulled = |it: RuntimeError| Unpulled { message: it.message, is_over: !it.is_late };
+        return pulled.map(|it| (it, None)).map_err(unpulled);
     }
-    let mut errors: Vec<String> = Vec::new();
+    let (mut errors, mut is_over) = (Vec::<String>::new(), true);
     for login in logins {
         match shared.runtime.pull_image(request(Some(credentials::message(&login)))).await {
             Ok(pulled) => return Ok((pulled, login.secret)),
-            Err(RuntimeError { message, .. }) if errors.contains(&message) => {}
-            Err(RuntimeError { message, .. }) => errors.push(message),
+            Err(RuntimeError { message, is_late, .. }) => {
+                is_over &= !is_late;
+                if !errors.contains(&message) {
+                    errors.push(message);
+                }
+            }
         }
     }
-    Err(match &mut errors[..] {
+    let message = match &mut errors[..] {
         [only] => std::mem::take(only),
         all => format!("[{}]", all.join(", ")),
-    })
+    };
+    Err(Unpulled { message, is_over })
 }
 
 /// The reason of the API for what a runtime says. Upstream: evalCRIPullErr.

@@ -4,6 +4,7 @@ mod admission;
 mod convergence;
 mod crashes;
 mod fakes;
+mod images;
 mod plan;
 mod server;
 mod spec;

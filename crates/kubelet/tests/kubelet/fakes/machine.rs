@@ -10,6 +10,8 @@ pub(super) struct Machine {
     pub(super) pods: BTreeMap<String, Observed>,
     pub(super) names: BTreeMap<String, (String, String)>,
     pub(super) images: BTreeSet<String>,
+    /// The next question for an image is not answered.
+    pub(super) is_silent: bool,
     pub(super) log: Vec<String>,
     /// Mutating calls so far.
     pub(super) calls: usize,

@@ -13,7 +13,8 @@ use world::{ObjectKey, Row, Touched, World};
 /// How many ticks a follower may lag before it has to look at everything again.
 const BACKLOG: usize = 1024;
 
-/// Own deletions that are remembered until their watch tells of them.
+/// Deletions that are remembered, the latest of them: an answer that tells of a time before comes within the time that
+/// a request may take.
 const GONE_MAX: usize = 1024;
 
 pub(super) struct Partial {
@@ -24,8 +25,16 @@ pub(super) struct Partial {
 #[derive(Default)]
 struct State {
     world: World,
-    /// What this process has removed, by uid: a watch may not have come that far.
-    gone: BTreeMap<(GroupResource, ObjectKey), String>,
+    /// What is no more: a watch or an answer that is on the way may tell of a time before.
+    gone: BTreeMap<(GroupResource, ObjectKey), Gone>,
+}
+
+/// Versions of an object that do not come back.
+struct Gone {
+    /// Up to this one.
+    revision: u64,
+    /// And every one with this uid, until a watch says at which revision it ended: this process has deleted it.
+    uid: Option<String>,
 }
 
 impl Partial {
@@ -43,7 +52,10 @@ impl Partial {
 
     /// A watch says that an object was deleted at a revision.
     pub(super) fn removed(&self, kind: &KindRef, key: &ObjectKey, revision: u64) {
-        self.change(|state| state.remove(kind, key, revision).into_iter().collect());
+        self.change(|state| {
+            state.bury(kind, key, Gone { revision, uid: None });
+            state.remove(kind, key, revision).into_iter().collect()
+        });
     }
 
     /// A read says that there is no such object.
@@ -55,10 +67,8 @@ impl Partial {
     pub(super) fn gone(&self, kind: &KindRef, key: &ObjectKey) {
         self.change(|state| {
             if let Some(row) = state.world.row(&kind.resource(), key) {
-                if state.gone.len() >= GONE_MAX {
-                    state.gone.clear();
-                }
-                state.gone.insert((kind.resource(), key.clone()), row.meta.uid.clone());
+                let gone = Gone { revision: row.revision, uid: Some(row.meta.uid.clone()) };
+                state.bury(kind, key, gone);
             }
             state.remove(kind, key, u64::MAX).into_iter().collect()
         });
@@ -80,7 +90,12 @@ impl Partial {
                 known.filter(|it| covers(it) && !told.contains(it)).collect();
             let mut touched: Vec<Touched> =
                 rows.into_iter().filter_map(|it| state.put(it)).collect();
-            touched.extend(lost.iter().filter_map(|it| state.remove(kind, it, revision)));
+            for key in &lost {
+                if let Some(removed) = state.remove(kind, key, revision) {
+                    state.bury(kind, key, Gone { revision, uid: None });
+                    touched.push(removed);
+                }
+            }
             touched
         });
     }
@@ -101,16 +116,35 @@ impl State {
         if self.world.row(&resource, &key).is_some_and(|it| it.revision >= row.revision) {
             return None;
         }
-        if self.gone.get(&(resource, key)).is_some_and(|it| *it == row.meta.uid) {
+        if self.gone.get(&(resource, key)).is_some_and(|it| it.holds(&row)) {
             return None;
         }
         Some(self.world.put_row(row))
+    }
+
+    fn bury(&mut self, kind: &KindRef, key: &ObjectKey, gone: Gone) {
+        let place = (kind.resource(), key.clone());
+        if self.gone.get(&place).is_some_and(|it| it.revision >= gone.revision) {
+            return;
+        }
+        self.gone.insert(place, gone);
+        if self.gone.len() > GONE_MAX {
+            let oldest = self.gone.iter().min_by_key(|(_, it)| it.revision);
+            let oldest = oldest.map(|(place, _)| place.clone());
+            oldest.and_then(|it| self.gone.remove(&it));
+        }
     }
 
     fn remove(&mut self, kind: &KindRef, key: &ObjectKey, revision: u64) -> Option<Touched> {
         let row = self.world.row(&kind.resource(), key)?;
         let at = self.world.revision;
         (row.revision <= revision).then(|| self.world.remove(kind, key, at))
+    }
+}
+
+impl Gone {
+    fn holds(&self, row: &Row) -> bool {
+        row.revision <= self.revision || self.uid.as_deref() == Some(&*row.meta.uid)
     }
 }
 
@@ -144,6 +178,38 @@ mod tests {
         assert!(names(&partial).is_empty(), "a late watch brings back what was deleted here");
         partial.put(row("p", "2", 9));
         assert_eq!(names(&partial), ["p@9"], "its successor is another one");
+    }
+
+    /// A status is written at 7, the pod is deleted at 8, and the watch is faster than the answer to the write: nobody
+    /// would ever have taken the pod out again, and its node would have run it on.
+    #[test]
+    fn an_answer_that_comes_late_does_not_bring_back_what_a_watch_removed() {
+        let (partial, kind) = (Partial::new(), api::kind_of::<Pod>());
+        let key = ObjectKey::new("a", "p");
+        partial.put(row("p", "1", 7));
+        partial.removed(kind, &key, 8);
+        partial.put(row("p", "1", 7));
+        assert!(names(&partial).is_empty(), "{:?}", names(&partial));
+        partial.put(row("p", "2", 9));
+        partial.replace(kind, |_| true, Vec::new(), 10);
+        partial.put(row("p", "2", 9));
+        assert!(names(&partial).is_empty(), "a list that lacks it tells as much");
+        // A ledger that was restored has the same object again, at a later revision.
+        partial.put(row("p", "2", 11));
+        assert_eq!(names(&partial), ["p@11"]);
+    }
+
+    #[test]
+    fn only_the_latest_deletions_are_remembered() {
+        let (partial, kind) = (Partial::new(), api::kind_of::<Pod>());
+        let last = u64::try_from(GONE_MAX).unwrap() + 1;
+        for n in 1..=last {
+            partial.removed(kind, &ObjectKey::new("a", &format!("p{n}")), n);
+        }
+        assert_eq!(partial.state.lock().unwrap().gone.len(), GONE_MAX);
+        partial.put(row("p2", "2", 2));
+        partial.put(row(&format!("p{last}"), "last", last));
+        assert!(names(&partial).is_empty(), "{:?}", names(&partial));
     }
 
     #[test]

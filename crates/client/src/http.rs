@@ -121,9 +121,14 @@ async fn read(
     kind: &KindRef,
     key: &ObjectKey,
 ) -> Result<(), Failure> {
+    let before = partial.known(kind, key);
     match connection.call("GET", &address::of(kind, key), None).await {
         Ok(bytes) => partial.put(write::row(kind, &bytes)?),
-        Err(failure) if failure.is_not_found() => partial.absent(kind, key),
+        Err(failure) if failure.is_not_found() => {
+            if let Some(before) = before {
+                partial.ended(&before);
+            }
+        }
         Err(failure) => return Err(failure),
     }
     Ok(())
@@ -147,13 +152,16 @@ impl Client for Remote {
                     "write {count} objects at once: only one can be written over HTTP"
                 )));
             };
+            let before = self.partial.known(&change.kind, &change.key);
             match write::send(&self.connection, change).await {
                 Ok(write::Sent::Now(row)) => {
                     self.partial.put(row.clone());
                     Ok(Written { revision: row.revision, rows: vec![Some(row)] })
                 }
                 Ok(write::Sent::Gone) => {
-                    self.partial.gone(&change.kind, &change.key);
+                    if let Some(before) = before {
+                        self.partial.gone(&before);
+                    }
                     Ok(Written { revision: self.world().revision, rows: vec![None] })
                 }
                 Err(failure) => {

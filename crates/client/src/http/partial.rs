@@ -58,19 +58,28 @@ impl Partial {
         });
     }
 
-    /// A read says that there is no such object.
+    /// What is known under a key by now.
+    pub(super) fn known(&self, kind: &KindRef, key: &ObjectKey) -> Option<Arc<Row>> {
+        self.feed.latest().row(&kind.resource(), key).cloned()
+    }
+
+    /// There is no such object, or it is none of this node's any more.
     pub(super) fn absent(&self, kind: &KindRef, key: &ObjectKey) {
         self.change(|state| state.remove(kind, key, u64::MAX).into_iter().collect());
     }
 
-    /// This process has deleted the object itself.
-    pub(super) fn gone(&self, kind: &KindRef, key: &ObjectKey) {
+    /// The object of which `before` is a version is there no more. What was made under its key while that was found out
+    /// is another one, and stays: its watch has told of it, and will not tell again.
+    pub(super) fn ended(&self, before: &Row) {
+        self.change(|state| state.end(before).into_iter().collect());
+    }
+
+    /// This process has deleted the object of which `before` was the version that it knew.
+    pub(super) fn gone(&self, before: &Row) {
         self.change(|state| {
-            if let Some(row) = state.world.row(&kind.resource(), key) {
-                let gone = Gone { revision: row.revision, uid: Some(row.meta.uid.clone()) };
-                state.bury(kind, key, gone);
-            }
-            state.remove(kind, key, u64::MAX).into_iter().collect()
+            let gone = Gone { revision: before.revision, uid: Some(before.meta.uid.clone()) };
+            state.bury(&before.kind, &before.key(), gone);
+            state.end(before).into_iter().collect()
         });
     }
 
@@ -135,6 +144,13 @@ impl State {
         }
     }
 
+    fn end(&mut self, before: &Row) -> Option<Touched> {
+        let (kind, key) = (&before.kind, before.key());
+        let row = self.world.row(&kind.resource(), &key)?;
+        let is_it = row.meta.uid == before.meta.uid;
+        is_it.then(|| self.remove(kind, &key, u64::MAX)).flatten()
+    }
+
     fn remove(&mut self, kind: &KindRef, key: &ObjectKey, revision: u64) -> Option<Touched> {
         let row = self.world.row(&kind.resource(), key)?;
         let at = self.world.revision;
@@ -173,7 +189,7 @@ mod tests {
         partial.put(row("p", "1", 5));
         partial.removed(kind, &key, 6);
         assert_eq!(names(&partial), ["p@7"]);
-        partial.gone(kind, &key);
+        partial.gone(&row("p", "1", 7));
         partial.put(row("p", "1", 7));
         assert!(names(&partial).is_empty(), "a late watch brings back what was deleted here");
         partial.put(row("p", "2", 9));
@@ -197,6 +213,20 @@ mod tests {
         // A ledger that was restored has the same object again, at a later revision.
         partial.put(row("p", "2", 11));
         assert_eq!(names(&partial), ["p@11"]);
+    }
+
+    /// A node deletes its pod, and before it hears so the watch brings the successor of the same name: that one would
+    /// have been taken out, and never been started.
+    #[test]
+    fn a_deletion_that_is_answered_late_leaves_the_successor_alone() {
+        let partial = Partial::new();
+        partial.put(row("p", "2", 9));
+        partial.gone(&row("p", "1", 7));
+        partial.ended(&row("p", "1", 7));
+        assert_eq!(names(&partial), ["p@9"]);
+        partial.put(row("p", "2", 10));
+        partial.ended(&row("p", "2", 9));
+        assert!(names(&partial).is_empty(), "{:?}", names(&partial));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reaching a node's own server: logs and streams of its containers.
 
-use crate::server::Server;
+use crate::{authn, server::Server};
 use api::{
     Failure,
     core::v1::{Node, Pod},
@@ -65,16 +65,28 @@ impl TlsNodeProxy {
 }
 
 impl NodeProxy for TlsNodeProxy {
+    /// A node says itself by which address it is reached, and an address may be another machine's by now: who answers
+    /// is judged by the name that its certificate shows, or a volume is erased where it never was.
     fn dial(
         &self,
-        _node: &str,
+        node: &str,
         address: SocketAddr,
     ) -> BoxFuture<'_, io::Result<Box<dyn Connection>>> {
+        let (node, expected) = (node.to_owned(), format!("system:node:{node}"));
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             let name = ServerName::IpAddress(IpAddr::from(address.ip()));
             let stream = self.connector.connect(name, stream).await?;
+            let shown = stream.get_ref().1.peer_certificates().and_then(|it| it.first());
+            match shown.and_then(authn::user_of) {
+                Some(user) if user.name == expected => {}
+                Some(user) => {
+                    let why = format!("{address} is not node {node} but {:?}", user.name);
+                    return Err(io::Error::other(why));
+                }
+                None => return Err(io::Error::other(format!("{address} is not node {node}"))),
+            }
             Ok(Box::new(stream) as Box<dyn Connection>)
         })
     }
@@ -178,6 +190,80 @@ pub(crate) fn container(pod: &Pod, asked: &str) -> Result<String, Failure> {
         (asked, _) if all.contains(&asked) => Ok(asked.to_owned()),
         (asked, _) => {
             Err(Failure::bad_request(format!("container {asked} is not valid for pod {name}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    use rustls::{
+        ServerConfig,
+        pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+        sign::{CertifiedKey, SingleCertAndKey},
+    };
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    struct Authority {
+        certificate: CertificateDer<'static>,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    impl Authority {
+        fn new() -> Authority {
+            let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.self_signed(&key).unwrap().der().clone();
+            Authority { certificate, issuer: Issuer::new(params, key) }
+        }
+
+        fn issue(&self, name: &str) -> Arc<SingleCertAndKey> {
+            let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            let key = KeyPair::generate().unwrap();
+            let chain = vec![params.signed_by(&key, &self.issuer).unwrap().der().clone()];
+            let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+            let provider = rustls::crypto::ring::default_provider();
+            let key = CertifiedKey::from_der(chain, key, &provider).unwrap();
+            Arc::new(SingleCertAndKey::from(key))
+        }
+    }
+
+    /// Shakes hands with one who comes.
+    async fn serve(listener: &TcpListener, own: Arc<SingleCertAndKey>) {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(own);
+        let (stream, _) = listener.accept().await.unwrap();
+        let _shaken = TlsAcceptor::from(Arc::new(config)).accept(stream).await;
+    }
+
+    /// A machine died as n1 and came back as n2 with the address that it had: it was asked to delete n1's volumes, knew
+    /// none of them, and said that they were gone.
+    #[tokio::test]
+    async fn whoever_has_the_address_of_a_node_is_not_the_node() {
+        let authority = Authority::new();
+        let door = authority.issue("kube-apiserver-kubelet-client");
+        let proxy = TlsNodeProxy::new(door, vec![authority.certificate.clone()]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for (shown, expected) in [
+            ("system:node:n1", Ok(())),
+            ("system:node:n2", Err("is not node n1 but \"system:node:n2\"")),
+            ("kube-apiserver", Err("is not node n1 but \"kube-apiserver\"")),
+            ("n1", Err("is not node n1 but \"n1\"")),
+        ] {
+            let own = authority.issue(shown);
+            let (dialed, ()) = tokio::join!(proxy.dial("n1", address), serve(&listener, own));
+            let dialed = dialed.map(drop).map_err(|error| error.to_string());
+            let expected = expected.map_err(|why| format!("{address} {why}"));
+            assert_eq!(dialed, expected, "{shown}");
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
     io::{ErrorKind, Read, Seek},
     os::unix::process::CommandExt,
     process::{Command, Stdio},
+    sync::Once,
     time::{Duration, Instant},
 };
 
@@ -32,6 +33,7 @@ pub(crate) fn run(
     deadline: Duration,
 ) -> Attempt<Ended> {
     let line = || format!("{name} {}", arguments.join(" "));
+    expect_children();
     // Output goes to memory, not to a pipe that could fill up and stop the program.
     let memory = rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC).attempted(line)?;
     let mut output = File::from(memory);
@@ -76,6 +78,24 @@ pub(crate) fn run(
         .attempted(line)?;
     let output = String::from_utf8_lossy(&text).trim().to_string();
     Ok(Ended { code: status.code(), output })
+}
+
+/// Who started this process may have had its children forgotten (SIGCHLD ignored, which is inherited): then nobody could
+/// tell how a program ended, and what was mounted would be called a failure.
+pub(crate) fn expect_children() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: an action of all zeroes is one with the default handler; both are valid for the calls, and a handler
+        // that somebody installed stays.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut action) == 0
+                && action.sa_sigaction == libc::SIG_IGN
+            {
+                libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+            }
+        }
+    });
 }
 
 /// As [`run`], for programs whose only good end is 0.

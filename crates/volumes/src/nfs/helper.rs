@@ -21,7 +21,7 @@ use std::{path::PathBuf, time::Duration};
 /// The subcommand that takes a job.
 pub const COMMAND: &str = "nfs-directory";
 
-/// Mounting may take a minute; what is left is for the directory, whose files may be many.
+/// Mounting may take half a minute; what is left is for the directory, whose files may be many.
 const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Told by the end code: asking again cannot help.

@@ -10,8 +10,9 @@ use crate::{
 };
 use std::{path::Path, time::Duration};
 
-/// mount.nfs itself gives up after two minutes; a pod is told earlier, and tried again.
-const MOUNT_MAX: Duration = Duration::from_secs(60);
+/// mount.nfs itself gives up after two minutes; a pod is told earlier, and tried again. One that is deleted meanwhile
+/// waits for it, and is to go within a minute.
+const MOUNT_MAX: Duration = Duration::from_secs(30);
 
 /// `server:/path`, an IPv6 address in brackets.
 pub(super) fn source(server: &str, path: &str) -> Result<String> {
@@ -75,11 +76,7 @@ pub(super) fn in_userspace(options: &str) -> String {
     let mut text = "the kernel of this node has no NFS client (module nfs): mounted in userspace, \
                     with NFS version 3, and locks that other nodes do not see"
         .to_owned();
-    let version = options.split(',').find(|it| {
-        let version = it.strip_prefix("nfsvers=").or_else(|| it.strip_prefix("vers="));
-        version.is_some_and(|it| it != "3")
-    });
-    if let Some(version) = version {
+    if let Some(version) = userspace::other_version(options) {
         text.push_str(&format!("; instead of {version}"));
     }
     text
@@ -130,8 +127,13 @@ mod tests {
 
     #[test]
     fn a_version_that_is_not_spoken_in_userspace_is_named() {
-        assert!(in_userspace("hard,nfsvers=4.1").ends_with("; instead of nfsvers=4.1"));
-        assert!(!in_userspace("vers=3").contains("instead"));
+        for asked in ["nfsvers=4.1", "nfsvers=4.0", "vers=4", "v4.2", "v4"] {
+            let text = in_userspace(&format!("hard,{asked},ro"));
+            assert!(text.ends_with(&format!("; instead of {asked}")), "{text}");
+        }
+        for spoken in ["vers=3", "nfsvers=3", "v3", "hard", ""] {
+            assert!(!in_userspace(spoken).contains("instead"), "{spoken}");
+        }
     }
 
     #[test]

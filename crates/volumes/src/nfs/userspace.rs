@@ -4,6 +4,8 @@
 //! the server of the cluster is restarted. The kernel's client is always preferred; who gets this one is told so.
 
 mod connection;
+#[cfg(test)]
+mod fake_server;
 mod filesystem;
 mod nodes;
 mod words;
@@ -36,8 +38,8 @@ pub const COMMAND: &str = "nfs-mount";
 const FS_TYPE: &str = "fuse";
 /// What [`run`] says once it serves; everything else is an error.
 const SERVES: &str = "serves";
-/// Until then.
-const MOUNT_MAX: Duration = Duration::from_secs(60);
+/// Until then: as long as the kernel's client has.
+const MOUNT_MAX: Duration = Duration::from_secs(30);
 /// One call, unless `timeo` says otherwise.
 const CALL_MAX: Duration = Duration::from_secs(60);
 
@@ -65,6 +67,17 @@ pub(super) fn is_mounted(target: &Path) -> bool {
     mount::mounted_at(target).ok().flatten().is_some_and(|it| it.fs_type == FS_TYPE)
 }
 
+/// The version of NFS that is asked for, in the option's own words, where it is another than the one that is spoken here.
+pub(super) fn other_version(options: &str) -> Option<&str> {
+    options.split(',').find(|it| {
+        let named = it.strip_prefix("nfsvers=").or_else(|| it.strip_prefix("vers="));
+        match named.or_else(|| it.strip_prefix('v').filter(|it| it.starts_with(['2', '3', '4']))) {
+            Some(version) => version != "3",
+            None => false,
+        }
+    })
+}
+
 /// Starts the process of a mount and waits until it serves. With `alone` it ends with its caller.
 pub(super) fn start(
     host: &str,
@@ -74,6 +87,7 @@ pub(super) fn start(
     alone: bool,
 ) -> Attempt<()> {
     let attempt = || format!("mount {host}:{path} in userspace ({options:?})");
+    program::expect_children();
     let mut command = Command::new("/proc/self/exe");
     command.arg0("stanchion");
     command.args([COMMAND, host, path]).arg(target).arg(options);
@@ -103,7 +117,9 @@ pub(super) fn start(
         "" => format!("the process of the mount ended: {status}"),
         said => said.to_owned(),
     };
-    Err(Failure::new(format!("{}: {why}", attempt())))
+    let instead = other_version(options)
+        .map(|it| format!(" (only NFS version 3 is spoken in userspace, instead of {it})"));
+    Err(Failure::new(format!("{}: {why}{}", attempt(), instead.unwrap_or_default())))
 }
 
 /// The process of a mount: serves until it is unmounted. The code to end with.
@@ -201,15 +217,16 @@ impl Options {
                 "noexec" => found.flags.push(MountOption::NoExec),
                 "noatime" => found.flags.push(MountOption::NoAtime),
                 // True here, of no meaning here, or about a version that is not spoken here: the user is told of that.
-                "rw" | "tcp" | "proto" | "mountproto" | "vers" | "nfsvers" | "mountvers"
-                | "minorversion" | "sec" | "nolock" | "lock" | "local_lock" | "rsize" | "wsize"
-                | "intr" | "nointr" | "bg" | "fg" | "retry" | "relatime" | "atime" | "sync"
-                | "async" | "ac" | "noac" | "actimeo" | "acregmin" | "acregmax" | "acdirmin"
-                | "acdirmax" | "cto" | "nocto" | "noresvport" | "resvport" | "addr"
-                | "clientaddr" | "mountaddr" | "nconnect" | "lookupcache" | "noacl" | "acl"
-                | "rdirplus" | "nordirplus" | "sharecache" | "nosharecache" | "fsc" | "nofsc"
-                | "defaults" | "_netdev" | "auto" | "noauto" | "nofail" | "diratime"
-                | "nodiratime" | "nodev" | "dev" | "exec" | "nosuid" | "suid" => {}
+                "v2" | "v3" | "v4" | "v4.0" | "v4.1" | "v4.2" | "rw" | "tcp" | "proto"
+                | "mountproto" | "vers" | "nfsvers" | "mountvers" | "minorversion" | "sec"
+                | "nolock" | "lock" | "local_lock" | "rsize" | "wsize" | "intr" | "nointr"
+                | "bg" | "fg" | "retry" | "relatime" | "atime" | "sync" | "async" | "ac"
+                | "noac" | "actimeo" | "acregmin" | "acregmax" | "acdirmin" | "acdirmax"
+                | "cto" | "nocto" | "noresvport" | "resvport" | "addr" | "clientaddr"
+                | "mountaddr" | "nconnect" | "lookupcache" | "noacl" | "acl" | "rdirplus"
+                | "nordirplus" | "sharecache" | "nosharecache" | "fsc" | "nofsc" | "defaults"
+                | "_netdev" | "auto" | "noauto" | "nofail" | "diratime" | "nodiratime"
+                | "nodev" | "dev" | "exec" | "nosuid" | "suid" => {}
                 _ => {
                     return Err(Failure::new(format!(
                         "mount option {option} is not known to the userspace client"

@@ -70,8 +70,9 @@ pub(super) struct Connections {
     clients: HashMap<User, Client>,
     /// The process that waits just now.
     process: Arc<AtomicU32>,
-    /// Where it is mounted: nobody wants to know once it is not.
     target: PathBuf,
+    /// Whether anybody still waits: nobody does once it is not mounted.
+    pub(super) is_wanted: fn(&Path) -> bool,
 }
 
 impl Connections {
@@ -80,29 +81,37 @@ impl Connections {
         let (root, process) = (User::default(), Arc::<AtomicU32>::default());
         let (client, handle) = connect(&server, &root, &process)?;
         let clients = HashMap::from([(root, client)]);
-        Ok((Connections { server, clients, process, target: target.to_owned() }, handle))
+        let (target, is_wanted) = (target.to_owned(), super::is_mounted);
+        Ok((Connections { server, clients, process, target, is_wanted }, handle))
     }
 
-    /// Does `call` for the asker, again and again while it fails on the way.
+    /// Does `call` for the asker, again and again while it fails on the way. True beside the answer where an earlier try
+    /// may have reached the server.
     pub(super) fn call<T>(
         &mut self,
         asker: &Asker,
         mut call: impl FnMut(&mut Client) -> Result<T, RpcError>,
-    ) -> io::Result<T> {
+    ) -> io::Result<(T, bool)> {
         self.process.store(asker.process, Relaxed);
-        let mut tried = 0;
+        let (mut tried, mut again) = (0, false);
         loop {
             let error = match self.client(&asker.user) {
                 Ok(client) => match call(client) {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => io::Error::other(error),
+                    Ok(answer) => return Ok((answer, again)),
+                    Err(error) => match refusal(&error) {
+                        Some(kind) => return Err(io::Error::new(kind, error)),
+                        None => {
+                            again = true;
+                            io::Error::other(error)
+                        }
+                    },
                 },
                 Err(error) => error,
             };
             self.clients.remove(&asker.user);
             tried += 1;
             let given_up = self.server.tries.is_some_and(|most| tried >= most);
-            if given_up || is_killed(asker.process) || !super::is_mounted(&self.target) {
+            if given_up || is_killed(asker.process) || !(self.is_wanted)(&self.target) {
                 return Err(error);
             }
             std::thread::park_timeout(PAUSE);
@@ -118,6 +127,26 @@ impl Connections {
             self.clients.insert(user.clone(), client);
         }
         self.clients.get_mut(user).ok_or_else(|| io::Error::other("no connection"))
+    }
+}
+
+/// What a server means that answers, and does not do it: it would answer the same again.
+fn refusal(error: &RpcError) -> Option<io::ErrorKind> {
+    match error {
+        RpcError::Auth(_) => Some(io::ErrorKind::PermissionDenied),
+        RpcError::RpcMismatch { .. }
+        | RpcError::ProgUnavail
+        | RpcError::ProgMismatch { .. }
+        | RpcError::ProcUnavail
+        | RpcError::GarbageArgs
+        | RpcError::SystemErr => Some(io::ErrorKind::Other),
+        RpcError::Io(_)
+        | RpcError::Xdr(_)
+        | RpcError::UnexpectedCall
+        | RpcError::WrongLength
+        | RpcError::UnexpectedXid
+        | RpcError::NotFullyParsed { .. }
+        | RpcError::FragmentedReply => None,
     }
 }
 

@@ -9,7 +9,7 @@ pub(super) const ROOT: u64 = 1;
 /// A file that was removed while open, under the name that it has until it is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hidden {
-    pub(super) directory: u64,
+    pub(super) directory: nfs_fh3,
     pub(super) name: Vec<u8>,
 }
 
@@ -25,11 +25,14 @@ pub(super) struct Nodes {
     nodes: HashMap<u64, Node>,
     numbers: HashMap<Vec<u8>, u64>,
     next: u64,
+    /// Of all files together.
+    open: u64,
 }
 
 impl Nodes {
     pub(super) fn new(root: &nfs_fh3) -> Nodes {
-        let mut nodes = Nodes { nodes: HashMap::new(), numbers: HashMap::new(), next: ROOT };
+        let (by_number, numbers) = (HashMap::new(), HashMap::new());
+        let mut nodes = Nodes { nodes: by_number, numbers, next: ROOT, open: 0 };
         nodes.tell(root);
         nodes
     }
@@ -65,13 +68,21 @@ impl Nodes {
     pub(super) fn opened(&mut self, number: u64) {
         if let Some(node) = self.nodes.get_mut(&number) {
             node.open += 1;
+            self.open += 1;
         }
+    }
+
+    pub(super) fn has_open(&self) -> bool {
+        self.open > 0
     }
 
     /// What is to be removed, now that nobody has it open.
     pub(super) fn closed(&mut self, number: u64) -> Option<Hidden> {
         let node = self.nodes.get_mut(&number)?;
-        node.open = node.open.saturating_sub(1);
+        if node.open > 0 {
+            node.open -= 1;
+            self.open -= 1;
+        }
         if node.open == 0 { node.hidden.take() } else { None }
     }
 
@@ -79,6 +90,19 @@ impl Nodes {
     pub(super) fn open_number(&self, handle: &nfs_fh3) -> Option<u64> {
         let number = *self.numbers.get(&handle.data.to_vec())?;
         self.nodes.get(&number).filter(|it| it.open > 0 && it.hidden.is_none()).map(|_| number)
+    }
+
+    pub(super) fn is_hidden(&self, handle: &nfs_fh3) -> bool {
+        let number = self.numbers.get(&handle.data.to_vec());
+        let node = number.and_then(|it| self.nodes.get(it));
+        node.is_some_and(|it| it.hidden.is_some())
+    }
+
+    /// It has its name back.
+    pub(super) fn show(&mut self, number: u64) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.hidden = None;
+        }
     }
 
     pub(super) fn hide(&mut self, number: u64, hidden: Hidden) {
@@ -118,10 +142,13 @@ mod tests {
         nodes.opened(file);
         nodes.opened(file);
         assert_eq!(nodes.open_number(&handle(1)), Some(file));
-        let hidden = Hidden { directory: ROOT, name: b".nfs1".to_vec() };
+        let hidden = Hidden { directory: handle(0), name: b".nfs1".to_vec() };
         nodes.hide(file, hidden.clone());
         assert_eq!(nodes.open_number(&handle(1)), None);
+        assert!(nodes.is_hidden(&handle(1)));
         assert_eq!(nodes.closed(file), None);
+        assert!(nodes.has_open());
         assert_eq!(nodes.closed(file), Some(hidden));
+        assert!(!nodes.has_open());
     }
 }

@@ -114,32 +114,10 @@ pub(crate) fn start(
     Ok((start, sources))
 }
 
-/// Hidden from containers, as every runtime does: they tell of or change the host.
-const MASKED_PATHS: [&str; 11] = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-];
-
-const READONLY_PATHS: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
-/// What the node asks to hide. A node that asks for nothing gets the usual protection.
+/// What the node asks to hide, and to keep from being written: nothing, where it asks for nothing.
 fn protected_paths(security: &LinuxContainerSecurityContext) -> (Vec<String>, Vec<String>) {
-    let own = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
     if security.privileged {
-        (Vec::new(), Vec::new())
-    } else if security.masked_paths.is_empty() && security.readonly_paths.is_empty() {
-        (own(&MASKED_PATHS), own(&READONLY_PATHS))
-    } else {
-        (security.masked_paths.clone(), security.readonly_paths.clone())
+        return (Vec::new(), Vec::new());
     }
+    (security.masked_paths.clone(), security.readonly_paths.clone())
 }

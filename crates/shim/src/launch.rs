@@ -13,6 +13,10 @@ pub(crate) struct Launch {
     pub(crate) what: Launching,
     pub(crate) identity: Identity,
     pub(crate) terminal: Option<OwnedFd>,
+    /// It has said that nothing is left but to become its program.
+    pub(crate) ready: bool,
+    /// Nobody is there any more to learn that it runs: it was killed.
+    pub(crate) abandoned: bool,
 }
 
 pub(crate) enum Launching {
@@ -29,11 +33,19 @@ pub(crate) enum Heard {
 impl Launch {
     pub(crate) fn hear(&mut self) -> Heard {
         loop {
-            let Ok((packet, mut descriptors)) = frame::receive_packet(self.channel.as_fd()) else {
-                return Heard::NotYet;
+            let (packet, mut descriptors) = match frame::receive_packet(self.channel.as_fd()) {
+                Ok(received) => received,
+                // It ended with something of ours unread; what it said comes after this.
+                Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => continue,
+                Err(_) => return Heard::NotYet,
             };
             match packet.split_first() {
-                None => return Heard::Running,
+                None if self.ready => return Heard::Running,
+                None => {
+                    let why = "it was killed while it was set up (is its memory limit too low?)";
+                    return Heard::Failed(Failure(why.to_owned()));
+                }
+                Some((&process::READY, _)) => self.ready = true,
                 Some((&process::TERMINAL, _)) => self.terminal = descriptors.pop(),
                 Some((&process::USER, body)) => {
                     self.identity = Identity::from_bytes(body).unwrap_or_default()

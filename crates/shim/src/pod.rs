@@ -67,7 +67,11 @@ impl Pod {
     pub(crate) fn state(&self) -> State {
         let state = |(name, container): (&String, &Container)| ContainerState {
             container: name.clone(),
-            started: container.started.clone(),
+            // Nobody, at no time: what is not its program yet has not started.
+            started: match self.is_launching(name) {
+                true => Started::default(),
+                false => container.started.clone(),
+            },
             exit: container.exit.clone(),
         };
         State {
@@ -102,6 +106,7 @@ impl Pod {
             input_once: start.stdin_once,
             terminal: start.process.terminal,
             attached: Vec::new(),
+            cut: Vec::new(),
         };
         let launched = self.launch(&start, sources, &mut container);
         match launched {
@@ -118,6 +123,8 @@ impl Pod {
                     what,
                     identity,
                     terminal: None,
+                    ready: false,
+                    abandoned: false,
                 });
                 self.containers.insert(name, container);
                 Ok(())
@@ -205,12 +212,31 @@ impl Pod {
         )?;
         let what = Launching::Exec(exec.exec);
         let (channel, pid) = (launched.channel, launched.pid);
-        self.launches.push(Launch { channel, pid, caller, number, what, identity, terminal: None });
+        self.launches.push(Launch {
+            channel,
+            pid,
+            caller,
+            number,
+            what,
+            identity,
+            terminal: None,
+            ready: false,
+            abandoned: false,
+        });
         Ok(())
+    }
+
+    /// Between clone and execve: it has the host's files around it, or half of its own.
+    fn is_launching(&self, name: &str) -> bool {
+        let is = |it: &Launch| matches!(&it.what, Launching::Container(known) if known == name);
+        self.launches.iter().any(is)
     }
 
     fn living(&self, name: &str) -> Result<&Container> {
         match self.containers.get(name) {
+            Some(_) if self.is_launching(name) => {
+                Err(Failure(format!("container {name} is still being started")))
+            }
             Some(container) if container.exit.is_none() => Ok(container),
             Some(_) => Err(Failure(format!("container {name} is not running"))),
             None => Err(Failure(format!("container {name} was never started"))),
@@ -229,10 +255,17 @@ impl Pod {
                 }
                 Heard::Failed(why) => {
                     let launch = self.launches.swap_remove(index);
-                    if let Launching::Container(name) = &launch.what
-                        && let Some(container) = self.containers.get_mut(name)
-                    {
-                        container.failed_to_start(&why.0);
+                    match &launch.what {
+                        // As if it had never been asked for.
+                        Launching::Container(name) if launch.abandoned => {
+                            self.containers.remove(name);
+                        }
+                        Launching::Container(name) => {
+                            if let Some(container) = self.containers.get_mut(name) {
+                                container.failed_to_start(&why.0);
+                            }
+                        }
+                        Launching::Exec(_) => {}
                     }
                     news.push(News::Failed { caller: launch.caller, number: launch.number, why });
                 }
@@ -319,8 +352,12 @@ impl Pod {
         }
     }
 
-    /// Nobody can learn any more how these end.
+    /// Nobody can learn any more how these begin or end. What has begun stays.
     pub(crate) fn caller_gone(&mut self, caller: Caller) {
+        for launch in self.launches.iter_mut().filter(|it| it.caller == caller) {
+            launch.abandoned = true;
+            let _gone_already = sys::kill(launch.pid, libc::SIGKILL);
+        }
         for (pid, running) in &self.execs {
             if running.caller == caller {
                 let _gone_already = sys::kill(-pid, libc::SIGKILL);
@@ -331,6 +368,7 @@ impl Pod {
     /// Returns the way to the container's stdin, or its terminal.
     pub(crate) fn attach(
         &mut self,
+        caller: Caller,
         attach: &Attach,
         mut streams: Vec<OwnedFd>,
     ) -> Result<Option<OwnedFd>> {
@@ -341,7 +379,9 @@ impl Pod {
         }
         if !streams.is_empty() {
             let stderr = (streams.len() > 1).then(|| streams.remove(1));
-            container.attached.push(Attached { stdout: streams.remove(0), stderr });
+            let stdout = Some(streams.remove(0));
+            let number = attach.attach;
+            container.attached.push(Attached { stdout, stderr, caller, number });
         }
         match &container.input {
             _ if !attach.stdin && !container.terminal => Ok(None),
@@ -354,6 +394,11 @@ impl Pod {
                 Ok(Some(copy))
             }
         }
+    }
+
+    /// Clients whose copy of the output has ended before the output.
+    pub(crate) fn take_cut(&mut self) -> Vec<(Caller, u64)> {
+        self.containers.values_mut().flat_map(|it| std::mem::take(&mut it.cut)).collect()
     }
 
     pub(crate) fn reopen_log(&mut self, name: &str) -> Result<()> {

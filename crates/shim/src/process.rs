@@ -1,8 +1,8 @@
 //! Starts the first process of a container, and further ones inside it.
 //!
 //! Both are copies of the shim that prepare themselves and then execve. A packet socket, closed by execve, connects
-//! them to the shim: it tells whom they run as, carries the terminal, and the text of what failed; its end means that
-//! the program runs. The one message the other way lets them go on once they are in their control groups.
+//! them to the shim: it tells whom they run as, carries the terminal, and the text of what failed; its end after the
+//! word that all is ready means that the program runs. The one message the other way lets them go on once they are in their control groups.
 
 use crate::{
     Failure, Result, capabilities, identity, rootfs,
@@ -28,6 +28,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(crate) const TERMINAL: u8 = b'T';
 pub(crate) const USER: u8 = b'U';
 pub(crate) const FAILED: u8 = b'E';
+/// Nothing is left but to become the program.
+pub(crate) const READY: u8 = b'R';
 
 /// What a process reads from and writes to.
 pub(crate) enum Streams {
@@ -75,21 +77,21 @@ pub(crate) fn start(
         if let Some(users) = users {
             users.own_new_files()?;
         }
-        let root = rootfs::assemble(start, pod, setup.host_ipc, users, sources)?;
-        rootfs::enter(&root, start)?;
+        let assembled = rootfs::assemble(start, pod, setup.host_ipc, users, sources)?;
+        rootfs::enter(&assembled, start)?;
         let identity = identity::resolve_here(&start.process.user)?;
         tell(channel, USER, &identity.to_bytes(), &[])?;
         connect_streams(channel, streams, &identity, users, true)?;
         wait_for_go(channel)?;
         let Some(users) = users else {
             sys::unshare("the control group namespace", libc::CLONE_NEWCGROUP)?;
-            return become_program(&start.process, &identity);
+            return become_program(channel, &start.process, &identity);
         };
         users.join()?;
         // A copy of the mounts that belongs to the pod's users: they may add to it, and take nothing away.
         let kinds = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
         sys::unshare("the mount and control group namespaces", kinds)?;
-        become_program(&start.process, &identity)
+        become_program(channel, &start.process, &identity)
     })
 }
 
@@ -110,7 +112,7 @@ pub(crate) fn exec(
         if let Some(users) = users {
             users.join()?;
         }
-        become_program(process, identity)
+        become_program(channel, process, identity)
     })
 }
 
@@ -255,7 +257,11 @@ fn open_terminal() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Ids, capabilities, seccomp, execve. Returns only when it failed.
-fn become_program(process: &Process, identity: &Identity) -> Result<Infallible> {
+fn become_program(
+    channel: BorrowedFd<'_>,
+    process: &Process,
+    identity: &Identity,
+) -> Result<Infallible> {
     let directory = if process.directory.is_empty() { "/" } else { &process.directory };
     std::env::set_current_dir(directory)
         .map_err(|error| failure(format_args!("change to {directory}"), &error))?;
@@ -269,7 +275,7 @@ fn become_program(process: &Process, identity: &Identity) -> Result<Infallible> 
     capabilities::limit(process.capabilities, process.ambient_capabilities)?;
     sys::reset_signals();
     sys::close_from(3, true)?;
-    execute(process, identity)
+    execute(channel, process, identity)
 }
 
 fn change_user(identity: &Identity) -> Result<()> {
@@ -291,7 +297,7 @@ fn change_user(identity: &Identity) -> Result<()> {
     Ok(())
 }
 
-fn execute(process: &Process, identity: &Identity) -> Result<Infallible> {
+fn execute(channel: BorrowedFd<'_>, process: &Process, identity: &Identity) -> Result<Infallible> {
     let Some(program) = process.arguments.first() else {
         return Err(Failure("no command was given".into()));
     };
@@ -317,6 +323,7 @@ fn execute(process: &Process, identity: &Identity) -> Result<Infallible> {
     };
     let environment = c_strings(&environment)?;
     let (arguments, environment) = (pointers(&arguments), pointers(&environment));
+    tell(channel, READY, &[], &[])?;
     install_seccomp(&process.seccomp)?;
 
     // From here on the filter is active: execve is the only call that it has to allow.

@@ -22,6 +22,12 @@ const NO_LINKS: Resolve = Resolve { no_links: true };
 
 const NOSUID_NODEV_NOEXEC: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 
+/// A root that is not yet `/`, and its own /dev/null.
+pub(crate) struct Assembled {
+    root: OwnedFd,
+    null: OwnedFd,
+}
+
 /// Layers, system directories, volumes and devices below a root that is not yet `/`.
 pub(crate) fn assemble(
     start: &Start,
@@ -29,11 +35,14 @@ pub(crate) fn assemble(
     host_ipc: bool,
     users: Option<&UserNamespace>,
     sources: &[OwnedFd],
-) -> Result<OwnedFd> {
+) -> Result<Assembled> {
     let mut layers = Layers::new(start, users)?;
     let root = layers.root(start)?;
     let root_fd = root.as_fd();
     mount_system(root_fd, start, pod, host_ipc, users)?;
+    // Before a volume can cover it: what is masked with it must not be open because there is no such device.
+    let null = sys::open_in(root_fd, "/dev/null", libc::O_PATH, NO_LINKS)
+        .map_err(|error| failure("open /dev/null", &error))?;
     let mut sources = sources.iter();
     for mount in &start.mounts {
         let mounted = match (mount.layers.is_empty(), sources.as_slice()) {
@@ -50,7 +59,7 @@ pub(crate) fn assemble(
     for device in &start.devices {
         make_device(root_fd, device, users)?;
     }
-    Ok(root)
+    Ok(Assembled { root, null })
 }
 
 fn mount_system(
@@ -272,9 +281,9 @@ fn make_device(root: BorrowedFd<'_>, device: &Device, users: Option<&UserNamespa
 
 /// Makes the assembled root `/` and protects what a container must not see or change. Afterwards the working
 /// directory of the process is `/`.
-pub(crate) fn enter(root: &OwnedFd, start: &Start) -> Result<()> {
+pub(crate) fn enter(assembled: &Assembled, start: &Start) -> Result<()> {
     // SAFETY: the descriptor is open.
-    check("enter the container's root", unsafe { libc::fchdir(root.as_raw_fd()) })?;
+    check("enter the container's root", unsafe { libc::fchdir(assembled.root.as_raw_fd()) })?;
     sys::pivot_root_here()?;
     // The shim made them slaves of the host's, so this reaches nobody else.
     // SAFETY: a constant path.
@@ -287,7 +296,7 @@ pub(crate) fn enter(root: &OwnedFd, start: &Start) -> Result<()> {
         make_readonly(path)?;
     }
     for path in &start.masked_paths {
-        mask(path)?;
+        mask(path, assembled.null.as_fd())?;
     }
     if start.readonly_root {
         let flags = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY;
@@ -317,17 +326,20 @@ fn make_readonly(path: &str) -> Result<()> {
     sys::mount(Some(&name), &name, None, flags, None).map_err(|error| failure(attempted(), &error))
 }
 
-fn mask(path: &str) -> Result<()> {
-    let name = c_string(path)?;
-    match sys::mount(Some(c"/dev/null"), &name, None, libc::MS_BIND, None) {
-        Ok(()) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => {
-            sys::mount(Some(c"tmpfs"), &name, Some(c"tmpfs"), libc::MS_RDONLY, Some(c"size=0k"))
-                .map_err(|error| failure(format_args!("mask {path}"), &error))
-        }
-        Err(error) => Err(failure(format_args!("mask {path}"), &error)),
-    }
+fn mask(path: &str, null: BorrowedFd<'_>) -> Result<()> {
+    let attempted = || format!("mask {path}");
+    let hidden = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(|error| failure(attempted(), &error))?,
+    };
+    let masked = if hidden.is_dir() {
+        let (kind, flags) = (Some(c"tmpfs"), libc::MS_RDONLY);
+        sys::mount(kind, &c_string(path)?, kind, flags, Some(c"size=0k"))
+    } else {
+        let target = sys::open(path, libc::O_PATH, 0)?;
+        sys::attach_mount(sys::clone_part(null)?.as_fd(), target.as_fd())
+    };
+    masked.map_err(|error| failure(attempted(), &error))
 }
 
 /// The terminal as /dev/console, where programs expect it.

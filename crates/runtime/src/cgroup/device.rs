@@ -9,18 +9,19 @@ pub(crate) struct Rule {
     pub(crate) block: bool,
     pub(crate) major: Option<u32>,
     pub(crate) minor: Option<u32>,
-    pub(crate) read_write: bool,
+    pub(crate) read: bool,
+    pub(crate) write: bool,
     pub(crate) make: bool,
 }
 
 const fn character(major: u32, minor: Option<u32>) -> Rule {
-    Rule { block: false, major: Some(major), minor, read_write: true, make: true }
+    Rule { block: false, major: Some(major), minor, read: true, write: true, make: true }
 }
 
 /// Making any node is harmless as long as it cannot be opened; the rest is what every program expects.
 const USUAL: [Rule; 10] = [
-    Rule { block: false, major: None, minor: None, read_write: false, make: true },
-    Rule { block: true, major: None, minor: None, read_write: false, make: true },
+    Rule { block: false, major: None, minor: None, read: false, write: false, make: true },
+    Rule { block: true, major: None, minor: None, read: false, write: false, make: true },
     character(1, Some(3)), // null
     character(1, Some(5)), // zero
     character(1, Some(7)), // full
@@ -44,11 +45,8 @@ pub(super) fn limit_by_files(directory: &Path, allowed: &[Rule]) -> Result<()> {
         let number =
             |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
         let kind = if rule.block { 'b' } else { 'c' };
-        let access = format!(
-            "{}{}",
-            if rule.read_write { "rw" } else { "" },
-            if rule.make { "m" } else { "" }
-        );
+        let allowed = [(rule.read, 'r'), (rule.write, 'w'), (rule.make, 'm')];
+        let access: String = allowed.into_iter().filter(|it| it.0).map(|it| it.1).collect();
         let line = format!("{kind} {}:{} {access}", number(rule.major), number(rule.minor));
         allow.write_all(line.as_bytes()).attempt(attempted)?;
     }
@@ -93,7 +91,8 @@ fn program(rules: &[Rule]) -> Vec<Instruction> {
     for rule in rules {
         // BPF_DEVCG_DEV_*: block 1, character 2. BPF_DEVCG_ACC_*: make 1, read 2, write 4.
         let kind = if rule.block { 1 } else { 2 };
-        let refused = u32::from(!rule.make) | if rule.read_write { 0 } else { 2 | 4 };
+        let refused =
+            u32::from(!rule.make) | u32::from(!rule.read) << 1 | u32::from(!rule.write) << 2;
         let mut tests = vec![(JUMP_UNEQUAL_32, kind_register, kind)];
         tests.extend(rule.major.map(|major| (JUMP_UNEQUAL_32, major_register, major)));
         tests.extend(rule.minor.map(|minor| (JUMP_UNEQUAL_32, minor_register, minor)));
@@ -218,19 +217,29 @@ mod tests {
             return;
         }
         let group = Group(path);
-        let loop_control =
-            Rule { block: false, major: Some(10), minor: Some(237), read_write: true, make: false };
+        let loop_control = Rule {
+            block: false,
+            major: Some(10),
+            minor: Some(237),
+            read: true,
+            write: false,
+            make: false,
+        };
         let can_open = |device: &str| {
-            let script = format!("echo $$ > {}/cgroup.procs; : < {device}", group.0.display());
+            let how = if device.starts_with('>') { "" } else { "<" };
+            let script = format!("echo $$ > {}/cgroup.procs; : {how} {device}", group.0.display());
             Command::new("/bin/sh").args(["-c", &script]).output().unwrap().status.success()
         };
-        for device in ["/dev/null", "/dev/kmsg", "/dev/loop-control"] {
+        for device in ["/dev/null", "/dev/kmsg", "/dev/loop-control", ">/dev/loop-control"] {
             assert!(can_open(device), "{device} before");
         }
         limit_by_program(&group.0, &[loop_control]).unwrap();
-        for (device, expected) in
-            [("/dev/null", true), ("/dev/kmsg", false), ("/dev/loop-control", true)]
-        {
+        for (device, expected) in [
+            ("/dev/null", true),
+            ("/dev/kmsg", false),
+            ("/dev/loop-control", true),
+            (">/dev/loop-control", false),
+        ] {
             assert_eq!(can_open(device), expected, "{device}");
         }
     }

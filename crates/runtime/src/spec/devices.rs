@@ -1,7 +1,7 @@
 //! Which devices a container has beyond the usual ones.
 
 use crate::error::{Attempt, Error, Result};
-use rpc::cri::ContainerConfig;
+use rpc::cri::{self, ContainerConfig};
 use shim::protocol::Device;
 use std::{
     fs,
@@ -14,17 +14,24 @@ pub(super) fn devices(config: &ContainerConfig, privileged: bool) -> Result<Vec<
     if privileged {
         collect_devices(Path::new("/dev"), Path::new("/dev"), &mut found);
     }
-    for device in &config.devices {
-        let source = Path::new(&device.host_path);
-        let metadata =
-            fs::metadata(source).attempt(|| format!("look at the device {}", source.display()))?;
-        if metadata.is_dir() {
-            collect_devices(source, Path::new(&device.container_path), &mut found);
-        } else if metadata.file_type().is_block_device() || metadata.file_type().is_char_device() {
-            found.push(describe_device(&metadata, &device.container_path));
-        } else {
-            return Err(Error::Invalid(format!("{} is not a device", source.display())));
-        }
+    for asked in &config.devices {
+        found.extend(asked_for(asked)?);
+    }
+    Ok(found)
+}
+
+/// A device, or those of a directory.
+fn asked_for(asked: &cri::Device) -> Result<Vec<Device>> {
+    let mut found = Vec::new();
+    let source = Path::new(&asked.host_path);
+    let metadata =
+        fs::metadata(source).attempt(|| format!("look at the device {}", source.display()))?;
+    if metadata.is_dir() {
+        collect_devices(source, Path::new(&asked.container_path), &mut found);
+    } else if metadata.file_type().is_block_device() || metadata.file_type().is_char_device() {
+        found.push(describe_device(&metadata, &asked.container_path));
+    } else {
+        return Err(Error::Invalid(format!("{} is not a device", source.display())));
     }
     Ok(found)
 }
@@ -63,12 +70,18 @@ fn describe_device(metadata: &fs::Metadata, path: &str) -> Device {
 
 /// Which devices its control group lets it open beyond the usual ones.
 pub(crate) fn device_rules(config: &ContainerConfig) -> Result<Vec<crate::cgroup::Rule>> {
-    let rule = |device: &Device| crate::cgroup::Rule {
-        block: device.block,
-        major: Some(device.major),
-        minor: Some(device.minor),
-        read_write: true,
-        make: true,
-    };
-    Ok(devices(config, false)?.iter().map(rule).collect())
+    let mut rules = Vec::new();
+    for asked in &config.devices {
+        // Nothing said: everything.
+        let may = |what: char| asked.permissions.is_empty() || asked.permissions.contains(what);
+        rules.extend(asked_for(asked)?.iter().map(|device| crate::cgroup::Rule {
+            block: device.block,
+            major: Some(device.major),
+            minor: Some(device.minor),
+            read: may('r'),
+            write: may('w'),
+            make: may('m'),
+        }));
+    }
+    Ok(rules)
 }

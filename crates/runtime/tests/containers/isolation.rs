@@ -103,6 +103,7 @@ fn the_host_is_protected() {
                     ls -a / | grep -c old; mount | grep -c ' / '";
         let mut config = script("a", text);
         as_root(&mut config);
+        protect(&mut config);
         let (_, output) = harness.run_to_end(&sandbox, config).await;
         let lines: Vec<&str> = output.lines().collect();
         assert!(
@@ -117,6 +118,40 @@ fn the_host_is_protected() {
             "keys, firmware and old roots: {output}"
         );
         assert_eq!(lines.last(), Some(&"1"), "one root: {output}");
+    });
+}
+
+/// What a node asks to hide.
+fn protect(config: &mut cri::ContainerConfig) {
+    let own = |paths: &[&str]| paths.iter().map(|it| (*it).to_owned()).collect();
+    security(config).masked_paths =
+        own(&["/proc/keys", "/proc/scsi", "/sys/firmware", "/proc/no-such"]);
+    security(config).readonly_paths = own(&["/proc/sys", "/proc/sysrq-trigger"]);
+}
+
+#[test]
+fn what_is_hidden_stays_so_under_a_volume_on_dev_and_is_open_where_nothing_is_asked() {
+    with_runtime(|harness| async move {
+        let volume = harness.directory.join("volume");
+        fs::create_dir(&volume).unwrap();
+        let sandbox = harness.sandbox(|_| {}).await;
+        let text = "cat /proc/keys | wc -c; ls /dev | wc -l";
+        let mut config = script("a", text);
+        as_root(&mut config);
+        let mut open = config.clone();
+        open.metadata.as_mut().unwrap().name = "b".to_owned();
+        protect(&mut config);
+        config.mounts = vec![cri::Mount {
+            container_path: "/dev".into(),
+            host_path: volume.to_string_lossy().into_owned(),
+            ..Default::default()
+        }];
+        let (_, output) = harness.run_to_end(&sandbox, config).await;
+        assert_eq!(output, "0\n0\n");
+        let (_, output) = harness.run_to_end(&sandbox, open).await;
+        // Both write to one log.
+        let seen: usize = output.lines().nth(2).unwrap().parse().unwrap();
+        assert!(seen > 0, "{output}");
     });
 }
 
@@ -158,6 +193,24 @@ fn a_device_that_was_asked_for_can_be_opened() {
         }];
         let (_, output) = harness.run_to_end(&sandbox, config).await;
         assert_eq!(output, "opened\n");
+    });
+}
+
+#[test]
+fn a_device_that_may_only_be_read_is_not_written() {
+    with_runtime(|harness| async move {
+        let sandbox = harness.sandbox(|_| {}).await;
+        let text = "head -c 0 /dev/mine && echo read; : > /dev/mine && echo written; true";
+        let mut config = script("a", text);
+        as_root(&mut config);
+        config.devices = vec![cri::Device {
+            container_path: "/dev/mine".into(),
+            host_path: "/dev/loop-control".into(),
+            permissions: "r".into(),
+        }];
+        let (_, output) = harness.run_to_end(&sandbox, config).await;
+        assert!(output.lines().any(|it| it == "read") && !output.contains("written"), "{output}");
+        assert!(output.contains("Operation not permitted"), "{output}");
     });
 }
 

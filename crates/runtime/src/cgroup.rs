@@ -267,6 +267,22 @@ impl Cgroups {
     }
 }
 
+impl Cgroups {
+    /// Kills all that is in the group, until nothing new appears in it.
+    pub(crate) fn kill(&self, group: &Group) {
+        // Each pass can miss what was forked meanwhile; a killed process forks no more.
+        const PASSES_MAX: usize = 100;
+        for hierarchy in self.used_by(group) {
+            let directory = self.directory(hierarchy, group);
+            for _ in 0..PASSES_MAX {
+                if !kill_members(&directory) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
 /// How long the kernel may take to let go of killed processes.
 const REMOVAL_TRIES_MAX: u32 = 40;
 
@@ -291,12 +307,13 @@ async fn remove_when_empty(directory: &Path) -> Result<()> {
     }
 }
 
-fn kill_members(directory: &Path) {
+/// Whether there was one to kill.
+fn kill_members(directory: &Path) -> bool {
     let members = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    for pid in members.lines().filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?))
-    {
-        let _gone_already = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    }
+    let pids =
+        members.lines().filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?));
+    let killed = pids.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+    killed.fold(false, |any, it| any | it.is_ok())
 }
 
 fn deepest_first(top: &Path) -> Vec<PathBuf> {

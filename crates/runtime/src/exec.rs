@@ -94,11 +94,35 @@ pub struct Attached {
     /// The way to its stdin, if it was asked for and the container has one.
     pub stdin: Option<OwnedFd>,
     /// A copy of its output from now on; ends with the container. A reader that falls behind by more than the pipe
-    /// holds is cut off. With a terminal everything comes by `stdout`.
+    /// holds is cut off, and told so by `cut`. With a terminal everything comes by `stdout`.
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
     /// Set when the container has a terminal: `stdin` is it, and this resizes it.
     pub terminal: Option<Terminal>,
+    pub cut: Cut,
+}
+
+/// Whether the copy of the output ended before the output.
+#[derive(Debug)]
+pub struct Cut {
+    link: Link,
+    attach: u64,
+    told: oneshot::Receiver<i32>,
+}
+
+impl Cut {
+    /// Returns when the reader was cut off; never, if it is not.
+    pub async fn wait(&mut self) {
+        if (&mut self.told).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        self.link.forget_exec(self.attach);
+    }
 }
 
 /// Room for a burst of output while the reader is busy.
@@ -187,15 +211,18 @@ impl Embedded {
             // A smaller pipe only means less patience with a slow reader.
             let _kept_small = rustix::pipe::fcntl_setpipe_size(pipe, ATTACH_BUFFER);
         }
-        let request = Request::Attach(Attach { container: container.id.clone(), stdin });
+        let link = container.sandbox.link()?;
+        let (attach, told) = link.expect_exec();
+        let cut = Cut { link: link.clone(), attach, told };
+        let request = Request::Attach(Attach { container: container.id.clone(), stdin, attach });
         let streams = vec![to_stdout.into(), to_stderr.into()];
-        let (reply, mut passed) = container.sandbox.link()?.request(request, streams).await?;
+        let (reply, mut passed) = link.request(request, streams).await?;
         if !reply.error.is_empty() {
             return Err(Error::Shim { attempted: attempted(), why: reply.error });
         }
         let input = passed.pop();
         let (stdin, terminal) = split_input(&container, input, stdin)?;
-        Ok(Attached { stdin, stdout: stdout.into(), stderr: stderr.into(), terminal })
+        Ok(Attached { stdin, stdout: stdout.into(), stderr: stderr.into(), terminal, cut })
     }
 
     /// A connection to `port` on the loopback interface of a pod.

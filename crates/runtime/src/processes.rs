@@ -98,7 +98,16 @@ impl Embedded {
                 stderr: request.stderr.then_some(attached.stderr),
             },
         };
-        let exit = Box::pin(async move { Ok(container.wait_for_exit().await.code) });
+        let mut cut = attached.cut;
+        let exit = Box::pin(async move {
+            tokio::select! {
+                biased;
+                () = cut.wait() => Err(Status::data_loss(
+                    "its output came faster than it was taken; all of it is in the log",
+                )),
+                exit = container.wait_for_exit() => Ok(exit.code),
+            }
+        });
         Ok(Process { streams, exit })
     }
 }

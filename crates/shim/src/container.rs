@@ -2,6 +2,7 @@
 
 use crate::{
     log::{Lines, Log},
+    pod::Caller,
     sys,
 };
 use shim::{
@@ -29,6 +30,8 @@ pub(crate) struct Container {
     pub(crate) input_once: bool,
     pub(crate) terminal: bool,
     pub(crate) attached: Vec<Attached>,
+    /// Those whose copy has ended before the output, by caller and number.
+    pub(crate) cut: Vec<(Caller, u64)>,
 }
 
 /// One stream of output.
@@ -40,8 +43,11 @@ pub(crate) struct Output {
 
 /// A client that wants a copy of the output.
 pub(crate) struct Attached {
-    pub(crate) stdout: OwnedFd,
+    pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
+    pub(crate) caller: Caller,
+    /// What the server calls it.
+    pub(crate) number: u64,
 }
 
 impl Output {
@@ -69,7 +75,14 @@ impl Container {
             Ok(count @ 1..) => {
                 output.lines.write(&buffer[..count], &mut self.log, now);
                 let is_stderr = output.is_stderr;
-                self.attached.retain(|client| client.copy(is_stderr, &buffer[..count]));
+                let cut = &mut self.cut;
+                self.attached.retain_mut(|client| {
+                    let keeps_up = client.copy(is_stderr, &buffer[..count]);
+                    if !keeps_up {
+                        cut.push((client.caller, client.number));
+                    }
+                    keeps_up && client.is_there()
+                });
                 true
             }
             Err(error)
@@ -173,12 +186,23 @@ impl Container {
 }
 
 impl Attached {
-    /// `false` when the client is gone or too slow: it must not hold up the container.
-    fn copy(&self, is_stderr: bool, output: &[u8]) -> bool {
-        let to = if is_stderr { self.stderr.as_ref() } else { Some(&self.stdout) };
-        to.is_none_or(|to| {
-            sys::write(to.as_fd(), output).is_ok_and(|written| written == output.len())
-        })
+    /// `false` when the client is too slow: it must not hold up the container.
+    fn copy(&mut self, is_stderr: bool, output: &[u8]) -> bool {
+        let end = if is_stderr { &mut self.stderr } else { &mut self.stdout };
+        let Some(to) = end else { return true };
+        match sys::write(to.as_fd(), output) {
+            Ok(written) => written == output.len(),
+            // Nobody reads this one, or not any more.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                *end = None;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        self.stdout.is_some() || self.stderr.is_some()
     }
 }
 

@@ -247,6 +247,9 @@ record! {
     pub struct Attach {
         pub container: String,
         pub stdin: bool,
+        /// Chosen by the server like the number of an exec. Said as that of an exec that ended, with code -1, when the
+        /// client was too slow for the output and gets no more of it.
+        pub attach: u64,
     }
 
     pub struct Connect {

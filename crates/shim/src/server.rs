@@ -131,6 +131,10 @@ impl Server {
                     Source::Listener => self.accept(),
                 }
             }
+            // Before an exit is told: who hears of that has had all of the output, or knows that they have not.
+            for (caller, exec) in self.pod.take_cut() {
+                self.say(caller, &Message::ExecExited(ExecExited { exec, code: -1 }), &[]);
+            }
             for piece in news {
                 self.tell(piece);
             }
@@ -270,7 +274,7 @@ impl Server {
                 Ok(Answer::Done(None))
             }
             Some(Request::Attach(attach)) => {
-                self.pod.attach(&attach, descriptors).map(Answer::Done)
+                self.pod.attach(caller, &attach, descriptors).map(Answer::Done)
             }
             Some(Request::Connect(connect)) => {
                 pod::connect(connect.port).map(|socket| Answer::Done(Some(socket)))

@@ -46,7 +46,8 @@ impl Embedded {
         });
     }
 
-    /// The kernel kills what a shim leaves behind. How it ended is in files, or unseen.
+    /// The kernel kills the first process that a shim leaves behind, unless it has other rights than it had, and we the
+    /// others: what is told to have ended has. How is in files, or unseen.
     pub(super) fn shim_gone(&self, id: &str) {
         let Ok(sandbox) = self.sandbox(id) else { return };
         let was_ready = {
@@ -56,6 +57,7 @@ impl Embedded {
         };
         for container in self.containers_of(id) {
             if matches!(container.state(), State::Running(_)) {
+                self.inner.cgroups.kill(&container.group);
                 let exit = record::read(&container.directory, "exit")
                     .unwrap_or_else(|| unseen_exit(self.now()));
                 self.ended(&container, exit);

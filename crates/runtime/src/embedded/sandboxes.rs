@@ -153,6 +153,7 @@ impl Embedded {
         }
         for container in self.containers_of(&sandbox.id) {
             if matches!(container.state(), State::Running(_)) {
+                self.inner.cgroups.kill(&container.group);
                 let exit = record::read(&container.directory, "exit")
                     .unwrap_or_else(|| unseen_exit(self.now()));
                 self.ended(&container, exit);

@@ -105,10 +105,13 @@ impl Embedded {
                 Some(exit) => {
                     State::Exited { started: started.filter(|_| exit.start_error.is_empty()), exit }
                 }
+                // It was on its way when the server that asked for it ended.
+                None if known.started.pid == 0 => State::Created,
                 None => State::Running(known.started),
             },
             (None, Some(exit)) => State::Exited { started, exit },
             (None, None) if started.is_some() => {
+                self.inner.cgroups.kill(&group);
                 State::Exited { started, exit: unseen_exit(self.now()) }
             }
             (None, None) => State::Created,

@@ -8,7 +8,7 @@
 use super::{
     Processes,
     channels::{Incoming, Protocol},
-    session::{FAREWELL_MAX, IDLE_MAX, INPUT_WAITING_MAX, Outlet, PIECE},
+    session::{IDLE_MAX, INPUT_WAITING_MAX, Outlet, PIECE, wait_for_close},
 };
 use futures_util::{StreamExt, future::join_all, stream::SplitStream};
 use rpc::cri::PortForwardRequest;
@@ -70,12 +70,9 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     if gone {
         return;
     }
-    let farewell = async {
-        outlet.close().await?;
-        while let Some(Ok(_)) = source.next().await {}
-        std::io::Result::Ok(())
-    };
-    let _too_late = stdx::timeout(FAREWELL_MAX, farewell).await;
+    if let Some(Ok(())) = stdx::timeout(IDLE_MAX, outlet.close()).await {
+        wait_for_close(&mut source).await;
+    }
 }
 
 /// One connection, and the first of its two channels.

@@ -42,8 +42,8 @@ pub(super) const IDLE_MAX: Duration = Duration::from_secs(4 * 60 * 60);
 /// noticed otherwise.
 pub(super) const PING_PERIOD: Duration = Duration::from_secs(30);
 
-/// How long a client may take for the last words: the outcome, and its half of the closing.
-pub(super) const FAREWELL_MAX: Duration = Duration::from_secs(10);
+/// How long a client may be silent before its half of the closing: it may still have much to read.
+pub(super) const FAREWELL_MAX: Duration = Duration::from_secs(60);
 
 /// What the client asked for.
 #[derive(Clone, Copy, Debug)]
@@ -202,16 +202,23 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     let Some(outcome) = outcome else { return };
-    let farewell = async {
+    let words = async {
         if let Some(words) = outlet.protocol.farewell(outcome) {
             outlet.send(ERROR, words.as_bytes()).await?;
         }
-        outlet.close().await?;
-        // Until the client has closed too, it may not have read everything.
-        while let Some(Ok(_)) = source.next().await {}
-        io::Result::Ok(())
+        outlet.close().await
     };
-    let _too_late = stdx::timeout(FAREWELL_MAX, farewell).await;
+    // A client may take its time over what is on its way to it.
+    if let Some(Ok(())) = stdx::timeout(IDLE_MAX, words).await {
+        wait_for_close(&mut source).await;
+    }
+}
+
+/// Until the client has closed too, it may not have read everything. As long as it reads it pings.
+pub(super) async fn wait_for_close<S: AsyncRead + AsyncWrite + Unpin>(
+    source: &mut futures_util::stream::SplitStream<WebSocketStream<S>>,
+) {
+    while let Some(Some(Ok(_))) = stdx::timeout(FAREWELL_MAX, source.next()).await {}
 }
 
 /// From the process to the client, until one of them is at its end. Then our end closes.

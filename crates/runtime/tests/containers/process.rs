@@ -144,6 +144,29 @@ fn who_attaches_speaks_to_the_first_process() {
 }
 
 #[test]
+fn who_is_attached_and_too_slow_hears_of_it() {
+    with_runtime(|harness| async move {
+        let sandbox = harness.sandbox(|_| {}).await;
+        let text = "read go; head -c 4000000 /dev/zero; echo >&2 end";
+        let mut config = script("a", text);
+        config.stdin = true;
+        let mut events = harness.events().await;
+        let id = harness.run(&sandbox, config).await;
+        let mut slow = harness.runtime.attach(&id, true).await.unwrap();
+        let mut errors_alone = harness.runtime.attach(&id, false).await.unwrap();
+        // Who does not want one of the streams is not cut off for it.
+        drop(errors_alone.stdout);
+        File::from(slow.stdin.take().unwrap()).write_all(b"go\n").unwrap();
+        slow.cut.wait().await;
+        harness.ended(&mut events, &id).await;
+        let mut said = String::new();
+        File::from(errors_alone.stderr).read_to_string(&mut said).unwrap();
+        assert_eq!(said, "end\n");
+        assert!(futures_util::FutureExt::now_or_never(errors_alone.cut.wait()).is_none());
+    });
+}
+
+#[test]
 fn a_port_inside_the_pod_can_be_reached() {
     with_runtime(|harness| async move {
         use tokio::io::AsyncReadExt;

@@ -53,6 +53,10 @@ fn root_of_a_pod_is_nobody_on_the_host_and_its_files_are_roots_on_the_disk() {
                     touch /data/after /new; cat /proc/self/uid_map /proc/sys/kernel/shm_rmid_forced; \
                     hostname; echo ready; exec sleep 1000";
         let id = harness.run(&sandbox, volume(root(script("a", work)), &data)).await;
+        while !harness.output(&id).await.contains("ready") {
+            // It says so a moment after it started; an exec takes that moment.
+            harness.exec(&id, &["true"]).await;
+        }
         let (code, text) =
             harness.exec(&id, &["sh", "-c", "id -u; touch /data/exec; stat -c %u /new"]).await;
         assert_eq!((code, text.as_str()), (0, "0\n0\n"));

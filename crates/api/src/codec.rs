@@ -26,11 +26,16 @@ pub fn decode<T: Object>(json: &[u8]) -> Result<(T, Vec<String>), DecodeError> {
     }
 }
 
+/// Upstream's decoder names no more faults of one text.
+const UNKNOWN_MAX: usize = 100;
+
 fn read<T: Object>(json: &[u8]) -> Result<(T, Vec<String>), DecodeError> {
     let mut unknown = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let object = serde_ignored::deserialize(&mut deserializer, |path| {
-        unknown.push(render(&path));
+        if unknown.len() < UNKNOWN_MAX {
+            unknown.push(render(&path));
+        }
     })
     .map_err(|error| DecodeError(error.to_string()))?;
     deserializer.end().map_err(|error| DecodeError(error.to_string()))?;

@@ -98,11 +98,20 @@ pub(crate) fn failure(failure: &Failure) -> Answer {
     answer
 }
 
+/// Characters of all sentences together, as upstream has it: a client takes only so much before the answer.
+const WARNINGS_MAX: usize = 4096;
+
 /// Adds sentences for the person at the other end: `299 - "…"`.
 ///
 /// Upstream: `apimachinery/pkg/util/net/http.go`, NewWarningHeader.
 pub(crate) fn warn(answer: &mut Answer, warnings: &[String]) {
+    let mut left = WARNINGS_MAX;
     for warning in warnings {
+        let length = warning.chars().count();
+        if length > left {
+            return;
+        }
+        left -= length;
         let quoted: String = warning
             .chars()
             .filter(|it| !it.is_control())

@@ -15,6 +15,11 @@ pub(crate) struct Scan {
 /// Deeper than any object of the API; a limit keeps the walk off the end of the stack.
 const DEPTH_MAX: usize = 512;
 
+/// Upstream's decoder names no more faults of one text.
+const DUPLICATES_MAX: usize = 100;
+/// A longer path tells nobody more; a short text may have many that are very long.
+const PATH_BYTES_MAX: usize = 1024;
+
 /// `None` when the text is no JSON object: the decoder will say why.
 pub(crate) fn scan(json: &[u8]) -> Option<Scan> {
     let mut walk = Walk { json, at: 0, path: Vec::new(), scan: Scan::default() };
@@ -121,9 +126,11 @@ impl Walk<'_> {
             };
             self.path.push(Step::Field(name));
             if again {
-                let path = self.shown();
-                if !self.scan.duplicates.contains(&path) {
-                    self.scan.duplicates.push(path);
+                if self.scan.duplicates.len() < DUPLICATES_MAX {
+                    let path = self.shown();
+                    if !self.scan.duplicates.contains(&path) {
+                        self.scan.duplicates.push(path);
+                    }
                 }
             } else if many.is_empty() {
                 few.push(text);
@@ -182,13 +189,17 @@ impl Walk<'_> {
 
     fn shown(&self) -> String {
         let mut shown = String::new();
-        for step in &self.path {
+        for step in self.path.iter() {
+            if shown.len() > PATH_BYTES_MAX {
+                break;
+            }
             match step {
                 Step::Field(name) => {
                     if !shown.is_empty() {
                         shown.push('.');
                     }
-                    shown.push_str(&String::from_utf8_lossy(&self.json[name.clone()]));
+                    let name = name.start..name.end.min(name.start + PATH_BYTES_MAX);
+                    shown.push_str(&String::from_utf8_lossy(&self.json[name]));
                 }
                 Step::Item(index) => shown.push_str(&format!("[{index}]")),
             }
@@ -206,6 +217,11 @@ mod tests {
         let json = br#" {"apiVersion":"v1","kind":"Pod","a":{"b":[{},{"c":1,"d":"}\"","c":2}]},"kind":"Pod"} "#;
         let scan = scan(json).unwrap();
         assert_eq!(scan.duplicates, ["a.b[1].c", "kind"]);
+        // Many faults below a long name: some are told, and shortened.
+        let (name, faults) = ("n".repeat(1 << 20), ",{\"a\":0,\"a\":0}".repeat(1 << 14));
+        let long = super::scan(format!("{{\"{name}\":[0{faults}]}}").as_bytes()).unwrap();
+        assert!(long.duplicates.iter().map(String::len).sum::<usize>() < 1 << 18);
+        assert!(!long.duplicates.is_empty() && long.duplicates.len() <= DUPLICATES_MAX);
         assert_eq!(scan.kind.as_deref(), Some("Pod"));
         let (text, at) = scan.api_version.unwrap();
         assert_eq!((text.as_str(), &json[at]), ("v1", b"v1".as_slice()));

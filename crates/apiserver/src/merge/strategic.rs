@@ -6,6 +6,7 @@
 
 use api::schema::{Shapes, facts::Treatment, shape::Place};
 use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet};
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum MergeError {
@@ -114,6 +115,7 @@ fn merge_map(
         }
         if let Some(list) = name.strip_prefix(DELETE_FROM_LIST) {
             let gone = value.as_array().ok_or(MergeError::PrimitiveList)?;
+            let gone: HashSet<&Value> = gone.iter().collect();
             if let Some(Value::Array(items)) = fields.get_mut(list) {
                 items.retain(|it| !gone.contains(it));
             }
@@ -185,15 +187,13 @@ fn merge_list(
 ) -> Result<(), MergeError> {
     let order = old.clone();
     let mut new: Vec<&Map<String, Value>> = Vec::with_capacity(patch.len());
+    let mut gone: HashSet<&Value> = HashSet::new();
     let mut replace = false;
     for item in patch {
         let Value::Object(item) = item else { return Err(MergeError::ListOfLists) };
         match item.get(PATCH).map(|it| it.as_str().unwrap_or_default()) {
             None => new.push(item),
-            Some("delete") => {
-                let value = key_of(item, key)?;
-                old.retain(|it| it.get(key) != Some(value));
-            }
+            Some("delete") => drop(gone.insert(key_of(item, key)?)),
             Some("replace") => replace = true,
             Some("merge") => return Err(MergeError::MergeInList),
             Some(other) => {
@@ -202,15 +202,25 @@ fn merge_list(
             }
         }
     }
+    old.retain(|it| it.get(key).is_none_or(|it| !gone.contains(it)));
     if replace {
         *old = new.into_iter().filter_map(|it| plain(&Value::Object(it.clone()))).collect();
         return Ok(());
     }
+    let mut at = HashMap::new();
+    for (n, item) in old.iter().enumerate() {
+        if let Some(value) = item.get(key) {
+            at.entry(value.clone()).or_insert(n);
+        }
+    }
     for item in &new {
         let value = key_of(item, key)?;
-        match old.iter_mut().find(|it| it.get(key) == Some(value)) {
-            Some(Value::Object(same)) => merge_map(same, item, inside)?,
-            _ => old.extend(plain(&Value::Object((*item).clone()))),
+        let same = at.get(value).and_then(|n| old.get_mut(*n)).and_then(Value::as_object_mut);
+        if let Some(same) = same {
+            merge_map(same, item, inside)?;
+        } else if let Some(item) = plain(&Value::Object((*item).clone())) {
+            at.entry(value.clone()).or_insert(old.len());
+            old.push(item);
         }
     }
     let named: Vec<Value> = new.iter().filter_map(|it| it.get(key)).cloned().collect();
@@ -223,11 +233,8 @@ fn merge_set(old: &mut Vec<Value>, patch: &[Value]) -> Result<(), MergeError> {
         return Err(MergeError::ListOfLists);
     }
     let order = old.clone();
-    for item in patch {
-        if !old.contains(item) {
-            old.push(item.clone());
-        }
-    }
+    let mut known: HashSet<&Value> = order.iter().collect();
+    old.extend(patch.iter().filter(|it| known.insert(it)).cloned());
     sort(old, patch, &order, |it| Some(it));
     Ok(())
 }
@@ -271,6 +278,17 @@ fn reorder(
     Ok(())
 }
 
+/// Where each key stands first: lists of a request may be long, and are not searched item by item.
+fn firsts<'v>(keys: impl Iterator<Item = Option<&'v Value>>) -> HashMap<&'v Value, usize> {
+    let mut firsts = HashMap::new();
+    for (at, key) in keys.enumerate() {
+        if let Some(key) = key {
+            firsts.entry(key).or_insert(at);
+        }
+    }
+    firsts
+}
+
 /// Named items in the order of their names; the others keep their places between them as far as
 /// `live` has both.
 fn sort(
@@ -279,8 +297,9 @@ fn sort(
     live: &[Value],
     by: impl Fn(&Value) -> Option<&Value>,
 ) {
-    let place = |it: &Value| by(it).and_then(|it| named.iter().position(|name| name == it));
-    let at = |it: &Value| by(it).and_then(|key| live.iter().position(|old| by(old) == Some(key)));
+    let (named, live) = (firsts(named.iter().map(Some)), firsts(live.iter().map(&by)));
+    let place = |it: &Value| named.get(by(it)?).copied();
+    let at = |it: &Value| live.get(by(it)?).copied();
     let (mut first, others): (Vec<Value>, Vec<Value>) =
         std::mem::take(items).into_iter().partition(|it| place(it).is_some());
     first.sort_by_key(|it| place(it));

@@ -148,6 +148,9 @@ const ATOMIC_TYPES: &[&str] = &[
     "discovery.v1.EndpointPort",
     "meta.v1.LabelSelector",
     "meta.v1.OwnerReference",
+    "networking.v1.ServiceBackendPort",
+    "rbac.v1.RoleRef",
+    "rbac.v1.Subject",
 ];
 
 /// Lists that are replaced whole, by type. Sorted.
@@ -259,10 +262,12 @@ const FIELDS: &[(&str, &str, Treatment)] = &[
     ("apps.v1.DeploymentStatus", "conditions", Merged(&["type"])),
     ("apps.v1.ReplicaSetStatus", "conditions", Merged(&["type"])),
     ("apps.v1.StatefulSetStatus", "conditions", Merged(&["type"])),
+    ("autoscaling.v2.HorizontalPodAutoscalerStatus", "conditions", Merged(&["type"])),
     ("batch.v1.JobStatus", "conditions", AtomicMerged("type")),
     ("batch.v1.PodFailurePolicyOnExitCodesRequirement", "values", Set),
     ("batch.v1.UncountedTerminatedPods", "failed", Set),
     ("batch.v1.UncountedTerminatedPods", "succeeded", Set),
+    ("certificates.v1.CertificateSigningRequestStatus", "conditions", Keyed(&["type"])),
     ("core.v1.Container", "env", Merged(&["name"])),
     ("core.v1.Container", "ports", Merged(&["containerPort", "protocol"])),
     ("core.v1.Container", "volumeDevices", Merged(&["devicePath"])),
@@ -296,6 +301,8 @@ const FIELDS: &[(&str, &str, Treatment)] = &[
     ("core.v1.PodStatus", "hostIPs", AtomicMerged("ip")),
     ("core.v1.PodStatus", "podIPs", Merged(&["ip"])),
     ("core.v1.PodStatus", "resourceClaimStatuses", Retained(&["name"])),
+    ("core.v1.ReplicationControllerSpec", "selector", AtomicMap),
+    ("core.v1.ReplicationControllerStatus", "conditions", Merged(&["type"])),
     ("core.v1.ResourceRequirements", "claims", Keyed(&["name"])),
     ("core.v1.ResourceStatus", "resources", Keyed(&["resourceID"])),
     ("core.v1.ServiceAccount", "secrets", Merged(&["name"])),

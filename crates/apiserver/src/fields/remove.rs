@@ -8,7 +8,7 @@ use api::schema::{
     shape::{Place, Relation},
 };
 
-/// What loses all it has is null: the field is there until it is removed itself.
+/// What loses all it has is empty, and there until it is removed itself: somebody else may own that it is there.
 pub(crate) fn remove<'a>(
     shapes: &Shapes,
     place: &Place,
@@ -19,8 +19,10 @@ pub(crate) fn remove<'a>(
         (
             Place::Object { atomic: true, .. } | Place::Map { atomic: true, .. },
             Document::Map(_),
-        )
-        | (Place::List { relation: Relation::Atomic, .. }, Document::List(_)) => Document::Null,
+        ) => Document::Map(Vec::new()),
+        (Place::List { relation: Relation::Atomic, .. }, Document::List(_)) => {
+            Document::List(Vec::new())
+        }
         (Place::Object { .. } | Place::Map { .. } | Place::Anything, Document::Map(own)) => {
             let mut out = Vec::with_capacity(own.len());
             for (name, value) in own {
@@ -34,7 +36,7 @@ pub(crate) fn remove<'a>(
                 };
                 out.push((name.clone(), rest));
             }
-            if out.is_empty() { Document::Null } else { Document::Map(out) }
+            Document::Map(out)
         }
         (Place::List { relation, items }, Document::List(list)) => {
             let mut out = Vec::with_capacity(list.len());
@@ -47,7 +49,7 @@ pub(crate) fn remove<'a>(
                     None => out.push(item.clone()),
                 }
             }
-            if out.is_empty() { Document::Null } else { Document::List(out) }
+            Document::List(out)
         }
         (_, document) => document.clone(),
     }

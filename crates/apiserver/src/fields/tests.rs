@@ -274,7 +274,35 @@ fn empty_objects_are_owned_and_empty_lists_are_not() {
         .apply("one", spec(json!({"volumes": []})))
         .is(volume(json!({"medium": "Memory"})))
         .apply("two", spec(json!({})))
-        .is(json!({}));
+        .is(spec(json!({})));
+}
+
+#[test]
+fn what_loses_its_last_field_stays_where_somebody_else_owns_that_it_is_there() {
+    let volume = |source: Value| spec(json!({"volumes": [{"name": "v", "emptyDir": source}]}));
+    Story::of::<Pod>()
+        .apply("one", volume(json!({})))
+        .apply("two", volume(json!({"medium": "Memory"})))
+        .apply("two", spec(json!({"volumes": [{"name": "v"}]})))
+        .is(volume(json!({})))
+        .owner(
+            "one",
+            &[
+                ".spec.volumes[name=\"v\"]",
+                ".spec.volumes[name=\"v\"].emptyDir",
+                ".spec.volumes[name=\"v\"].name",
+            ],
+        );
+}
+
+#[test]
+fn large_numbers_that_differ_are_two() {
+    let seconds = |it: i64| spec(json!({"activeDeadlineSeconds": it}));
+    Story::of::<Pod>().apply("one", seconds(9_007_199_254_740_992)).refused(
+        "two",
+        seconds(9_007_199_254_740_993),
+        "conflict with \"one\": .spec.activeDeadlineSeconds",
+    );
 }
 
 #[test]

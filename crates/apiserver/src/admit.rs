@@ -226,7 +226,8 @@ impl Server {
             let same = object.encode() == *row.plain();
             // Time alone is no change.
             if same && is_as_before(managed.as_deref(), row.managed()) {
-                Effect::Keep { checked: false }
+                // What another server wrote meanwhile is no part of this view.
+                Effect::Keep { checked: true }
             } else {
                 put(object, managed.as_deref())
             }
@@ -258,7 +259,7 @@ impl Server {
         let effect = match deletion::delete(kind, &*old, grace_seconds, propagation, self.now()) {
             Deletion::Gone => Effect::Remove,
             Deletion::Marked(object) => put(object, row.managed()),
-            Deletion::Unchanged => Effect::Keep { checked: false },
+            Deletion::Unchanged => Effect::Keep { checked: true },
         };
         let writes = match effect {
             Effect::Remove => released(view, kind, &*old),

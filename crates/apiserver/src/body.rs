@@ -61,7 +61,6 @@ impl Strictness {
 pub(crate) fn dry_run(query: &Query, options: &str) -> Result<bool, Failure> {
     match query.all("dryRun").find(|it| *it != "All") {
         None => Ok(query.has("dryRun")),
-        Some("") => Ok(false),
         Some(other) => Err(invalid_options(
             options,
             &format!("dryRun: Unsupported value: {other:?}: supported values: \"All\""),

@@ -103,7 +103,7 @@ impl Moment {
         self.lines[seen as usize].get_or_init(|| frame(seen.name(), &self.object(seen))).clone()
     }
 
-    /// The whole event in protobuf, encoded once for all watchers.
+    /// The whole event in protobuf, encoded once for all watchers; empty if it cannot be said so.
     pub(crate) fn packed(&self, seen: Seen) -> Bytes {
         let pack = || protobuf::frame(seen.name(), &self.object(seen)).unwrap_or_default();
         self.packed[seen as usize].get_or_init(pack).clone()

@@ -51,7 +51,7 @@ pub(crate) fn row(ask: &Ask, status: StatusCode, row: &Arc<Row>) -> Result<Answe
         Shape::Partial => partial(&json)?.into(),
         Shape::Table => {
             let include = table::Include::of(&ask.query)?;
-            let rows = [table::Seen { row, json }];
+            let rows = [table::Seen { row, json: versioned(kind, version, json) }];
             let list = json!({"resourceVersion": row.revision.to_string()});
             table::table(kind, ask.server.now(), &rows, list, include, true)?.to_string().into()
         }

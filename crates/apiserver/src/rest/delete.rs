@@ -141,13 +141,15 @@ impl Options {
 }
 
 /// A field of the wrong type is no field that is not there.
-fn expect_types(options: &Value) -> Result<(), Failure> {
+pub(crate) fn expect_types(options: &Value) -> Result<(), Failure> {
     let is_of = |name: &str, value: &Value| match name {
         "gracePeriodSeconds" => value.is_i64(),
         "orphanDependents" => value.is_boolean(),
         "propagationPolicy" => value.is_string(),
         "dryRun" => value.as_array().is_some_and(|it| it.iter().all(Value::is_string)),
-        "preconditions" => value.is_object(),
+        "preconditions" => value
+            .as_object()
+            .is_some_and(|it| it.values().all(|value| value.is_string() || value.is_null())),
         _ => true,
     };
     let Some(fields) = options.as_object() else {

@@ -40,7 +40,9 @@ pub(crate) fn answer(ask: &Ask, listed: &Listed) -> Result<Answer, Failure> {
         Shape::PartialList | Shape::Partial => partial(listed)?,
         Shape::Table => {
             let include = table::Include::of(&ask.query)?;
-            let seen = |row| table::Seen { row, json: Row::json(row) };
+            let version = &*ask.target.version;
+            let seen =
+                |row| table::Seen { row, json: show::versioned(kind, version, Row::json(row)) };
             let rows: Vec<_> = listed.rows.iter().map(seen).collect();
             let metadata = listed.metadata();
             table::table(kind, ask.server.now(), &rows, metadata, include, true)?.to_string().into()

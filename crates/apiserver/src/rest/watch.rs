@@ -141,7 +141,7 @@ impl Watcher {
         }
         self.after = view.revision;
         if and_say_so && self.bookmarks {
-            let line = self.bookmark(true);
+            let line = self.bookmark(true)?;
             self.waiting.push_back(line);
         }
         Ok(())
@@ -157,8 +157,7 @@ impl Watcher {
                 return None;
             }
             if let Err(failure) = self.fetch() {
-                self.over = true;
-                return Some(self.frame("ERROR", failure.to_json().to_string().as_bytes()));
+                return self.broken(&failure);
             }
             if !self.waiting.is_empty() {
                 continue;
@@ -169,7 +168,10 @@ impl Watcher {
             }
             if self.bookmarks && now >= self.bookmark_due {
                 self.bookmark_due = now.plus(BOOKMARK);
-                return Some(self.bookmark(false));
+                return match self.bookmark(false) {
+                    Ok(bookmark) => Some(bookmark),
+                    Err(failure) => self.broken(&failure),
+                };
             }
             let due = match self.bookmarks {
                 true => self.ends.min(self.bookmark_due),
@@ -185,6 +187,12 @@ impl Watcher {
                 return None;
             }
         }
+    }
+
+    /// The last piece: why there are no more.
+    fn broken(&mut self, failure: &Failure) -> Option<Bytes> {
+        self.over = true;
+        self.frame("ERROR", failure.to_json().to_string().as_bytes()).ok()
     }
 
     /// Takes what has happened since.
@@ -217,7 +225,11 @@ impl Watcher {
         let target = &self.ask.target;
         if self.ask.form.shape == Shape::Object && target.version == target.kind.version {
             return Ok(match self.ask.form.protobuf {
-                true => moment.packed(seen),
+                true => match moment.packed(seen) {
+                    // The watch ends, and the client lists again: nothing is passed over.
+                    it if it.is_empty() => return Err(unpackable(&"it has no such form")),
+                    it => it,
+                },
                 false => moment.line(seen),
             });
         }
@@ -233,26 +245,23 @@ impl Watcher {
             Shape::Table => {
                 let now = self.ask.server.now();
                 let revision = json!({"resourceVersion": row.revision.to_string()});
-                let rows = [table::Seen { row, json }];
+                let rows = [table::Seen { row, json: show::versioned(kind, version, json) }];
                 let heads = std::mem::take(&mut self.heads);
                 table::table(kind, now, &rows, revision, self.include, heads)?.to_string().into()
             }
         };
-        Ok(self.frame(seen.name(), &object))
+        self.frame(seen.name(), &object)
     }
 
     /// One event in the form that was asked for.
-    fn frame(&self, what: &str, object: &[u8]) -> Bytes {
+    fn frame(&self, what: &str, object: &[u8]) -> Result<Bytes, Failure> {
         match self.ask.form.protobuf {
-            true => protobuf::frame(what, object).unwrap_or_else(|error| {
-                tracing::error!("an event of a watch in protobuf: {error}");
-                Bytes::new()
-            }),
-            false => frame(what, object),
+            true => protobuf::frame(what, object).map_err(|error| unpackable(&error)),
+            false => Ok(frame(what, object)),
         }
     }
 
-    fn bookmark(&self, initial_end: bool) -> Bytes {
+    fn bookmark(&self, initial_end: bool) -> Result<Bytes, Failure> {
         let target = &self.ask.target;
         let mut metadata =
             json!({"resourceVersion": self.after.to_string(), "creationTimestamp": null});
@@ -291,6 +300,10 @@ impl Watcher {
         }
         piece.freeze()
     }
+}
+
+fn unpackable(why: &dyn std::fmt::Display) -> Failure {
+    Failure::internal(format!("say an event of a watch in protobuf: {why}"))
 }
 
 fn too_old(asked: u64, oldest: u64) -> Failure {

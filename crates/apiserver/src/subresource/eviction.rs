@@ -9,6 +9,7 @@ use crate::{
     ask::Ask,
     body,
     commit::{Draft, Effect},
+    rest::delete,
     view::View,
 };
 use api::{
@@ -47,6 +48,9 @@ pub(crate) async fn create(ask: &Ask, bytes: Bytes) -> Result<Answer, Failure> {
         return Err(Failure::bad_request("name in URL does not match name in Eviction object"));
     }
     let options = &eviction["deleteOptions"];
+    if !options.is_null() {
+        delete::expect_types(options)?;
+    }
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let asked = Deleting {
         grace_seconds: options["gracePeriodSeconds"].as_i64(),

@@ -185,6 +185,24 @@ async fn an_approval_may_come_with_annotations() {
 }
 
 #[tokio::test]
+async fn a_dry_run_that_is_not_understood_writes_nothing() {
+    let door = Door::open().await;
+    for query in ["dryRun=", "dryRun=&dryRun=All", "dryRun=Some"] {
+        door.post(&format!("{MAPS}?{query}"), json!({"metadata": {"name": "m"}})).await.is(422);
+    }
+    door.get(&format!("{MAPS}/m")).await.is(404);
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod =
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    door.post(pods, pod).await.is(201);
+    for options in [json!({"dryRun": "All"}), json!({"preconditions": {"uid": 1}})] {
+        let eviction = json!({"metadata": {"name": "p"}, "deleteOptions": options});
+        door.post(&format!("{pods}/p/eviction"), eviction).await.is(400);
+    }
+    door.get(&format!("{pods}/p")).await.is(200);
+}
+
+#[tokio::test]
 async fn what_was_stored_before_a_rule_came_does_not_hold_the_rest_up() {
     let store = house::memory();
     let services = "/api/v1/namespaces/default/services";

@@ -4,14 +4,16 @@
 
 mod hooks;
 mod image;
+mod resize;
 
 pub(crate) use image::{PULLS_AT_ONCE, Unfetched, ensure as ensure_image};
+pub(crate) use resize::resize;
 
 use crate::{
     events::about_container,
     kubelet::Shared,
-    plan::{Ensured, Why, containers, pod::GRACE_SECONDS_MIN, resize},
-    runtime::{Container as Seen, RuntimeError, message},
+    plan::{Ensured, Why, containers, pod::GRACE_SECONDS_MIN},
+    runtime::{RuntimeError, message},
     spec::{self, container::Prepared, environment, host_name, hosts},
 };
 use ::volumes::subpath;
@@ -215,33 +217,6 @@ pub(crate) async fn stop(
     let left = stop.by.since(shared.clock.now()) + Duration::from_millis(500);
     let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX).max(GRACE_SECONDS_MIN);
     shared.runtime.stop_container(stop.id, seconds).await
-}
-
-/// Gives every running container of the pod, and the pod as a whole, what its spec asks for now.
-///
-/// The pod's own limits go first and come last: a part may never be larger than the whole.
-pub(crate) async fn resize(
-    shared: &Shared,
-    pod: &Pod,
-    sandbox: &str,
-    running: &[Seen],
-) -> Result<(), RuntimeError> {
-    const UNLIMITED: i64 = -1;
-    let whole = spec::resources::of_pod(pod);
-    let open = message::LinuxContainerResources {
-        cpu_quota: UNLIMITED,
-        memory_limit_in_bytes: UNLIMITED,
-        ..whole.clone()
-    };
-    shared.runtime.limit_sandbox(sandbox, open).await?;
-    for seen in running {
-        let Some(container) = containers::named(pod, &seen.name) else { continue };
-        if resize::is_outdated(pod, &container, seen) {
-            let wanted = spec::resources::of_container(pod, &container, &shared.facts);
-            shared.runtime.limit_container(&seen.id, wanted).await?;
-        }
-    }
-    shared.runtime.limit_sandbox(sandbox, whole).await
 }
 
 /// Says that a container is to end, and runs its hook.

@@ -361,8 +361,14 @@ impl<'a> Plan<'a, '_> {
                 Some(_) | None => in_place = true,
             }
         }
+        let memory = self.look.memory;
+        if memory.resize_failed.is_some() && memory.resize_refused.is_none() && sandbox.is_some() {
+            // Every container may have its share already: the pod as a whole has not.
+            self.next.resizing = true;
+            in_place = true;
+        }
         let Some(sandbox) = sandbox.filter(|_| in_place) else { return };
-        match &self.look.memory.resize_failed {
+        match &memory.resize_failed {
             Some(failure) if failure.retry_at > self.look.now => self.wake_at(failure.retry_at),
             Some(_) | None => self.act(Action::Resize { sandbox: sandbox.id.clone() }),
         }

@@ -6,6 +6,7 @@ mod crashes;
 mod fakes;
 mod images;
 mod plan;
+mod resize;
 mod server;
 mod spec;
 mod status;

@@ -4,7 +4,7 @@ use crate::fakes::yaml;
 use api::core::v1::Pod;
 use expect_test::{Expect, expect};
 use kubelet::{
-    plan::{Ensured, Look, Memory, Slot, VolumeState, next, resize::Refusal},
+    plan::{Ensured, Failure, Look, Memory, Slot, VolumeState, next, resize::Refusal},
     runtime::{Container, Limits, Observed, Sandbox, State},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -463,6 +463,34 @@ fn other_resources_are_given_to_what_runs_or_to_a_new_run() {
     let mut refused = runs("", 32 << 20);
     refused.memory.resize_refused =
         Some(Refusal { reason: "Infeasible", message: "no room".to_owned() });
+    refused.check(expect![[r#"
+        Up
+    "#]]);
+}
+
+/// Each container had its share, the pod as a whole did not get its own: nobody tried again.
+#[test]
+fn a_resize_that_failed_is_tried_again_until_the_whole_has_its_share_too() {
+    let failed = |retry_at: i64| {
+        let mut it = case(ONE).sandbox("s", 0, true).container("c", "app", 0, State::Running, 0);
+        it.observed.containers[0].limits = Some(Limits { cpu_shares: 2, cpu_quota: 0, memory: 0 });
+        let at = Timestamp::from_seconds(retry_at);
+        let mut failure = Failure::new("Error", "busy", NOW, None, Default::default());
+        failure.retry_at = at;
+        it.memory.resize_failed = Some(failure);
+        it
+    };
+    failed(1000).check(expect![[r#"
+        Up
+          resize what runs in s
+    "#]]);
+    failed(1007).check(expect![[r#"
+        Up
+          look again at 1007
+    "#]]);
+    let mut refused = failed(1000);
+    refused.memory.resize_refused =
+        Some(Refusal { reason: "Deferred", message: "no room".to_owned() });
     refused.check(expect![[r#"
         Up
     "#]]);

@@ -344,7 +344,8 @@ impl Runtime for FakeRuntime {
         resources: message::LinuxContainerResources,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let line = format!("limit container {id}");
+            let (quota, memory) = (resources.cpu_quota, resources.memory_limit_in_bytes);
+            let line = format!("limit container {id} to {quota} us, {memory} bytes");
             let uid = self.call(line, |machine| {
                 let (uid, container) = machine.of_container(id)?;
                 container.limits = Some(limits(&resources));
@@ -361,8 +362,9 @@ impl Runtime for FakeRuntime {
         resources: message::LinuxContainerResources,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let memory = resources.memory_limit_in_bytes;
-            self.call(format!("limit sandbox {id} to {memory}"), |_| Ok(())).await
+            let (quota, memory) = (resources.cpu_quota, resources.memory_limit_in_bytes);
+            let line = format!("limit sandbox {id} to {quota} us, {memory} bytes");
+            self.call(line, |_| Ok(())).await
         })
     }
 

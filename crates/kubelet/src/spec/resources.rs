@@ -53,6 +53,10 @@ pub fn limits_of(pod: &Pod, container: &Container) -> Limits {
     }
 }
 
+pub(crate) fn has_memory_limit(resources: Option<&ResourceRequirements>) -> bool {
+    amount(resources, "memory", true).is_some()
+}
+
 /// What the whole pod may use: limits only if every container has one.
 pub fn of_pod(pod: &Pod) -> LinuxContainerResources {
     let Some(spec) = &pod.spec else { return LinuxContainerResources::default() };

@@ -59,3 +59,51 @@ async fn what_lessens_goes_before_the_whole_and_what_grows_after_it() {
         ]
     );
 }
+
+/// The kernel takes a limit below what is in use, and kills until it holds.
+#[tokio::test]
+async fn memory_in_use_is_not_taken_away() {
+    let node = Node::new();
+    let one = "{cpu: 100m, memory: 64Mi}";
+    node.client.put(pod(one, one));
+    let _running = node.start().await;
+    node.until_ready("web-0").await;
+    let refusal = |what: &'static str, expected: &'static str| {
+        let told = move |pod: &Pod| {
+            let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+            let it = conditions.iter().find(|it| it.type_ == "PodResizeInProgress")?;
+            (it.reason.as_deref() == Some("Error") && it.message.as_deref() == Some(expected))
+                .then_some(())
+        };
+        node.until_pod("web-0", what, told)
+    };
+    give(&node, pod("{cpu: 100m, memory: 32Mi}", one));
+    refusal(
+        "tells that nobody knows what is in use",
+        "cannot decrease memory limits: missing container \"left\" memory usage",
+    )
+    .await;
+    node.runtime.in_use.lock().unwrap().insert("left".to_owned(), 48 << 20);
+    refusal(
+        "tells what is in use",
+        "cannot decrease memory limits: attempting to set container \"left\" memory limit (33554432) below current usage (50331648)",
+    )
+    .await;
+    node.runtime.in_use.lock().unwrap().insert("right".to_owned(), 48 << 20);
+    refusal(
+        "tells what is in use of the whole",
+        "cannot decrease memory limits: [attempting to set pod memory limit (100663296) below current usage (100663296), attempting to set container \"left\" memory limit (33554432) below current usage (50331648)]",
+    )
+    .await;
+    assert_eq!(limited(&node), [""; 0]);
+    node.runtime.in_use.lock().unwrap().insert("left".to_owned(), 16 << 20);
+    node.until_pod("web-0", "has its new limits", |pod| {
+        let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+        conditions.iter().all(|it| it.type_ != "PodResizeInProgress").then_some(())
+    })
+    .await;
+    assert_eq!(
+        limited(&node),
+        ["limit the pod to 20000 us, 100663296 bytes", "limit left to 10000 us, 33554432 bytes",]
+    );
+}

@@ -32,6 +32,8 @@ pub(crate) struct FakeRuntime {
     pub(crate) streams: Mutex<Option<String>>,
     /// Images that can be pulled, and by whom. The first question after a pull is not answered.
     pub(crate) registry: Mutex<BTreeMap<String, String>>,
+    /// Container → bytes of memory.
+    pub(crate) in_use: Mutex<BTreeMap<String, u64>>,
 }
 
 impl FakeRuntime {
@@ -45,6 +47,7 @@ impl FakeRuntime {
             crashed: Notify::new(),
             streams: Mutex::default(),
             registry: Mutex::default(),
+            in_use: Mutex::default(),
         })
     }
 
@@ -395,8 +398,41 @@ impl Runtime for FakeRuntime {
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<Vec<message::PodSandboxStats>>> {
-        Box::pin(async { Ok(Vec::new()) })
+        Box::pin(async {
+            let in_use = self.in_use.lock().unwrap();
+            let machine = self.machine();
+            let of_pod = |pod: &Observed| {
+                let of_container = |it: &Container| {
+                    Some(message::ContainerStats {
+                        attributes: Some(message::ContainerAttributes {
+                            id: it.id.clone(),
+                            ..Default::default()
+                        }),
+                        memory: Some(memory(*in_use.get(&it.name)?)),
+                        ..Default::default()
+                    })
+                };
+                let whole = pod.containers.iter().filter_map(|it| in_use.get(&it.name)).sum();
+                message::PodSandboxStats {
+                    attributes: Some(message::PodSandboxAttributes {
+                        id: pod.sandboxes[0].id.clone(),
+                        ..Default::default()
+                    }),
+                    linux: Some(message::LinuxPodSandboxStats {
+                        memory: Some(memory(whole)),
+                        containers: pod.containers.iter().filter_map(of_container).collect(),
+                        ..Default::default()
+                    }),
+                }
+            };
+            Ok(machine.pods.values().filter(|it| !it.sandboxes.is_empty()).map(of_pod).collect())
+        })
     }
+}
+
+fn memory(bytes: u64) -> message::MemoryUsage {
+    let usage_bytes = Some(message::UInt64Value { value: bytes });
+    message::MemoryUsage { usage_bytes, ..Default::default() }
 }
 
 fn limits(it: &message::LinuxContainerResources) -> Limits {

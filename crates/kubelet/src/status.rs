@@ -34,6 +34,8 @@ pub struct Inputs<'a> {
     pub verdict: Option<&'a Verdict>,
     /// Containers run with other limits than the spec asks for.
     pub resizing: bool,
+    /// A container is being started, and may not be among those that were observed.
+    pub starting: bool,
     /// Every process of the pod has ended, and none will come.
     pub ended: bool,
     pub now: Timestamp,

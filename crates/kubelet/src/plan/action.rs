@@ -110,6 +110,8 @@ pub struct Next {
     pub verdict: Option<Verdict>,
     /// Containers run with other limits than the spec asks for.
     pub resizing: bool,
+    /// A container is being started.
+    pub starting: bool,
     pub actions: Vec<Action>,
     /// Why containers wait, where there is more to say than that they are being created.
     pub waiting: BTreeMap<String, Waiting>,

@@ -81,6 +81,7 @@ pub fn next(look: &Look<'_>) -> Next {
         ended: false,
         verdict,
         resizing: false,
+        starting: look.pod.is_some_and(|pod| reset::is_starting(pod, look.busy)),
         actions: Vec::new(),
         waiting: BTreeMap::new(),
         wake_at: None,

@@ -4,7 +4,7 @@
 //! this node's server dies, the next one knows where it was. Upstream: `kuberuntime_manager.go` (getContainersToReset),
 //! `container/helpers.go` (ShouldAllContainersRestart), 1.36.
 
-use super::{Action, Why, pod::Plan};
+use super::{Action, Slot, Why, pod::Plan};
 use crate::runtime::{Container as Seen, Observed, State};
 use api::core::{
     pod::{condition, restarts_all},
@@ -26,6 +26,12 @@ pub fn is_cleared(pod: &Pod, observed: &Observed) -> bool {
     containers(pod.spec.as_ref()).all(|it| observed.latest(&it.name).is_none())
 }
 
+/// Whether one of the containers is on its way: it may be there at any moment.
+pub(super) fn is_starting(pod: &Pod, busy: &BTreeSet<Slot>) -> bool {
+    let mut all = containers(pod.spec.as_ref());
+    all.any(|it| busy.contains(&Slot::Container(it.name.clone())))
+}
+
 /// The API knows.
 fn is_told(pod: &Pod) -> bool {
     condition(pod, CONDITION).is_some_and(|it| it.status == "True")
@@ -40,7 +46,8 @@ fn is_cause(container: &Container, seen: Option<&Seen>) -> bool {
 }
 
 impl Plan<'_, '_> {
-    /// Takes every container away: first those that have to go along, then those that began it.
+    /// Takes every container away: first those that have to go along, then those that began it. One that is being
+    /// started is waited for.
     pub(super) fn reset(&mut self, pod: &Pod) {
         if !is_told(pod) {
             return;
@@ -50,9 +57,15 @@ impl Plan<'_, '_> {
         let is_cause = |seen: &&Seen| named(seen).is_some_and(|it| is_cause(it, Some(seen)));
         let (causes, others): (Vec<&Seen>, Vec<&Seen>) = all.partition(is_cause);
         let mut names = BTreeSet::new();
-        for seen in if others.is_empty() { causes } else { others } {
+        let turn = match others.is_empty() {
+            true if is_starting(pod, self.look.busy) => return,
+            true => causes,
+            false => others,
+        };
+        for seen in turn {
             // One run of each at a time.
-            if !names.insert(&seen.name) {
+            let is_busy = self.look.busy.contains(&Slot::Container(seen.name.clone()));
+            if !names.insert(&seen.name) || is_busy {
                 continue;
             }
             match seen.state {

@@ -95,7 +95,8 @@ fn restarting_all(inputs: &Inputs<'_>, status: &PodStatus) -> Verdict {
     match status.phase.as_deref() {
         Some("Succeeded") => (false, "PodCompleted", String::new()),
         Some("Failed") => (false, "PodFailed", String::new()),
-        Some(_) | None if !reset::is_wanted(pod, observed) || reset::is_cleared(pod, observed) => {
+        Some(_) | None if !reset::is_wanted(pod, observed) => (false, "", String::new()),
+        Some(_) | None if reset::is_cleared(pod, observed) && !inputs.starting => {
             (false, "", String::new())
         }
         Some(_) | None => {

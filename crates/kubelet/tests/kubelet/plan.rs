@@ -559,6 +559,18 @@ fn all_containers_begin_again_once_the_api_knows_and_those_that_began_it_go_last
         Up
           remove cause c1
     "#]]);
+    // What is being started is taken away when that is over, and what began it stays until then.
+    let mut starting = ended("True").container("o1", "other", 0, State::Created, 0);
+    starting.busy.insert(Slot::Container("other".to_owned()));
+    starting.check(expect![[r#"
+        Up
+          remove first i1
+    "#]]);
+    let mut starting = all_again("True").container("c1", "cause", 0, State::Exited, 42);
+    starting.busy.insert(Slot::Container("other".to_owned()));
+    starting.check(expect![[r#"
+        Up
+    "#]]);
     // Nothing begins before the status says how often each has run.
     all_again("True").check(expect![[r#"
         Up

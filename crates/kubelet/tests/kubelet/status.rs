@@ -18,6 +18,7 @@ struct Case {
     memory: Memory,
     waiting: BTreeMap<String, Waiting>,
     ended: bool,
+    starting: bool,
 }
 
 fn case(text: &str) -> Case {
@@ -27,6 +28,7 @@ fn case(text: &str) -> Case {
         memory: Memory::default(),
         waiting: BTreeMap::new(),
         ended: false,
+        starting: false,
     }
 }
 
@@ -65,6 +67,7 @@ impl Case {
             node_address: "192.0.2.1",
             verdict: None,
             resizing: false,
+            starting: self.starting,
             ended: self.ended,
             now: NOW,
         })
@@ -259,4 +262,18 @@ fn what_was_lost_with_its_machine_is_over_if_it_runs_only_once() {
     let over = of("Never");
     assert_eq!(over.restart_count, 2);
     assert_eq!(over.state.unwrap().terminated.unwrap().exit_code, 137);
+}
+
+#[test]
+fn a_restart_of_all_is_not_over_while_one_is_still_being_started() {
+    let mut cleared = case(
+        "{metadata: {name: p}, spec: {containers: [{name: app, image: a, restartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: In, values: [42]}}]}]}, status: {phase: Running, conditions: [{type: AllContainersRestarting, status: 'True'}]}}",
+    );
+    let restarting = |case: &Case| {
+        let conditions = case.status().conditions.unwrap();
+        conditions.into_iter().find(|it| it.type_ == "AllContainersRestarting").unwrap().status
+    };
+    assert_eq!(restarting(&cleared), "False");
+    cleared.starting = true;
+    assert_eq!(restarting(&cleared), "True");
 }

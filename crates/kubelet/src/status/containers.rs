@@ -76,10 +76,10 @@ fn status(
             (Some(_), Some(old)) => old.allocated_resources.clone(),
             _ => container.resources.as_ref().and_then(|it| it.requests.clone()),
         },
-        resources: match old.and_then(|it| it.resources.as_ref()) {
-            // What it runs with, not what it is to have.
-            Some(old) if is_outdated(inputs.pod, container, seen) => Some(old.clone()),
-            _ => Some(container.resources.clone().unwrap_or_default()),
+        // What it runs with, not what it is to have: what was told before, or nothing.
+        resources: match is_outdated(inputs.pod, container, seen) {
+            true => old.and_then(|it| it.resources.clone()),
+            false => Some(container.resources.clone().unwrap_or_default()),
         },
         volume_mounts: volume_mounts(container),
         user: seen.user.clone().map(|(uid, gid, groups)| ContainerUser {

@@ -4,7 +4,7 @@ use crate::fakes::yaml;
 use api::core::v1::{Pod, PodStatus};
 use kubelet::{
     plan::{Memory, Waiting},
-    runtime::{Container, Observed, Sandbox, State},
+    runtime::{Container, Limits, Observed, Sandbox, State},
     status::{Inputs, compute},
 };
 use std::collections::BTreeMap;
@@ -276,4 +276,27 @@ fn a_restart_of_all_is_not_over_while_one_is_still_being_started() {
     assert_eq!(restarting(&cleared), "False");
     cleared.starting = true;
     assert_eq!(restarting(&cleared), "True");
+}
+
+#[test]
+fn a_container_that_runs_with_other_limits_does_not_say_it_has_those_of_its_spec() {
+    let pod = ONE.replace("image: a", "image: a, resources: {limits: {memory: 64Mi}}");
+    let resources = |memory: i64| {
+        let mut case = case(&pod).seen("app", State::Running, 0);
+        let limits = Limits { cpu_shares: 2, cpu_quota: 0, memory };
+        case.observed.containers[0].limits = Some(limits);
+        case
+    };
+    let told = |case: &Case| {
+        let resources = case.status().container_statuses.unwrap().remove(0).resources;
+        resources.map(|it| it.limits.unwrap()["memory"].0.clone())
+    };
+    assert_eq!(told(&resources(64 << 20)).as_deref(), Some("64Mi"));
+    let mut outdated = resources(32 << 20);
+    assert_eq!(told(&outdated), None, "nobody was told before");
+    let before: Pod = yaml(
+        "{metadata: {name: p}, status: {containerStatuses: [{name: app, image: a, imageID: '', ready: true, restartCount: 0, resources: {limits: {memory: 32Mi}}}]}}",
+    );
+    outdated.pod.status = before.status;
+    assert_eq!(told(&outdated).as_deref(), Some("32Mi"));
 }

@@ -4,12 +4,12 @@
 //! nobody could fetch them again.
 
 use crate::{figures::Figures, kubelet::Shared, runtime::message};
-use api::core::v1::{ContainerImage, Node};
+use api::core::v1::{ContainerImage, Node, Pod};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use stdx::Timestamp;
+use stdx::{BoxFuture, Timestamp};
 use world::Event;
 
 /// When images are collected, in hundredths of their disk.
@@ -56,7 +56,12 @@ impl Collector {
     pub(super) async fn look(&mut self, shared: &Shared) -> Vec<message::Image> {
         let now = shared.clock.now();
         let images = shared.runtime.images().await.unwrap_or_default();
-        let used = in_use(shared);
+        let pods = shared.client.world();
+        let pods = pods.indexed::<Pod>("node", &shared.facts.node_name);
+        let id_of = |name: String| -> BoxFuture<'_, Option<String>> {
+            Box::pin(async move { shared.runtime.image(&name).await.ok()?.map(|it| it.id) })
+        };
+        let used = in_use(pods.map(|it| it.to_owned()).collect(), id_of).await;
         let first = if self.looked { now } else { Timestamp(0) };
         self.looked = true;
         self.seen.retain(|id, _| images.iter().any(|it| it.id == *id));
@@ -134,14 +139,16 @@ fn names(image: &message::Image) -> impl Iterator<Item = &str> {
     [&image.id].into_iter().chain(&image.repo_tags).chain(&image.repo_digests).map(String::as_str)
 }
 
-/// What containers of this node run, by id or by name.
-fn in_use(shared: &Shared) -> BTreeSet<String> {
-    let world = shared.client.world();
-    let pods = world.indexed::<api::core::v1::Pod>("node", &shared.facts.node_name);
-    let mut used = BTreeSet::new();
+/// What containers run and volumes are, by id or by name. A volume's name is short, as somebody wrote it: the runtime
+/// knows what it leads to.
+async fn in_use<'a>(
+    pods: Vec<Pod>,
+    id_of: impl Fn(String) -> BoxFuture<'a, Option<String>>,
+) -> BTreeSet<String> {
+    let (mut used, mut mounted) = (BTreeSet::new(), BTreeSet::new());
     for pod in pods {
         let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
-        used.extend(volumes.filter_map(|it| it.image.as_ref()?.reference.clone()));
+        mounted.extend(volumes.filter_map(|it| it.image.as_ref()?.reference.clone()));
         let Some(status) = &pod.status else { continue };
         let lists = [
             &status.container_statuses,
@@ -151,6 +158,10 @@ fn in_use(shared: &Shared) -> BTreeSet<String> {
         for it in lists.into_iter().flatten().flatten() {
             used.extend([it.image_id.clone(), it.image.clone()]);
         }
+    }
+    for name in mounted {
+        used.extend(id_of(name.clone()).await);
+        used.insert(name);
     }
     used
 }
@@ -210,5 +221,19 @@ mod tests {
         let told = told(vec![image("small", false), nameless, large]);
         let names: Vec<Vec<String>> = told.into_iter().filter_map(|it| it.names).collect();
         assert_eq!(names, [vec!["r.lan/large@sha256:0", "r.lan/large:1"], vec!["r.lan/small:1"]]);
+    }
+
+    #[test]
+    fn an_image_that_a_volume_calls_by_a_short_name_is_in_use() {
+        let value = serde_json::json!({
+            "metadata": {"name": "p"},
+            "spec": {"containers": [], "volumes": [{"name": "v", "image": {"reference": "tools"}}]},
+        });
+        let id_of = |name: String| -> BoxFuture<'static, Option<String>> {
+            Box::pin(async move { (name == "tools").then(|| "sha256:1".to_owned()) })
+        };
+        let pods = vec![api::codec::from_value(&value).unwrap()];
+        let used = futures_util::FutureExt::now_or_never(in_use(pods, id_of)).unwrap();
+        assert!(names(&image("sha256:1", false)).any(|it| used.contains(it)), "{used:?}");
     }
 }

@@ -303,7 +303,9 @@ pub(crate) fn remove_pod_dir(facts: &Facts, uid: &str) -> std::io::Result<()> {
     };
     fine(std::fs::remove_dir_all(pod_dir.join("containers")))?;
     fine(std::fs::remove_file(facts.hosts_file(uid)))?;
-    fine(std::fs::remove_file(pod_dir.join(crate::users::FILE)))?;
+    for name in [crate::users::FILE, crate::users::UNFINISHED] {
+        fine(std::fs::remove_file(pod_dir.join(name)))?;
+    }
     for name in ["volumes", "volumeDevices", "volume-subpaths"] {
         remove_empty(&pod_dir.join(name), 4)?;
     }

@@ -103,3 +103,16 @@ async fn what_runs_without_an_object_is_stopped() {
     let _running = node.start().await;
     node.until_clean(pod.uid()).await;
 }
+
+/// Deleted while the node was down, with nothing mounted any more: nobody else comes for its directory.
+#[tokio::test]
+async fn the_directory_of_a_pod_that_went_meanwhile_goes_too() {
+    let node = Node::new();
+    let pod_dir = node.directory.path().join("kubelet/pods/uid-of-gone");
+    std::fs::create_dir_all(pod_dir.join("containers/app")).unwrap();
+    for name in ["userns", ".userns", "etc-hosts"] {
+        std::fs::write(pod_dir.join(name), "").unwrap();
+    }
+    let _running = node.start().await;
+    node.until_clean("uid-of-gone").await;
+}

@@ -16,7 +16,7 @@ mod volumes;
 use api::{
     Object,
     core::{
-        pod::{is_scheduled, is_terminal, set_condition},
+        pod::{is_scheduled, is_terminal, node_name, requests, set_condition},
         v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod},
     },
     storage::v1::StorageClass,
@@ -25,7 +25,7 @@ use choose::{Misfit, choose};
 use preempt::{Unhelpful, preempt};
 use stdx::Timestamp;
 use volumes::{Claims, Move};
-use world::{Change, Controller, Event, ObjectKey, Plan, Touched, Watch, World};
+use world::{Change, Controller, Event, ObjectKey, Plan, Touched, Typed, Watch, World};
 
 /// The name that pods ask for it by, and under which it speaks in events.
 pub const NAME: &str = "default-scheduler";
@@ -40,7 +40,7 @@ impl Controller for Scheduler {
     fn watches(&self) -> Vec<Watch> {
         vec![
             Watch::of::<Pod>(),
-            Watch::mapped::<Pod>(waiting_when_room_is_made),
+            Watch::mapped::<Pod>(waiting_for_pods),
             Watch::mapped::<Node>(waiting),
             Watch::mapped::<PersistentVolumeClaim>(pods_of_claim),
             Watch::mapped::<PersistentVolume>(waiting),
@@ -151,13 +151,42 @@ fn waiting(world: &World, _: &Touched) -> Vec<ObjectKey> {
     unscheduled.filter(|it| is_ours(it)).map(|it| ObjectKey::of(&*it)).collect()
 }
 
-/// A pod that ends or goes, or no longer has a node kept for it, makes room for others.
-fn waiting_when_room_is_made(world: &World, touched: &Touched) -> Vec<ObjectKey> {
-    let uses = |row: &Option<std::sync::Arc<world::Row>>| {
-        let pod = row.as_ref().and_then(|it| it.typed::<Pod>());
-        pod.is_some_and(|it| (is_scheduled(&it) || nomination(&it).is_some()) && !is_terminal(&it))
-    };
-    if uses(&touched.old) && !uses(&touched.new) { waiting(world, touched) } else { Vec::new() }
+/// A pod that ends or goes, or no longer has as much of a node as before, makes room for everybody; one that comes, for
+/// those who want its company, or need it to be spread evenly.
+fn waiting_for_pods(world: &World, touched: &Touched) -> Vec<ObjectKey> {
+    let pod = |row: &Option<std::sync::Arc<world::Row>>| row.as_ref()?.typed::<Pod>();
+    let (old, new) = (pod(&touched.old), pod(&touched.new));
+    let holds = |it: &Option<Typed<Pod>>| it.as_ref().is_some_and(|it| held(it).is_some());
+    if holds(&old) && !old.iter().zip(&new).any(|(old, new)| stays(old, new)) {
+        return waiting(world, touched);
+    }
+    let is_bound = |it: &Option<Typed<Pod>>| it.as_ref().is_some_and(|it| is_scheduled(it));
+    if is_bound(&new) && !is_bound(&old) && holds(&new) {
+        // Not all: thousands of pods may be bound while thousands wait.
+        let refused = world.indexed::<Pod>("needs-pods", "refused");
+        return refused.filter(|it| is_ours(it)).map(|it| ObjectKey::of(&*it)).collect();
+    }
+    Vec::new()
+}
+
+/// The node on which a pod has room: its own, or the one that is kept for it.
+fn held(pod: &Pod) -> Option<&str> {
+    match is_scheduled(pod) {
+        _ if is_terminal(pod) => None,
+        true => Some(node_name(pod)),
+        false if pod.is_deleting() => None,
+        false => nomination(pod),
+    }
+}
+
+/// Whether the pod holds what it held, and is to others what it was.
+fn stays(old: &Pod, new: &Pod) -> bool {
+    let requests = |pod: &Pod| pod.spec.as_ref().map(requests).unwrap_or_default();
+    let holds = requests(new);
+    let of = |name: &str| holds.get(name).copied().unwrap_or_default();
+    held(old) == held(new)
+        && old.metadata.labels == new.metadata.labels
+        && requests(old).iter().all(|(name, amount)| *amount <= of(name))
 }
 
 fn pods_of_claim(world: &World, touched: &Touched) -> Vec<ObjectKey> {

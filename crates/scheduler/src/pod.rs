@@ -2,7 +2,7 @@
 
 use crate::{
     filter::{Neighbours, Spread},
-    nomination, priority,
+    held, nomination, priority,
 };
 use api::{
     Object,
@@ -40,7 +40,7 @@ impl<'a> Request<'a> {
         let spec = pod.spec.clone().unwrap_or_default();
         // What is kept for pods that matter less is there to be taken.
         let kept = |it: &Typed<Pod>| {
-            nomination(it).is_some() && it.uid() != pod.uid() && priority(it) >= priority(pod)
+            held(it).is_some() && it.uid() != pod.uid() && priority(it) >= priority(pod)
         };
         let nominated = world.indexed::<Pod>("node", "").filter(kept).collect();
         let (neighbours, spreads) = (Neighbours::of(world, pod), Spread::of(world, pod));

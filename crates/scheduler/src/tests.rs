@@ -164,6 +164,15 @@ fn a_nominated_pod_keeps_its_room() {
             event Warning FailedScheduling 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.
         "#]],
     );
+    let ended = nominated.replace("nominatedNodeName: n1", "nominatedNodeName: n1, phase: Failed");
+    check(
+        &[node("n1", ""), ended, pod("")].concat(),
+        expect![[r#"
+            write
+              update Pod default/p
+            event Normal Scheduled Successfully assigned default/p to n1
+        "#]],
+    );
 }
 
 const APART: &str = ", affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: web}}}]}}";
@@ -235,4 +244,68 @@ fn spread_pods_go_where_the_fewest_are() {
             event Warning FailedScheduling 0/2 nodes are available: 1 node(s) didn't match pod topology spread constraints, 1 node(s) were unschedulable. preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling.
         "#]],
     );
+}
+
+/// Who is woken when one pod becomes another: `waits` waits for a node, `lonely` for other pods.
+#[track_caller]
+fn check_woken(old: &str, new: &str, expected: &[&str]) {
+    let refused = "conditions: [{type: PodScheduled, status: 'False', reason: Unschedulable}]";
+    let waiting = |name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: default, uid: u-{name}}}\nspec: {{containers: [{{name: c, image: i}}]{spec}}}\nstatus: {{{refused}}}\n"
+        )
+    };
+    let lonely = ", affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: db}}}]}}";
+    let uneven = ", topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule, labelSelector: {}}]";
+    let others = [
+        waiting("waits", ""),
+        waiting("lonely", lonely),
+        waiting("uneven", uneven),
+        waiting("elsewhere", &format!("{lonely}, schedulerName: other")),
+    ]
+    .concat();
+    let pod = |rest: &str| {
+        let text =
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: default, uid: u-p, ";
+        if rest.is_empty() { String::new() } else { format!("{text}{rest}\n") }
+    };
+    let key = ObjectKey::new("default", "p");
+    let (old, new) = (world(&pod(old)), world(&[others, pod(new)].concat()));
+    let kind = api::kind_of::<Pod>().clone();
+    let row = |world: &World| world.row_of::<Pod>(&key).cloned();
+    let touched = Touched { kind, key: key.clone(), old: row(&old), new: row(&new) };
+    let woken = waiting_for_pods(&new, &touched);
+    let mut woken: Vec<&str> = woken.iter().map(|it| &*it.name).filter(|it| *it != "p").collect();
+    woken.sort_unstable();
+    assert_eq!(woken, expected);
+}
+
+#[test]
+fn who_makes_room_wakes_all_that_wait_and_who_comes_wakes_those_that_want_company() {
+    const ALL: [&str; 3] = ["lonely", "uneven", "waits"];
+    let pod = |node: &str, cpu: &str, status: &str| {
+        format!(
+            "labels: {{app: db}}}}\nspec: {{{node} containers: [{{name: c, image: i, resources: {{requests: {{cpu: {cpu}}}}}}}]}}\nstatus: {{{status}}}"
+        )
+    };
+    let bound = pod("nodeName: n1,", "500m", "");
+    let kept = |node: &str| pod("", "500m", &format!("nominatedNodeName: {node}"));
+    // Room is made.
+    check_woken(&bound, "", &ALL);
+    check_woken(&bound, &pod("nodeName: n1,", "500m", "phase: Succeeded"), &ALL);
+    check_woken(&bound, &pod("nodeName: n1,", "400m", ""), &ALL);
+    check_woken(&bound, &bound.replace("app: db", "app: web"), &ALL);
+    check_woken(&kept("n2"), &bound, &ALL);
+    check_woken(&kept("n2"), &kept("n1"), &ALL);
+    check_woken(&kept("n2"), &pod("", "500m", ""), &ALL);
+    check_woken(&kept("n2"), &pod("", "500m", "nominatedNodeName: n2, phase: Failed"), &ALL);
+    // Somebody comes.
+    check_woken(&pod("", "500m", ""), &bound, &ALL[..2]);
+    check_woken(&kept("n1"), &bound, &ALL[..2]);
+    check_woken("", &bound, &ALL[..2]);
+    // Nothing of the kind.
+    check_woken(&bound, &bound, &[]);
+    check_woken(&bound, &pod("nodeName: n1,", "1", "phase: Running"), &[]);
+    check_woken("", &kept("n1"), &[]);
+    check_woken("", &pod("", "500m", ""), &[]);
 }

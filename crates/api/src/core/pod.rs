@@ -188,6 +188,9 @@ impl Kind for Pod {
         if has_anti_affinity(self) {
             keys.push(("anti-affinity", "required".to_owned()));
         }
+        if !is_scheduled(self) && is_refused(self) && needs_pods(self) {
+            keys.push(("needs-pods", "refused".to_owned()));
+        }
         keys
     }
 
@@ -245,6 +248,22 @@ fn has_anti_affinity(pod: &Pod) -> bool {
     let required =
         required.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
     required.is_some_and(|it| !it.is_empty())
+}
+
+/// Whether some scheduler has found no node for the pod.
+fn is_refused(pod: &Pod) -> bool {
+    condition(pod, "PodScheduled").is_some_and(|it| it.status == "False")
+}
+
+/// Whether a pod that comes may open a node to this one: it wants company, or that others are spread evenly.
+fn needs_pods(pod: &Pod) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let together = spec.affinity.as_ref().and_then(|it| it.pod_affinity.as_ref());
+    let together =
+        together.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
+    let mut spread = spec.topology_spread_constraints.iter().flatten();
+    together.is_some_and(|it| !it.is_empty())
+        || spread.any(|it| it.when_unsatisfiable == "DoNotSchedule")
 }
 
 /// The claims that the pod uses, by the name of its volume: (volume, claim). A generic ephemeral

@@ -32,7 +32,7 @@ impl Default for Limits {
     }
 }
 
-/// `cpu=100m,memory=200Mi,ephemeral-storage=1Gi,pid=1000`
+/// `cpu=100m,memory=200Mi,ephemeral-storage=1Gi`; processes are nobody's to set aside: pods are not counted together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reserved(BTreeMap<String, Exact>);
 
@@ -44,7 +44,7 @@ impl FromStr for Reserved {
         for part in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
             let (name, amount) =
                 part.split_once('=').ok_or_else(|| format!("{part:?} is not RESOURCE=QUANTITY"))?;
-            if !["cpu", "memory", "ephemeral-storage", "pid"].contains(&name) {
+            if !["cpu", "memory", "ephemeral-storage"].contains(&name) {
                 return Err(format!("cannot reserve {name:?} resource"));
             }
             let amount =
@@ -117,7 +117,7 @@ mod tests {
         .into();
         let limits = Limits {
             kube_reserved: "cpu=100m,memory=1Gi".parse().unwrap(),
-            system_reserved: "cpu=400m,ephemeral-storage=10Gi,pid=100".parse().unwrap(),
+            system_reserved: "cpu=400m,ephemeral-storage=10Gi".parse().unwrap(),
             ..Limits::default()
         };
         let hard: Thresholds = "memory.available<1Gi,nodefs.available<10%".parse().unwrap();
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(shown, expected);
         let all = Limits { kube_reserved: "cpu=8".parse().unwrap(), ..Limits::default() };
         assert_eq!(all.allocatable(&capacity, &Thresholds::default())["cpu"].0, "0m");
-        for bad in ["cpu", "gpu=1", "cpu=x", "cpu=-1", "cpu=1,cpu=2"] {
+        for bad in ["cpu", "gpu=1", "pid=100", "cpu=x", "cpu=-1", "cpu=1,cpu=2"] {
             assert!(bad.parse::<Reserved>().is_err(), "{bad}");
         }
     }

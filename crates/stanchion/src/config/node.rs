@@ -32,7 +32,7 @@ pub(crate) struct NodeFlags {
     /// Processes and threads in one pod at most [default: no limit]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) pod_max_pids: Option<u32>,
-    /// Not for pods, but for the programs of the cluster: `cpu=100m,memory=200Mi,ephemeral-storage=1Gi,pid=1000`
+    /// Not for pods, but for the programs of the cluster: `cpu=100m,memory=200Mi,ephemeral-storage=1Gi`
     #[arg(long, value_name = "LIST", default_value = "", hide_default_value = true)]
     pub(crate) kube_reserved: kubelet::Reserved,
     /// Not for pods, but for the programs of the machine, in the same way

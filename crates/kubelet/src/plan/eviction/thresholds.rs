@@ -89,7 +89,10 @@ impl FromStr for Least {
             return Ok(Least::Percent(percent, u64::MAX));
         }
         let amount = Exact::parse(text).ok_or_else(|| format!("{text:?} is no quantity"))?;
-        Ok(Least::Bytes(u64::try_from(amount.units()).unwrap_or(0)))
+        if amount < Exact::ZERO {
+            return Err(format!("{text:?} is negative"));
+        }
+        Ok(Least::Bytes(amount.units().unsigned_abs()))
     }
 }
 
@@ -194,7 +197,13 @@ mod tests {
         let read: Thresholds = "memory.available<1Gi, nodefs.available<10%".parse().unwrap();
         assert_eq!(read.0[&Signal::Memory], Least::Bytes(1 << 30));
         assert_eq!(read.0[&Signal::NodeDisk], Least::Percent(10, u64::MAX));
-        for bad in ["memory", "memory.available<x", "cpu.available<1", "nodefs.available<101%"] {
+        for bad in [
+            "memory",
+            "memory.available<x",
+            "cpu.available<1",
+            "nodefs.available<101%",
+            "memory.available<-100m",
+        ] {
             assert!(bad.parse::<Thresholds>().is_err(), "{bad}");
         }
         let graces: Graces = "memory.available=1m30s,nodefs.available=500ms".parse().unwrap();

@@ -4,6 +4,7 @@
 //! Upstream: `pkg/kubelet/logs/container_log_manager.go` (1.36).
 
 use crate::{kubelet::Shared, runtime::State};
+use rustix::fs::{CWD, RenameFlags};
 use std::{
     fs::{self, File},
     io,
@@ -74,13 +75,21 @@ async fn rotate_one(
     let aside = aside.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     if let Err(error) = shared.runtime.reopen_log(&container.id).await {
         // The container goes on with the file that it has: it keeps its name.
-        let back = fs::rename(&aside, log);
+        let back = put_back(&aside, log);
         return Err(format!(
             "{error}{}",
             back.err().map_or_else(String::new, |it| format!("; {it}"))
         ));
     }
     Ok(())
+}
+
+/// Gives a log its name again, unless a new one has it: then the runtime answered after it had opened that.
+fn put_back(aside: &Path, log: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, aside, CWD, log, RenameFlags::NOREPLACE) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Makes room among the old logs and gives the current one a name among them.
@@ -156,6 +165,20 @@ mod tests {
         let packed = File::open(directory.path().join(&names[1])).unwrap();
         flate2::read::GzDecoder::new(packed).read_to_string(&mut text).unwrap();
         assert_eq!(text, "4");
+    }
+
+    /// A runtime that opened the new log and then failed to say so lost what was in it.
+    #[test]
+    fn a_log_that_is_put_back_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, aside) = (directory.path().join("0.log"), directory.path().join("0.log.1"));
+        fs::write(&aside, "old").unwrap();
+        put_back(&aside, &log).unwrap();
+        assert_eq!(fs::read_to_string(&log).unwrap(), "old");
+        fs::write(&aside, "older").unwrap();
+        put_back(&aside, &log).unwrap();
+        assert_eq!(fs::read_to_string(&log).unwrap(), "old");
+        assert!(aside.exists());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod resolv_conf;
 mod reverse;
 mod server;
 mod service;
+mod short;
 mod zone;
 
 pub use answer::{Answer, answer};

@@ -31,6 +31,11 @@ pub(crate) struct Request {
     most: usize,
 }
 
+/// Whether an answer, a whole message, says that there is such a name.
+pub(crate) fn is_known(answer: &[u8]) -> bool {
+    answer.get(3).is_some_and(|flags| flags & 0x0f == 0)
+}
+
 /// What to do with bytes that arrived.
 #[derive(Debug)]
 pub(crate) enum Arrived {

@@ -7,13 +7,20 @@ use super::{
     forward::Forwarder,
     message::{self, Arrived, Reply, Request, Transport},
     resolv_conf::ResolvConf,
+    short,
 };
 use client::Client;
 use hickory_proto::{
     op::{Query, ResponseCode},
-    rr::{Record, RecordType},
+    rr::{Name, Record, RecordType},
 };
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 use stdx::{Backoff, Entropy, ShutdownSignal, SystemEntropy};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -37,6 +44,10 @@ const QUESTION_BYTES_MAX: usize = 4096;
 
 /// Aliases followed for one question; a longer chain is answered as far as it got.
 const ALIASES_MAX: usize = 8;
+
+/// How long others may take to know a name that is a pod's short one of ours: they are heard first, so that nothing
+/// that exists is hidden, but where nobody answers the pod gets its answer before it asks again.
+const OTHERS_WAIT: Duration = Duration::from_secs(1);
 
 /// Tries to find one port that is free for both protocols, when any port will do.
 const PORT_TRIES: usize = 16;
@@ -139,6 +150,8 @@ struct Part {
     records: Vec<Record>,
     /// Where the last of them leads, or what was asked.
     question: Query,
+    /// What the asker meant, if nobody else knows the name.
+    meant: Option<Name>,
 }
 
 impl Desk {
@@ -155,7 +168,7 @@ impl Desk {
                 }
             };
             backoff.succeeded();
-            match self.say(&buffer[..length], Transport::Udp) {
+            match self.say(&buffer[..length], Transport::Udp, from.ip()) {
                 Said::All(bytes) => send(&socket, &bytes, from).await,
                 Said::Part(part) => {
                     let Ok(place) = self.forwards.clone().try_acquire_owned() else {
@@ -188,7 +201,7 @@ impl Desk {
                     backoff.succeeded();
                     let desk = self.clone();
                     open.spawn(async move {
-                        if let Err(error) = desk.connection(stream).await {
+                        if let Err(error) = desk.connection(stream, from.ip()).await {
                             tracing::debug!("answering DNS over TCP to {from}: {error}");
                         }
                         drop(place);
@@ -203,7 +216,7 @@ impl Desk {
     }
 
     /// One question after the other, until the asker is silent or gone.
-    async fn connection(&self, mut stream: TcpStream) -> io::Result<()> {
+    async fn connection(&self, mut stream: TcpStream, from: IpAddr) -> io::Result<()> {
         let late = || io::Error::from(io::ErrorKind::TimedOut);
         let mut buffer = vec![0; QUESTION_BYTES_MAX];
         loop {
@@ -219,7 +232,7 @@ impl Desk {
             }
             let asked = &mut buffer[..length];
             stdx::timeout(IDLE, stream.read_exact(asked)).await.ok_or_else(late)??;
-            let bytes = match self.say(asked, Transport::Tcp) {
+            let bytes = match self.say(asked, Transport::Tcp, from) {
                 Said::All(bytes) => bytes,
                 Said::Part(part) => match self.forwards.clone().try_acquire_owned() {
                     Ok(_place) => self.complete(asked, *part, Transport::Tcp).await,
@@ -234,15 +247,25 @@ impl Desk {
     }
 
     /// Answers from the latest World, as far as that goes.
-    fn say(&self, bytes: &[u8], transport: Transport) -> Said {
+    fn say(&self, bytes: &[u8], transport: Transport, from: IpAddr) -> Said {
         let request = match message::read(bytes, transport) {
             Arrived::Request(request) => request,
             Arrived::Refused(bytes) => return Said::All(bytes),
             Arrived::Ignored => return Said::Nothing,
         };
+        let question = request.question.clone();
+        self.follow(request, Vec::new(), question, Some(from))
+    }
+
+    /// From a question, through aliases, to an answer. `from` is who may have shortened the name.
+    fn follow(
+        &self,
+        request: Request,
+        mut records: Vec<Record>,
+        mut question: Query,
+        from: Option<IpAddr>,
+    ) -> Said {
         let world = self.client.world();
-        let mut records = Vec::new();
-        let mut question = request.question.clone();
         for _ in 0..=ALIASES_MAX {
             let said = answer(&world, &self.zone, &question);
             // Before the ledger is read nobody knows that a name does not exist.
@@ -252,7 +275,10 @@ impl Desk {
             let mut reply = Reply::to(&request);
             match said {
                 Answer::Elsewhere => {
-                    return Said::Part(Box::new(Part { request, records, question }));
+                    let first = from.filter(|_| records.is_empty());
+                    let meant =
+                        first.and_then(|it| short::meant(&world, &self.zone, &question, it));
+                    return Said::Part(Box::new(Part { request, records, question, meant }));
                 }
                 Answer::Alias(target) => {
                     records.push(alias(question.name(), target.clone()));
@@ -281,18 +307,35 @@ impl Desk {
     }
 
     /// Has the rest answered by the host's resolvers.
-    async fn complete(
-        &self,
-        asked: &[u8],
-        Part { request, records, question }: Part,
-        transport: Transport,
-    ) -> Vec<u8> {
-        let failed = || Reply::failed(&request, ResponseCode::ServFail).bytes();
-        if records.is_empty() {
-            let passed = self.forwarder.pass(asked, &question, transport).await;
-            return passed.unwrap_or_else(failed);
+    async fn complete(&self, asked: &[u8], part: Part, transport: Transport) -> Vec<u8> {
+        if !part.records.is_empty() {
+            return self.append(part).await;
         }
-        let Some(rest) = self.forwarder.ask(&question).await else { return failed() };
+        let Part { request, mut question, meant, .. } = part;
+        let others = self.forwarder.pass(asked, &question, transport);
+        let Some(meant) = meant else {
+            let failed = || Reply::failed(&request, ResponseCode::ServFail).bytes();
+            return others.await.unwrap_or_else(failed);
+        };
+        if let Some(Some(bytes)) = stdx::timeout(OTHERS_WAIT, others).await
+            && message::is_known(&bytes)
+        {
+            return bytes;
+        }
+        let first = alias(question.name(), meant.clone());
+        question.set_name(meant);
+        match self.follow(request, vec![first], question, None) {
+            Said::All(bytes) => bytes,
+            Said::Part(rest) => self.append(*rest).await,
+            Said::Nothing => Vec::new(),
+        }
+    }
+
+    /// What the last alias leads to, behind the aliases.
+    async fn append(&self, Part { request, records, question, .. }: Part) -> Vec<u8> {
+        let Some(rest) = self.forwarder.ask(&question).await else {
+            return Reply::failed(&request, ResponseCode::ServFail).bytes();
+        };
         let mut reply = Reply::to(&request);
         reply.message.metadata.response_code = rest.metadata.response_code;
         reply.message.answers = records.into_iter().chain(rest.answers).collect();

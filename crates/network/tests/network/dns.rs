@@ -303,6 +303,40 @@ fn follows_an_alias_within_the_cluster_and_ends_where_aliases_go_round() {
 }
 
 #[test]
+fn a_pod_may_shorten_a_name_that_nobody_else_has() {
+    let mut server = Running::new();
+    server.put_pod("web-0", "10.244.0.5", "True");
+    let (none, short) = (|| (ResponseCode::ServFail, vec![]), "web-0.nginx.");
+    assert_eq!(server.resolve(short), none(), "the asker is no pod");
+    let space = r#"{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"default"}}"#;
+    server.put(api::kind_of::<v1::Namespace>(), space);
+    server.put_pod("asker", "127.0.0.1", "False");
+    let full = "web-0.nginx.default.svc.cluster.local.".to_owned();
+    let found = || (ResponseCode::NoError, vec!["10.244.0.5".to_owned(), full.clone()]);
+    for short in [short, "web-0.nginx.default.", "web-0.nginx.default.svc."] {
+        assert_eq!(server.resolve(short), found(), "{short}");
+    }
+    let v6 = server.ask(&question(short, RecordType::AAAA));
+    assert_eq!((v6.metadata.response_code, data(&v6)), (ResponseCode::NoError, vec![full.clone()]));
+    assert_eq!(server.ask_over_tcp(&[question(short, RecordType::A)])[0].answers.len(), 2);
+    assert_eq!(server.resolve("web-9.nginx."), none());
+    assert_eq!(server.ask(&question(short, RecordType::TXT)).answers, []);
+
+    let Some(at) = resolver(2) else { return };
+    fs::write(server.directory.path().join("resolv.conf"), format!("nameserver {at}\n")).unwrap();
+    assert_eq!(server.resolve(short), found(), "there is no such name elsewhere");
+    let example = r#"{"kind":"Service","apiVersion":"v1","metadata":{"name":"example",
+        "namespace":"com"},"spec":{"clusterIP":"None","selector":{"app":"www"}}}"#;
+    server.put(api::kind_of::<v1::Service>(), example);
+    let www = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"www","namespace":"com",
+        "labels":{"app":"www"}},"spec":{"containers":[],"hostname":"www","subdomain":"example"},
+        "status":{"phase":"Running","podIP":"10.244.0.6","conditions":[{"type":"Ready","status":"True"}]}}"#;
+    server.put(api::kind_of::<v1::Pod>(), www);
+    assert_eq!(server.resolve("www.example.com.svc.cluster.local.").1, ["10.244.0.6"]);
+    assert_eq!(server.resolve("www.example.com.").1, ["192.0.2.80"], "what is there is not hidden");
+}
+
+#[test]
 fn fails_where_nobody_knows_instead_of_saying_that_there_is_no_such_name() {
     let server = Running::empty();
     let before = server.resolve("nginx.default.svc.cluster.local.");

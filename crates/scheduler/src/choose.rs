@@ -6,7 +6,7 @@ use crate::{
     filter::{FILTERS, Refused},
     nomination,
     pod::Request,
-    score::SCORES,
+    score::scores,
     volumes::{Claims, Move},
 };
 use api::{
@@ -67,22 +67,22 @@ pub(crate) fn choose(
 ) -> Result<(Typed<Node>, Vec<Move>), Misfit> {
     let request = Request::new(world, pod);
     let mut misfit = Misfit::new(Vec::new());
-    let mut best: Option<(i64, Typed<Node>, Vec<Move>)> = None;
+    let mut fits: Vec<(Typed<Node>, Vec<Move>)> = Vec::new();
     for node in world.all::<Node>() {
         match judge(&request, claims, &node) {
             Err(refused) => misfit.nodes.push((node, refused)),
             Ok(moves) if nomination(pod) == Some(node.name()) => return Ok((node, moves)),
-            Ok(moves) => {
-                let place = request.at(&node);
-                let score: i64 = SCORES.iter().map(|score| score(&place)).sum();
-                // Of equals the first by name: the same world gives the same plan.
-                if best.as_ref().is_none_or(|(most, ..)| score > *most) {
-                    best = Some((score, node, moves));
-                }
-            }
+            Ok(moves) => fits.push((node, moves)),
         }
     }
-    best.map(|(_, node, moves)| (node, moves)).ok_or(misfit)
+    if fits.len() > 1 {
+        let places: Vec<_> = fits.iter().map(|(node, _)| request.at(node)).collect();
+        let scores = scores(&places);
+        // Of equals the first by name: the same world gives the same plan.
+        let best = (0..fits.len()).rev().max_by_key(|it| scores[*it]);
+        fits.swap(0, best.unwrap_or(0));
+    }
+    fits.into_iter().next().ok_or(misfit)
 }
 
 /// Whether the node takes the pod, and what has to be done to its claims then.

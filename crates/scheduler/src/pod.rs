@@ -3,6 +3,7 @@
 use crate::{
     filter::{Neighbours, Spread},
     held, nomination, priority,
+    score::Soft,
 };
 use api::{
     Object,
@@ -18,10 +19,12 @@ use world::{Typed, World};
 /// A pod that looks for a node.
 pub(crate) struct Request<'a> {
     pub(crate) world: &'a World,
+    pub(crate) namespace: String,
     pub(crate) spec: PodSpec,
     pub(crate) wants: Amounts,
     pub(crate) neighbours: Neighbours,
     pub(crate) spreads: Vec<Spread>,
+    pub(crate) soft_spreads: Vec<Soft>,
     nominated: Vec<Typed<Pod>>,
 }
 
@@ -44,7 +47,16 @@ impl<'a> Request<'a> {
         };
         let nominated = world.indexed::<Pod>("node", "").filter(kept).collect();
         let (neighbours, spreads) = (Neighbours::of(world, pod), Spread::of(world, pod));
-        Request { world, wants: requests(&spec), spec, neighbours, spreads, nominated }
+        Request {
+            world,
+            namespace: pod.namespace().to_owned(),
+            wants: requests(&spec),
+            spec,
+            neighbours,
+            spreads,
+            soft_spreads: Soft::of(world, pod),
+            nominated,
+        }
     }
 
     pub(crate) fn at(&'a self, node: &'a Node) -> Place<'a> {

@@ -75,6 +75,62 @@ fn binds_to_the_node_with_the_most_room() {
     );
 }
 
+/// A machine on which one small pod more or less does not show.
+fn large(name: &str, zone: &str) -> String {
+    node(name, "").replace("cpu: '2', memory: 4Gi", "cpu: '64', memory: 512Gi").replace(
+        "hostname: ",
+        &format!("hostname: {name}, topology.kubernetes.io/zone: {zone}, x: "),
+    )
+}
+
+fn member(name: &str, on: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: default, uid: u-{name}, labels: {{app: a}}, ownerReferences: [{{apiVersion: apps/v1, kind: StatefulSet, name: web, uid: u-web, controller: true}}]}}\nspec: {{{on}containers: [{{name: c, image: i}}]}}\n"
+    )
+}
+
+#[track_caller]
+fn goes_to(yaml: &str, node: &str) {
+    let plan = Scheduler.reconcile(&world(yaml), &ObjectKey::new("default", "p"), Timestamp(0));
+    let plan = plan.to_string();
+    assert!(plan.contains(&format!("Successfully assigned default/p to {node}\n")), "{plan}");
+}
+
+#[test]
+fn pods_of_one_controller_or_service_spread_over_nodes_and_zones_however_large_these_are() {
+    const SET: &str = "---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: web, namespace: default, uid: u-web}\nspec: {serviceName: web, selector: {matchLabels: {app: a}}, template: {metadata: {labels: {app: a}}, spec: {containers: [{name: c, image: i}]}}}\n";
+    const SERVICE: &str = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: default, uid: u-s}\nspec: {selector: {app: a}, ports: [{port: 80}]}\n";
+    let nodes = |zones: [&str; 3]| -> String {
+        ["n1", "n2", "n3"].iter().zip(zones).map(|(name, zone)| large(name, zone)).collect()
+    };
+    let on = |node: &str| format!("nodeName: {node}, ");
+    let first = member("q", &on("n1"));
+    for why in [SET, SERVICE] {
+        let begun = [&*nodes(["a", "a", "a"]), why, &member("p", "")].concat();
+        goes_to(&begun, "n1");
+        goes_to(&[&*begun, &first].concat(), "n2");
+        goes_to(&[&*begun, &first, &member("r", &on("n2"))].concat(), "n3");
+        let zones = [&*nodes(["a", "a", "b"]), why, &member("p", ""), &first].concat();
+        goes_to(&zones, "n3");
+    }
+    // Nobody says that these belong together.
+    goes_to(&[&*nodes(["a", "a", "a"]), &member("p", ""), &first].concat(), "n1");
+}
+
+#[test]
+fn soft_constraints_of_a_pod_are_about_nodes_that_have_the_label() {
+    let bare = node("n0", "").replace("cpu: '2', memory: 4Gi", "cpu: '64', memory: 512Gi");
+    let spread = "topologySpreadConstraints: [{maxSkew: 1, topologyKey: topology.kubernetes.io/zone, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app: a}}}], ";
+    let yaml = [
+        bare,
+        large("n1", "a"),
+        large("n2", "b"),
+        member("q", "nodeName: n1, "),
+        member("p", spread),
+    ];
+    goes_to(&yaml.concat(), "n2");
+}
+
 const CLASS: &str = "---\napiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: local}\nprovisioner: local.csi.stanchion.dev\nvolumeBindingMode: WaitForFirstConsumer\n";
 const CLAIM: &str = "---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c, namespace: default, uid: u-c}\nspec: {storageClassName: local, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n";
 const VOLUMES: &str = ", volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]";

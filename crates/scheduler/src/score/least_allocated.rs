@@ -7,7 +7,11 @@ use api::meta::Exact;
 const CPU_MILLI: i64 = 100;
 const MEMORY_BYTES: i64 = 200 << 20;
 
-pub(super) fn score(place: &Place<'_>) -> i64 {
+pub(super) fn score(places: &[Place<'_>]) -> Vec<i64> {
+    places.iter().map(at).collect()
+}
+
+fn at(place: &Place<'_>) -> i64 {
     let share = |resource: &str, least: Exact| {
         let has = place.has.get(resource).copied().unwrap_or_default().0;
         let wants = place.request.wants.get(resource).copied().unwrap_or_default().max(least);

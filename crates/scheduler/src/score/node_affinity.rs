@@ -3,7 +3,11 @@
 use crate::pod::Place;
 use api::core::node::matches_term;
 
-pub(super) fn score(place: &Place<'_>) -> i64 {
+pub(super) fn score(places: &[Place<'_>]) -> Vec<i64> {
+    places.iter().map(at).collect()
+}
+
+fn at(place: &Place<'_>) -> i64 {
     let affinity = place.request.spec.affinity.as_ref().and_then(|it| it.node_affinity.as_ref());
     let preferred =
         affinity.map(|it| it.preferred_during_scheduling_ignored_during_execution.iter());

@@ -61,4 +61,18 @@ mod tests {
         assert_eq!(fs::read_to_string(dir.path().join(FILE)).unwrap(), "2\n", "and left as it is");
         assert!(said("two").unwrap_err().starts_with("read "));
     }
+
+    /// Images were imported by several programs at once into a data dir that had never been used: one took another's
+    /// unfinished file, and the other found none to finish.
+    #[test]
+    fn many_may_begin_with_a_new_data_dir_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..16).map(|_| scope.spawn(|| migrate(dir.path()))).collect();
+            for one in all {
+                one.join().unwrap().unwrap();
+            }
+        });
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left over");
+    }
 }

@@ -24,7 +24,10 @@ use std::{
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use stdx::{Clock, SystemClock, Timestamp};
 use validity::{AUTHORITY_DAYS, BACKDATED};
@@ -226,10 +229,12 @@ pub(crate) fn write(dir: &Path, name: &str, identity: &Identity) -> Result<()> {
     write_private(&dir.join(format!("{name}.crt")), &identity.certificate)
 }
 
-/// Writes a file that only its owner may read: whole or not at all.
+/// Writes a file that only its owner may read: whole or not at all, also while others write the same.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
+    static WRITES: AtomicU64 = AtomicU64::new(0);
     let attempt = || format!("write {}", path.display());
-    let temporary = path.with_extension("tmp");
+    let number = WRITES.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create(true)

@@ -1,5 +1,6 @@
 //! A provisioner that is not ours: a program over kube-rs that makes a directory for each claim of its class, as
-//! nfs-subdir-external-provisioner does, with its service account's rights and a lock on Endpoints.
+//! nfs-subdir-external-provisioner does. It runs in a pod, and has what a pod is given: the API by its Service, a token
+//! and a certificate, the share at `/persistentvolumes`, and its settings as variables.
 
 use futures_util::{TryStreamExt, pin_mut};
 use k8s_openapi::{
@@ -11,58 +12,55 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Config,
-    api::{DeleteParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
+    api::{DeleteParams, ListParams, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::json;
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 const ASKED: &str = "volume.kubernetes.io/storage-provisioner";
 const MADE_BY: &str = "pv.kubernetes.io/provisioned-by";
+/// Where its pod has the share.
+const MOUNT: &str = "/persistentvolumes";
 
 /// A share that it has, and the name that classes call it by.
-pub(crate) struct Share {
-    pub(crate) name: String,
-    pub(crate) server: String,
-    pub(crate) path: PathBuf,
+struct Share {
+    name: String,
+    server: String,
+    path: String,
 }
 
-/// Serves on threads of the caller's network until dropped.
-pub(crate) fn start(
-    share: Share,
-    url: &str,
-    authority: &Path,
-    token: &str,
-) -> tokio::runtime::Runtime {
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": url, "certificate-authority": authority}}],
-        "users": [{"name": "u", "user": {"token": token}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-    });
-    let kubeconfig: Kubeconfig = serde_json::from_value(kubeconfig).expect("a kubeconfig");
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(1).enable_all().build().expect("a runtime");
-    runtime.spawn(async move {
-        let options = KubeConfigOptions::default();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("a config");
-        let client = Client::try_from(config).expect("a client");
-        lead(&client, &share.name).await;
-        let served = tokio::try_join!(claims(&client, &share), volumes(&client, &share));
-        panic!("the provisioner ends: {served:?}");
-    });
-    runtime
+impl Share {
+    fn of_environment() -> Share {
+        let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is set"));
+        let (name, server) = (variable("PROVISIONER_NAME"), variable("NFS_SERVER"));
+        Share { name, server, path: variable("NFS_PATH") }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let share = Share::of_environment();
+    // As client-go finds the API, by variables; and by its name, which is what the work goes through.
+    let by_variables =
+        client(Config::incluster_env().expect("variables, a token and a certificate"));
+    let classes: Api<StorageClass> = Api::all(by_variables);
+    classes.list(&ListParams::default()).await.expect("the API by variables");
+    let client = client(Config::incluster_dns().expect("a token and a certificate"));
+    lead(&client, &share.name).await;
+    println!("{} leads", share.name);
+    let served = tokio::try_join!(claims(&client, &share), volumes(&client, &share));
+    panic!("the provisioner ends: {served:?}");
+}
+
+fn client(config: Config) -> Client {
+    Client::try_from(config).expect("a client")
 }
 
 /// Takes the lock, as client-go writes it on Endpoints.
 async fn lead(client: &Client, name: &str) {
-    let locks: Api<Endpoints> = Api::namespaced(client.clone(), "default");
+    let locks: Api<Endpoints> = Api::default_namespaced(client.clone());
     let lock = name.replace('/', "-");
     let now = json!(MicroTime(k8s_openapi::jiff::Timestamp::now()));
     let record = json!({
@@ -71,8 +69,13 @@ async fn lead(client: &Client, name: &str) {
     });
     let object = json!({"metadata": {"name": lock, "annotations": {LEADER: record.to_string()}}});
     let object: Endpoints = serde_json::from_value(object).expect("Endpoints");
-    let made = locks.create(&PostParams::default(), &object).await.expect("the lock is made");
-    let renewed = locks.replace(&lock, &PostParams::default(), &made).await;
+    let held = match locks.create(&PostParams::default(), &object).await {
+        // One that ran here before has ended: there is one replica.
+        Err(kube::Error::Api(status)) if status.code == 409 => locks.get(&lock).await,
+        other => other,
+    };
+    let renewed =
+        locks.replace(&lock, &PostParams::default(), &held.expect("the lock is made")).await;
     renewed.expect("the lock is renewed");
 }
 
@@ -105,9 +108,10 @@ async fn provision(
     let found = classes.get(&class).await?;
     let (namespace, name) = (about.namespace.clone().unwrap(), about.name.clone().unwrap());
     let volume = format!("pvc-{}", about.uid.clone().unwrap());
-    let path = share.path.join(format!("{namespace}-{name}-{volume}"));
-    fs::create_dir_all(&path).expect("a directory");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("a directory of all");
+    let directory = format!("{namespace}-{name}-{volume}");
+    let place = Path::new(MOUNT).join(&directory);
+    fs::create_dir_all(&place).expect("a directory");
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).expect("a directory of all");
     let object = json!({
         "metadata": {"name": volume, "annotations": {MADE_BY: share.name}},
         "spec": {
@@ -120,7 +124,7 @@ async fn provision(
                 "kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": namespace,
                 "name": name, "uid": about.uid, "resourceVersion": about.resource_version,
             },
-            "nfs": {"server": share.server, "path": path},
+            "nfs": {"server": share.server, "path": format!("{}/{directory}", share.path)},
         },
     });
     let object: PersistentVolume = serde_json::from_value(object).expect("a volume");
@@ -131,7 +135,7 @@ async fn provision(
     }
 }
 
-/// Deletes what is released: the directory, then the object.
+/// Deletes or archives what is released: the directory, then the object.
 async fn volumes(client: &Client, share: &Share) -> Result<(), watcher::Error> {
     let all: Api<PersistentVolume> = Api::all(client.clone());
     let events = watcher(all.clone(), watcher::Config::default()).default_backoff();
@@ -144,8 +148,19 @@ async fn volumes(client: &Client, share: &Share) -> Result<(), watcher::Error> {
         if !ours || phase != "Released" || volume.metadata.deletion_timestamp.is_some() {
             continue;
         }
-        let source = volume.spec.as_ref().and_then(|it| it.nfs.as_ref());
-        fs::remove_dir_all(&source.expect("an NFS volume").path).expect("its directory goes");
+        let spec = volume.spec.clone().unwrap_or_default();
+        let path = spec.nfs.expect("an NFS volume").path;
+        let directory = path.rsplit('/').next().expect("a directory of the share");
+        let place = Path::new(MOUNT).join(directory);
+        let classes: Api<StorageClass> = Api::all(client.clone());
+        let class = classes.get(&spec.storage_class_name.unwrap_or_default()).await;
+        let parameters = class.expect("its class").parameters.unwrap_or_default();
+        if parameters.get("archiveOnDelete").is_some_and(|it| it == "false") {
+            fs::remove_dir_all(&place).expect("its directory goes");
+        } else {
+            let archived = Path::new(MOUNT).join(format!("archived-{directory}"));
+            fs::rename(&place, archived).expect("its directory is archived");
+        }
         let name = volume.metadata.name.clone().unwrap_or_default();
         all.delete(&name, &DeleteParams::default()).await.expect("the volume goes");
     }

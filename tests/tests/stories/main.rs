@@ -4,6 +4,7 @@ mod access;
 mod backup;
 mod clients;
 mod doctor;
+mod documents;
 mod etcd;
 mod every_volume;
 mod example;

@@ -1,9 +1,8 @@
-//! Volumes on an NFS server: static, of the built-in class, of somebody else's provisioner, and on a server that dies.
-
-mod provisioner;
+//! Volumes on an NFS server: static, of the built-in class, and on a server that dies. Somebody else's provisioner is
+//! among the sessions of `documents`.
 
 use serde_json::Value;
-use std::{fs, path::PathBuf};
+use std::fs;
 use tests::{Hosts, Kubectl, NfsServer, Running, images, is_ready, until};
 
 /// A storage host and a node.
@@ -227,41 +226,4 @@ spec: {{storageClassName: {class}, accessModes: [ReadWriteMany], resources: {{re
     kubectl.apply(&(class("typo", "archiveOnDelet: 'false'") + &claim("three", "typo")));
     site.wait_event("unknown parameter \"archiveOnDelet\"");
     assert_eq!(kubectl.json(&["get", "pvc", "three"])["status"]["phase"], "Pending");
-}
-
-#[test]
-fn somebody_elses_provisioner_serves_claims_of_its_class() {
-    let Some(site) = Site::start("nfs-outside") else { return };
-    let kubectl = &site.kubectl;
-    kubectl.apply(include_str!("../../manifests/nfs-client-provisioner-rbac.yaml"));
-    let token = kubectl.kubectl(&["create", "token", "nfs-client-provisioner"]);
-    let share = provisioner::Share {
-        name: "westos.org/nfs".to_owned(),
-        server: site.server.address().to_string(),
-        path: site.server.share().to_owned(),
-    };
-    let host = site.hosts.host("n1");
-    let authority: PathBuf = host.data_dir().join("pki/ca.crt");
-    let url = format!("https://{}:6443", host.address());
-    // On threads of the node's network.
-    let _serving = host.within(|| provisioner::start(share, &url, &authority, token.trim()));
-    let documents = include_str!("../../manifests/nfs-client-class-claim-pod.yaml");
-    let with = "image: busybox\n    imagePullPolicy: IfNotPresent";
-    kubectl.apply(&documents.replace("image: busybox", with));
-    let bound = site.wait_bound("nfs-pv1");
-    let asked = &bound["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"];
-    assert_eq!(asked, "westos.org/nfs");
-    let volume = bound["spec"]["volumeName"].as_str().unwrap().to_owned();
-    site.wait_phase("test-pod", "Succeeded");
-    let directory = format!("default-nfs-pv1-{volume}");
-    assert!(site.server.share().join(&directory).join("SUCCESS").exists());
-    site.wait_event("Waiting for a volume to be created either by the external provisioner");
-    kubectl.kubectl(&["delete", "pod", "test-pod"]);
-    kubectl.kubectl(&["delete", "pvc", "nfs-pv1"]);
-    kubectl.wait_gone(&["pv", &volume]);
-    assert_eq!(site.directories(), Vec::<String>::new(), "archiveOnDelete is false");
-    // Its lock is nobody's service.
-    let lock = kubectl.json(&["get", "endpoints", "westos.org-nfs"]);
-    let holder = &lock["metadata"]["annotations"]["control-plane.alpha.kubernetes.io/leader"];
-    assert!(holder.as_str().unwrap().contains("holderIdentity"), "{lock}");
 }

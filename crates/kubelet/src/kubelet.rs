@@ -75,6 +75,7 @@ pub(crate) struct Shared {
     pub(crate) users: Users,
     pub(crate) pressure: Pressure,
     pub(crate) rates: Rates,
+    pub(crate) scrubs: Arc<calls::Scrubs>,
     pub(crate) data_dir: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -129,6 +130,7 @@ pub async fn start(
         users: Users::default(),
         pressure: Pressure::new(config.upkeep.pressure_transition),
         rates: Rates::default(),
+        scrubs: Arc::default(),
         data_dir: config.data_dir.clone(),
         clock: config.clock.clone(),
     });

@@ -1,17 +1,14 @@
 //! Volume calls that are carried out on this node.
 
 use super::{Kubelet, Shared};
-use ::volumes::{CreateVolume, ExpandVolume, Volume, VolumeError, mount};
+use ::volumes::{CreateVolume, ExpandVolume, Volume, VolumeError};
+use api::core::{persistent_volume_claim as claims, v1::PersistentVolumeClaim};
 use std::{
-    fs::OpenOptions,
-    io,
-    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
-    path::{Component, Path},
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
 };
 use world::{CallFailure, Outcome, VolumeCall};
-
-/// Linux on x86_64 and on most others: `O_DIRECTORY | O_NOFOLLOW`.
-const DIRECTORY_ITSELF: i32 = 0o200_000 | 0o400_000;
 
 impl Kubelet {
     /// Does what was asked, or says why not; whether asking again can help too.
@@ -62,15 +59,37 @@ impl Shared {
                 let bytes = self.asked(plugin)?.expand(&request).await.map_err(failure)?;
                 Ok(Outcome { handle: handle.clone(), bytes, ..Outcome::default() })
             }
-            VolumeCall::Scrub { path, .. } => {
-                let scrubbed = path.clone();
-                let done = tokio::task::spawn_blocking(move || scrub(Path::new(&scrubbed)));
-                match done.await {
-                    Ok(Ok(())) => Ok(Outcome::default()),
-                    Ok(Err(failure)) => Err(failure),
-                    Err(error) => Err(again(format!("scrub {path}: {error}"))),
-                }
+            VolumeCall::Scrub { volume, path } => {
+                self.scrub(&volume.name, path).await?;
+                Ok(Outcome { handle: path.clone(), ..Outcome::default() })
             }
+        }
+    }
+
+    async fn scrub(&self, volume: &str, path: &str) -> Result<(), CallFailure> {
+        let attempt = format!("scrub {path}");
+        let Some(turn) = self.scrubs.begin(path) else {
+            return Err(again(format!("{attempt}: it is being emptied already")));
+        };
+        let world = self.client.world();
+        let uses = |it: &world::Typed<PersistentVolumeClaim>| {
+            claims::volume_name(it) == volume && claims::phase(it) == "Bound"
+        };
+        if let Some(claim) = world.all::<PersistentVolumeClaim>().find(uses) {
+            let claim = world::ObjectKey::of(&*claim);
+            return Err(again(format!("{attempt}: claim {claim} is bound to {volume}")));
+        }
+        let kept = vec![self.data_dir.clone(), self.facts.kubelet_dir.clone()];
+        let (volume, path) = (volume.to_owned(), path.to_owned());
+        // On a task of its own: it is its turn until it is done, whoever waits for it.
+        let done = tokio::spawn(async move {
+            let scrubbed = ::volumes::scrub(&volume, Path::new(&path), kept).await;
+            drop(turn);
+            scrubbed
+        });
+        match done.await {
+            Ok(scrubbed) => scrubbed.map_err(failure),
+            Err(error) => Err(again(format!("{attempt}: {error}"))),
         }
     }
 
@@ -101,70 +120,42 @@ fn again(message: String) -> CallFailure {
     CallFailure { retry: true, message }
 }
 
-/// Removes what is in a directory, and only that: no link is followed, no mount is entered, and what others have
-/// mounted below is a reason to refuse.
-fn scrub(path: &Path) -> Result<(), CallFailure> {
-    let refuse = |why: &str| Err(never(format!("scrub {}: {why}", path.display())));
-    if !path.is_absolute() || path.components().any(|it| it == Component::ParentDir) {
-        return refuse("the path must be absolute and without '..'");
+/// The directories that are being emptied. Bounded by the volumes of this node.
+#[derive(Default)]
+pub(crate) struct Scrubs(Mutex<BTreeSet<String>>);
+
+/// One directory's turn; over when it is dropped.
+struct Scrub {
+    of: Arc<Scrubs>,
+    path: String,
+}
+
+impl Scrubs {
+    /// None while somebody else has it. Nobody waits for his turn: who asked may have gone away meanwhile, and have
+    /// asked again, and the volume be in use when the turn comes.
+    fn begin(self: &Arc<Self>, path: &str) -> Option<Scrub> {
+        let is_free = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+        is_free.then(|| Scrub { of: self.clone(), path: path.to_owned() })
     }
-    if path.components().count() < 2 {
-        return refuse("this is the root directory");
+}
+
+impl Drop for Scrub {
+    fn drop(&mut self) {
+        self.of.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
     }
-    let attempt = |error: io::Error| again(format!("scrub {}: {error}", path.display()));
-    let directory = OpenOptions::new().read(true).custom_flags(DIRECTORY_ITSELF).open(path);
-    let directory = match directory {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return refuse("no such directory");
-        }
-        Err(error) => return Err(attempt(error)),
-        Ok(directory) => directory,
-    };
-    let mounts = mount::mounts_below(path).map_err(attempt)?;
-    let real = path.canonicalize().map_err(attempt)?;
-    if real.components().count() < 2 {
-        return refuse("this is the root directory");
-    }
-    if let Some(inner) = mounts.iter().find(|it| it.point != real) {
-        return refuse(&format!("something is mounted at {}", inner.point.display()));
-    }
-    // Through the descriptor: the directory that was checked, whatever the path names by now.
-    let held = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    for entry in std::fs::read_dir(&held).map_err(attempt)? {
-        let entry = entry.map_err(attempt)?;
-        let removed = match entry.file_type().map_err(attempt)?.is_dir() {
-            // The standard library walks by descriptors and follows no link.
-            true => std::fs::remove_dir_all(entry.path()),
-            false => std::fs::remove_file(entry.path()),
-        };
-        removed.map_err(attempt)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
-    fn scrubs_the_contents_and_nothing_else() {
-        let directory = tempfile::tempdir().unwrap();
-        let (inside, outside) = (directory.path().join("in"), directory.path().join("out"));
-        fs::create_dir_all(inside.join("a/b")).unwrap();
-        fs::create_dir(&outside).unwrap();
-        fs::write(outside.join("kept"), "x").unwrap();
-        fs::write(inside.join("a/b/c"), "x").unwrap();
-        fs::write(inside.join(".hidden"), "x").unwrap();
-        std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
-        scrub(&inside).unwrap();
-        assert_eq!(fs::read_dir(&inside).unwrap().count(), 0);
-        assert!(outside.join("kept").exists());
-        std::os::unix::fs::symlink(&outside, directory.path().join("alias")).unwrap();
-        assert!(scrub(&directory.path().join("alias")).is_err(), "a link is not a directory");
-        assert!(outside.join("kept").exists());
-        for path in ["/", "relative", "/proc/..", "//"] {
-            assert!(!scrub(Path::new(path)).unwrap_err().retry, "{path}");
-        }
+    fn a_directory_is_emptied_by_one_at_a_time() {
+        let scrubs = Arc::new(Scrubs::default());
+        let first = scrubs.begin("/a").unwrap();
+        assert!(scrubs.begin("/a").is_none());
+        assert!(scrubs.begin("/b").is_some(), "another one does not wait");
+        drop(first);
+        assert!(scrubs.begin("/a").is_some());
     }
 }

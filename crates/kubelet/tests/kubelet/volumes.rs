@@ -1,6 +1,6 @@
 //! What a pod's volume means: claims and volumes that name each other, files that exist.
 
-use crate::fakes::{FakeClient, with_volumes, yaml};
+use crate::fakes::{FakeClient, Node, with_volumes, yaml};
 use api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod};
 use client::Client as _;
 use kubelet::{
@@ -8,7 +8,7 @@ use kubelet::{
     spec::Facts,
 };
 use std::sync::Arc;
-use world::{Change, ObjectKey};
+use world::{Change, ObjectKey, VolumeCall};
 
 fn first(client: &FakeClient, pod: &Pod) -> Result<Mountable, String> {
     let facts = Facts { node_name: "n1".to_owned(), kubelet_dir: "/k".into(), ..Facts::default() };
@@ -127,4 +127,30 @@ fn files_are_keys_under_the_paths_they_are_given() {
             format!("no volume plugin matched name: {plugin}: this node cannot mount such volumes");
         assert_eq!(of(source).unwrap_err(), expected);
     }
+}
+
+#[tokio::test]
+async fn recycles_what_nobody_uses_and_the_node_does_not_live_from() {
+    let node = Node::new();
+    with_volumes(&node.client);
+    let running = node.start().await;
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("file"), "x").unwrap();
+    let scrub = async |volume: &str, path: &std::path::Path| {
+        let (volume, path) = (ObjectKey::cluster(volume), path.to_str().unwrap().to_owned());
+        running.kubelet.call(&VolumeCall::Scrub { volume, path }).await
+    };
+    let used = scrub("pv-1", directory.path()).await.unwrap_err();
+    assert!(
+        used.retry && used.message.ends_with("claim default/data is bound to pv-1"),
+        "{used:?}"
+    );
+    assert!(directory.path().join("file").exists());
+    scrub("pv-2", directory.path()).await.unwrap();
+    assert!(!directory.path().join("file").exists());
+    for path in [node.directory.path(), std::path::Path::new("/var")] {
+        let refused = scrub("pv-2", path).await.unwrap_err();
+        assert!(!refused.retry && refused.message.contains("belongs to the node"), "{refused:?}");
+    }
+    assert!(node.directory.path().join("node").exists());
 }

@@ -86,12 +86,14 @@ pub fn result(result: &Result<Outcome, CallFailure>) -> Value {
         Ok(it) => json!({"outcome": {
             "handle": it.handle, "bytes": it.bytes, "context": it.context, "topology": it.topology,
         }}),
-        Err(it) => json!({"failure": {"retry": it.retry, "message": it.message}}),
+        Err(it) => json!({"failure": {
+            "retry": it.retry, "unknown": it.unknown, "message": it.message,
+        }}),
     }
 }
 
 /// # Errors
-/// Why the call failed; that its answer cannot be read means pending, too.
+/// Why the call failed; an answer that cannot be read says nothing of what was done.
 pub fn read_result(bytes: &[u8]) -> Result<Outcome, CallFailure> {
     let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
     let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
@@ -106,11 +108,12 @@ pub fn read_result(bytes: &[u8]) -> Result<Outcome, CallFailure> {
     match value.get("failure").filter(|it| it.is_object()) {
         Some(it) => Err(CallFailure {
             retry: it["retry"].as_bool().unwrap_or(true),
+            unknown: it["unknown"].as_bool().unwrap_or(false),
             message: text(&it["message"]),
         }),
         None => {
             let message = "the node's answer cannot be read".to_owned();
-            Err(CallFailure { retry: true, message })
+            Err(CallFailure { retry: true, unknown: true, message })
         }
     }
 }
@@ -154,12 +157,14 @@ mod tests {
         }
         let results = [
             Ok(Outcome { handle, bytes: 9, context: words.clone(), topology: words }),
-            Err(CallFailure { retry: false, message: "no".to_owned() }),
+            Err(CallFailure { retry: false, unknown: false, message: "no".to_owned() }),
+            Err(CallFailure { retry: true, unknown: true, message: "hm".to_owned() }),
         ];
         for it in results {
             assert_eq!(read_result(result(&it).to_string().as_bytes()), it);
         }
         assert!(read_call(b"{}").is_err() && read_call(br#"{"create":{}}"#).is_err());
-        assert!(read_result(b"oops").unwrap_err().retry);
+        let failure = read_result(b"oops").unwrap_err();
+        assert!(failure.retry && failure.unknown, "{failure:?}");
     }
 }

@@ -350,7 +350,7 @@ status: {phase: Bound}
     fn a_filesystem_that_has_to_wait_for_a_mount_is_said_to_wait() {
         let world = started(&[YAML, POD].concat());
         let message = "volume h has 2147483648 bytes; its filesystem will grow at the next mount";
-        let failure = CallFailure { retry: true, message: message.to_owned() };
+        let failure = CallFailure { retry: true, unknown: false, message: message.to_owned() };
         let after = check(
             &back(&world, Err(failure.clone())),
             &world,
@@ -372,7 +372,7 @@ status: {phase: Bound}
     #[test]
     fn a_failure_is_told_and_changes_no_capacity() {
         let world = started(YAML);
-        let failure = CallFailure { retry: true, message: "no space".to_owned() };
+        let failure = CallFailure { retry: true, unknown: false, message: "no space".to_owned() };
         let after = check(
             &back(&world, Err(failure)),
             &world,

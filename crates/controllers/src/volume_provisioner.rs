@@ -103,7 +103,7 @@ impl Controller for VolumeProvisioner {
         _now: Timestamp,
     ) -> Plan {
         let mut plan = Plan::default();
-        let VolumeCall::Create { plugin, name, .. } = call else { return plan };
+        let VolumeCall::Create { plugin, name, topology, .. } = call else { return plan };
         let claim = world.get::<PersistentVolumeClaim>(key);
         // The claim may be gone, be another of its name, or have got a volume meanwhile: then this one is nobody's, and
         // goes.
@@ -130,12 +130,20 @@ impl Controller for VolumeProvisioner {
             (Err(failure), Some(claim), class) => {
                 let class = class.map_or_else(String::new, |it| it.name().to_owned());
                 plan.event(provisioning_failed(&claim, &class, &failure.message));
-                if claim.annotation(SELECTED_NODE).is_some() {
+                // A node that may have made the volume, or be about to, is asked until it says so: another one would
+                // make a second.
+                if claim.annotation(SELECTED_NODE).is_some() && !failure.unknown {
                     // This node cannot: the scheduler is to choose again.
                     let mut claim = claim.to_owned();
                     claim.metadata.annotations.get_or_insert_default().remove(SELECTED_NODE);
                     plan.write([Change::update(claim)]);
                 }
+            }
+            // Perhaps it was made all the same. A directory of a share has another handle; nothing is in it yet.
+            (Err(failure), None, _) if failure.unknown && plugin == LOCAL => {
+                let (plugin, volume) = (plugin.clone(), ObjectKey::cluster(name));
+                let handle = name.clone();
+                plan.call(place_of(topology), VolumeCall::Delete { plugin, volume, handle });
             }
             (Err(_), None, _) => {}
         }
@@ -212,7 +220,9 @@ fn make(
         ObjectKey::of(claim)
     );
     plan.event(Event::normal(claim, "Provisioning", message));
-    note_provisioner(claim, &class.provisioner, plan);
+    // Whatever comes of the call, it is known where it went.
+    let at = topology.get(HOSTNAME).map(|it| (SELECTED_NODE, it.as_str()));
+    note(claim, noted(&class.provisioner).into_iter().chain(at), plan);
     plan.call(
         place,
         VolumeCall::Create {
@@ -235,22 +245,31 @@ fn provisioning_failed(claim: &PersistentVolumeClaim, class: &str, why: &str) ->
 
 /// Somebody else's provisioner: it watches for claims that name it.
 fn ask_outside(claim: &PersistentVolumeClaim, provisioner: &str, plan: &mut Plan) {
-    note_provisioner(claim, provisioner, plan);
+    note(claim, noted(provisioner), plan);
     let message = format!(
         "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."
     );
     plan.event(Event::normal(claim, "ExternalProvisioning", message));
 }
 
-fn note_provisioner(claim: &PersistentVolumeClaim, provisioner: &str, plan: &mut Plan) {
-    if claim.annotation(PROVISIONER) == Some(provisioner) {
+/// Who is to make a claim's volume, as annotations.
+fn noted(provisioner: &str) -> [(&str, &str); 2] {
+    [PROVISIONER, PROVISIONER_BETA].map(|key| (key, provisioner))
+}
+
+fn note<'a>(
+    claim: &PersistentVolumeClaim,
+    annotations: impl IntoIterator<Item = (&'a str, &'a str)>,
+    plan: &mut Plan,
+) {
+    let missing: Vec<(&str, &str)> =
+        annotations.into_iter().filter(|(key, it)| claim.annotation(key) != Some(*it)).collect();
+    if missing.is_empty() {
         return;
     }
     let mut claim = claim.clone();
     let annotations = claim.metadata.annotations.get_or_insert_default();
-    for key in [PROVISIONER, PROVISIONER_BETA] {
-        annotations.insert(key.to_owned(), provisioner.to_owned());
-    }
+    annotations.extend(missing.into_iter().map(|(key, it)| (key.to_owned(), it.to_owned())));
     plan.write([Change::update(claim)]);
 }
 
@@ -437,11 +456,76 @@ spec: {storageClassName: manual, accessModes: [ReadWriteOnce], resources: {reque
         assert!(!plan.changes().any(|it| it.is_write()), "never the namesake's: {plan}");
     }
 
+    fn no_answer() -> Result<Outcome, CallFailure> {
+        let message = "ask node n1: it does not answer".to_owned();
+        Err(CallFailure { retry: true, unknown: true, message })
+    }
+
+    /// The answer of n1 was lost, n2 was asked, and the volume that n1 had made was nobody's.
+    #[test]
+    fn a_node_that_does_not_answer_is_asked_again_and_no_other() {
+        let world = world(YAML);
+        let call = create(&world).unwrap();
+        let plan = VolumeProvisioner.returned(&world, &key(), &call, &no_answer(), Timestamp(0));
+        assert!(plan.to_string().contains("ProvisioningFailed"), "{plan}");
+        let world = world.after(&plan, Timestamp(0));
+        assert_eq!(create(&world), Some(call));
+    }
+
+    #[test]
+    fn what_a_node_may_have_made_for_a_claim_that_went_is_deleted() {
+        let call = create(&world(YAML)).unwrap();
+        let class_only = world(YAML.split("---\n").next().unwrap());
+        let plan =
+            VolumeProvisioner.returned(&class_only, &key(), &call, &no_answer(), Timestamp(0));
+        let delete = VolumeCall::Delete {
+            plugin: LOCAL.to_owned(),
+            volume: ObjectKey::cluster("pvc-u-c"),
+            handle: "pvc-u-c".to_owned(),
+        };
+        assert_eq!(plan.steps.len(), 1, "{plan}");
+        assert!(
+            matches!(&plan.steps[0], world::Step::Call(Place::Node(node), it) if node == "n1" && *it == delete),
+            "{plan}"
+        );
+    }
+
+    #[test]
+    fn where_a_volume_is_made_at_once_is_written_down_before() {
+        let ready = |name: &str| {
+            format!(
+                "
+apiVersion: v1
+kind: Node
+metadata: {{name: {name}}}
+status: {{conditions: [{{type: Ready, status: 'True'}}]}}
+---"
+            )
+        };
+        let yaml = YAML
+            .replace("WaitForFirstConsumer", "Immediate")
+            .replace(", annotations: {volume.kubernetes.io/selected-node: n1}", "");
+        let before = world(&format!("{}{yaml}", ready("n1")));
+        let plan = VolumeProvisioner.reconcile(&before, &key(), Timestamp(0));
+        let [world::Step::Write(_), world::Step::Call(Place::Node(node), _)] = &plan.steps[..]
+        else {
+            panic!("{plan}")
+        };
+        assert_eq!(node, "n1");
+        let claim = before.after(&plan, Timestamp(0)).get::<PersistentVolumeClaim>(&key()).unwrap();
+        assert_eq!(claim.annotation(SELECTED_NODE), Some("n1"));
+        assert_eq!(claim.annotation(PROVISIONER), Some(LOCAL));
+        // Another node comes first by now.
+        let yaml = yaml
+            .replace("uid: u-c", "uid: u-c, annotations: {volume.kubernetes.io/selected-node: n1}");
+        assert!(create(&world(&format!("{}{}{yaml}", ready("n0"), ready("n1")))).is_some());
+    }
+
     #[test]
     fn a_failure_is_told_and_frees_the_choice_of_node() {
         let world = world(YAML);
         let call = create(&world).unwrap();
-        let failure = CallFailure { retry: true, message: "no space".to_owned() };
+        let failure = CallFailure { retry: true, unknown: false, message: "no space".to_owned() };
         let plan = VolumeProvisioner.returned(&world, &key(), &call, &Err(failure), Timestamp(0));
         assert!(plan.to_string().contains("ProvisioningFailed"), "{plan}");
         let world = world.after(&plan, Timestamp(0));

@@ -472,7 +472,7 @@ mod tests {
             panic!("{plan}")
         };
         assert_eq!(node, "n1");
-        let failure = CallFailure { retry: true, message: "in use".to_owned() };
+        let failure = CallFailure { retry: true, unknown: false, message: "in use".to_owned() };
         let key = ObjectKey::cluster("v");
         let no = VolumeReclaimer.returned(&released, &key, call, &Err(failure), Timestamp(0));
         assert_eq!(phase_after(&released, &no), "Failed");

@@ -29,15 +29,21 @@ impl Places {
     }
 
     async fn ask(&self, node: &str, call: &VolumeCall) -> Result<Outcome, CallFailure> {
-        let again = |message: String| CallFailure { retry: true, message };
         let body = calls::call(call).to_string().into();
         match self.server.ask_node(node, calls::PATH, body, WAIT).await {
             Ok((200, answer)) => calls::read_result(&answer),
             Ok((code, answer)) => {
                 let said = String::from_utf8_lossy(&answer);
-                Err(again(format!("ask node {node}: it answers {code}: {}", said.trim())))
+                let message = format!("ask node {node}: it answers {code}: {}", said.trim());
+                Err(CallFailure { retry: true, unknown: true, message })
             }
-            Err(failure) => Err(again(format!("ask node {node}: {failure}"))),
+            Err(failure) => {
+                // Whoever is no node any more does nothing; all others may have heard it, now or when they were asked
+                // before.
+                let unknown = !failure.is_not_found();
+                let message = format!("ask node {node}: {failure}");
+                Err(CallFailure { retry: true, unknown, message })
+            }
         }
     }
 }
@@ -57,7 +63,7 @@ impl manager::Volumes for Places {
                     Some(name) => Some(name),
                     None => {
                         let message = "no node is ready that could be asked".to_owned();
-                        return Err(CallFailure { retry: true, message });
+                        return Err(CallFailure { retry: true, unknown: false, message });
                     }
                 },
             };

@@ -59,5 +59,7 @@ pub struct Outcome {
 pub struct CallFailure {
     /// False: asking again cannot help until someone changes the request.
     pub retry: bool,
+    /// True: there was no answer, and the call may have been carried out, or be on its way still.
+    pub unknown: bool,
     pub message: String,
 }

@@ -109,15 +109,15 @@ fn failure(error: VolumeError) -> CallFailure {
         | VolumeError::Busy { .. }
         | VolumeError::Driver { .. } => true,
     };
-    CallFailure { retry, message: stdx::one_line(&error) }
+    CallFailure { retry, unknown: false, message: stdx::one_line(&error) }
 }
 
 fn never(message: String) -> CallFailure {
-    CallFailure { retry: false, message }
+    CallFailure { retry: false, unknown: false, message }
 }
 
 fn again(message: String) -> CallFailure {
-    CallFailure { retry: true, message }
+    CallFailure { retry: true, unknown: false, message }
 }
 
 /// The directories that are being emptied. Bounded by the volumes of this node.

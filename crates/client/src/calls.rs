@@ -93,16 +93,17 @@ pub fn result(result: &Result<Outcome, CallFailure>) -> Value {
 }
 
 /// # Errors
-/// Why the call failed; an answer that cannot be read says nothing of what was done.
+/// Why the call failed; an answer that cannot be read, or that lacks what was made, says nothing of what was done.
 pub fn read_result(bytes: &[u8]) -> Result<Outcome, CallFailure> {
     let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
     let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
-    if let Some(it) = value.get("outcome").filter(|it| it.is_object()) {
+    let outcome = &value["outcome"];
+    if let (Some(handle), Some(bytes)) = (outcome["handle"].as_str(), outcome["bytes"].as_u64()) {
         return Ok(Outcome {
-            handle: text(&it["handle"]),
-            bytes: it["bytes"].as_u64().unwrap_or(0),
-            context: words(&it["context"]),
-            topology: words(&it["topology"]),
+            handle: handle.to_owned(),
+            bytes,
+            context: words(&outcome["context"]),
+            topology: words(&outcome["topology"]),
         });
     }
     match value.get("failure").filter(|it| it.is_object()) {
@@ -164,7 +165,16 @@ mod tests {
             assert_eq!(read_result(result(&it).to_string().as_bytes()), it);
         }
         assert!(read_call(b"{}").is_err() && read_call(br#"{"create":{}}"#).is_err());
-        let failure = read_result(b"oops").unwrap_err();
-        assert!(failure.retry && failure.unknown, "{failure:?}");
+        for it in [
+            "oops",
+            "{}",
+            r#"{"outcome":{}}"#,
+            r#"{"outcome":{"handle":"h"}}"#,
+            r#"{"outcome":{"bytes":9}}"#,
+            r#"{"outcome":{"handle":"h","bytes":"9"}}"#,
+        ] {
+            let failure = read_result(it.as_bytes()).unwrap_err();
+            assert!(failure.retry && failure.unknown, "{it}: {failure:?}");
+        }
     }
 }

@@ -13,6 +13,9 @@ use store::{
 /// Whose cluster this is: the authority's certificate and the public key of tokens.
 const AUTHORITY: &str = "/registry/stanchion/authority";
 
+/// Below the data dir of a server, wherever its objects are.
+pub(crate) const DIRECTORY: &str = "state";
+
 /// A ledger, and the data dir held for this process: an embedded one holds its own.
 pub(crate) struct Ledger {
     pub(crate) store: Arc<dyn Store>,
@@ -20,7 +23,7 @@ pub(crate) struct Ledger {
 }
 
 pub(crate) fn open(flags: &StoreFlags, data_dir: &Path) -> Result<Ledger> {
-    let state = data_dir.join("state");
+    let state = data_dir.join(DIRECTORY);
     let attempt = || match flags.is_shared() {
         true => "open the ledger".to_owned(),
         false => format!("open the ledger of {}", data_dir.display()),

@@ -16,7 +16,7 @@ use crate::{
     cluster_map,
     config::{Cidr, Cluster, DataDir, NodeFlags, Settings},
     hands::{Clients, Node, Served, Wires},
-    pki, up,
+    ledger, pki, up,
 };
 use ::network::dns::Known;
 use anyhow::{Context, Result, anyhow, bail};
@@ -83,6 +83,7 @@ async fn node(flags: &Flags, begun: Instant) -> Result<()> {
         bail!("start a node: it needs root for namespaces and mounts");
     }
     let settings = flags.as_before()?.settle(&flags.data)?;
+    not_a_servers(&settings.data_dir)?;
     let _held = lock::take(&settings.data_dir)?;
     let home = Home::find(flags, &settings)?;
     let name = settings.node_name.clone();
@@ -153,6 +154,19 @@ async fn node(flags: &Flags, begun: Instant) -> Result<()> {
         _ = tasks.join_next() => bail!("a part of the node ended by itself"),
     }
     shutdown.begin();
+    Ok(())
+}
+
+/// In the data dir of a server, `down` and `reset` would from then on take what is there for a node's alone, and no
+/// ledger would keep them from it.
+fn not_a_servers(data_dir: &Path) -> Result<()> {
+    let state = data_dir.join(ledger::DIRECTORY);
+    if state.try_exists().with_context(|| format!("look for {}", state.display()))? {
+        bail!(
+            "start a node in {}: it is the data dir of a server; name another one with --data-dir",
+            data_dir.display()
+        );
+    }
     Ok(())
 }
 

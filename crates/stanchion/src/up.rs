@@ -39,6 +39,8 @@ pub(crate) fn run(flags: Flags) -> Result<()> {
 
 async fn up(flags: Flags, begun: Instant) -> Result<()> {
     let settings = flags.settle()?;
+    // Neither a node of a server elsewhere nor `down` is to take the data dir for its own.
+    let _held = node::hold(&settings.data_dir)?;
     if !flags.no_node && !rustix::process::geteuid().is_root() {
         return Err(anyhow!(
             "start a node: it needs root for namespaces and mounts; `up --no-node` runs without"

@@ -44,7 +44,15 @@ fn a_server_that_cannot_start_says_why_in_one_line() {
     };
     let up = ["up", "--no-node", "--listen=127.0.0.1:0"];
     refused(&cluster, &up, "is in use by process");
+    // Nor is the server's data dir taken for a node's, which `down` would then end under the server's hands.
+    let memory = cluster.data_dir().join("node.json");
+    let before = std::fs::read_to_string(&memory).unwrap();
+    let node = ["node", "--server=https://127.0.0.1:1", "--token=abcdef.0123456789abcdef"];
+    refused(&cluster, &node, "it is the data dir of a server");
+    refused(&cluster, &["down"], "is in use by process");
     cluster.stop();
+    refused(&cluster, &node, "it is the data dir of a server");
+    assert_eq!(std::fs::read_to_string(&memory).unwrap(), before);
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("--listen={}", taken.local_addr().unwrap());

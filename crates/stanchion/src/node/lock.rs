@@ -25,7 +25,7 @@ pub(crate) fn take(data_dir: &Path) -> Result<Lock> {
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut pid = String::new();
             file.read_to_string(&mut pid).with_context(attempt)?;
-            bail!("{}: process {} has it", attempt(), pid.trim());
+            bail!("{} is in use by process {}", path.display(), pid.trim());
         }
         Err(error) => return Err(error).with_context(attempt),
     }
@@ -44,7 +44,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let first = take(directory.path()).unwrap();
         let error = take(directory.path()).err().unwrap().to_string();
-        assert!(error.ends_with(&format!("process {} has it", std::process::id())), "{error}");
+        let why = format!("is in use by process {}", std::process::id());
+        assert!(error.ends_with(&why), "{error}");
         drop(first);
         take(directory.path()).unwrap();
     }

@@ -154,7 +154,7 @@ fn a_machine_joins_with_a_token_and_is_a_node() {
     assert_eq!(kubectl.kubectl(&["logs", "web-0", "-c", "first"]), "hello from h2\n");
 
     // Both certificates have made way for others, and all goes on.
-    for file in ["node-client.crt", "node-serving.crt"] {
+    for file in ["node-client.pem", "node-serving.pem"] {
         let path = h2.data_dir().join("pki").join(file);
         let first = text(&path);
         until(&format!("{file} is renewed"), || match text(&path) {

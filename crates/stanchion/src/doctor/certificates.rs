@@ -19,7 +19,11 @@ pub(super) fn check(settings: &Settings) -> Result<Vec<Finding>> {
         None => &["ca", "admin"],
     };
     for name in names.iter().copied() {
-        let path = dir.join(format!("{name}.crt"));
+        let (apart, joined) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.pem")));
+        let path = match name.starts_with("node-") && (joined.exists() || !apart.exists()) {
+            true => joined,
+            false => apart,
+        };
         let remedy = match name {
             "ca" => format!(
                 "stop the server, remove {}, start it again, and give every user a new kubeconfig",

@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// After so long it is said that somebody has to.
 const TOLD: Duration = Duration::from_secs(10);
 
+/// The files of data dirs in which certificate and key lay apart.
+const BEFORE: [&str; 2] = ["crt", "key"];
+
 /// What a certificate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
@@ -44,6 +47,39 @@ impl Use {
             Use::Client => "node-client",
             Use::Serving => "node-serving",
         }
+    }
+
+    /// Certificate and key in one file, as upstream's `kubelet-client-current.pem`: of two, a crash may leave one that
+    /// is new and one that is old, and a node that has no certificate any more cannot ask for one.
+    fn path(self, dir: &Path) -> PathBuf {
+        dir.join(self.file()).with_extension("pem")
+    }
+
+    fn read(self, dir: &Path) -> Result<Option<Identity>> {
+        match super::read_if_there(&self.path(dir))? {
+            // Whoever reads one of them passes over the other.
+            Some(both) => Ok(Some(Identity { certificate: both.clone(), key: both })),
+            None => pki::read(dir, self.file()),
+        }
+    }
+
+    fn write(self, dir: &Path, identity: &Identity) -> Result<()> {
+        let both = format!("{}\n{}", identity.certificate.trim_end(), identity.key);
+        pki::write_private(&self.path(dir), &both)?;
+        self.remove(dir, &BEFORE)
+    }
+
+    fn remove(self, dir: &Path, endings: &[&str]) -> Result<()> {
+        for ending in endings {
+            let path = dir.join(self.file()).with_extension(ending);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("remove {}", path.display()));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -80,7 +116,7 @@ impl Certificate {
     ) -> Result<Certificate> {
         let certificate =
             Certificate { dir, of, node: node.to_owned(), hosts, current: Mutex::default() };
-        if let Some(identity) = pki::read(&certificate.dir, of.file())? {
+        if let Some(identity) = of.read(&certificate.dir)? {
             match Current::of(&identity) {
                 Ok(it) if it.is_of(node, &certificate.hosts)? && it.validity.until > now() => {
                     *certificate.lock() = Some(it);
@@ -98,15 +134,8 @@ impl Certificate {
     /// Removes those of an earlier run.
     pub(crate) fn forget(dir: &Path) -> Result<()> {
         for of in [Use::Client, Use::Serving] {
-            for ending in ["crt", "key"] {
-                let path = dir.join(format!("{}.{ending}", of.file()));
-                match std::fs::remove_file(&path) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(error).with_context(|| format!("remove {}", path.display()));
-                    }
-                    Ok(()) | Err(_) => {}
-                }
-            }
+            of.remove(dir, &["pem"])?;
+            of.remove(dir, &BEFORE)?;
         }
         Ok(())
     }
@@ -119,7 +148,7 @@ impl Certificate {
     pub(crate) async fn obtain(&self, connection: &Connection) -> Result<()> {
         let identity = self.request(connection).await?;
         let current = Current::of(&identity)?;
-        pki::write(&self.dir, self.of.file(), &identity)?;
+        self.of.write(&self.dir, &identity)?;
         tracing::info!(of = ?self.of, until = %current.validity.until, "a certificate for this node");
         *self.lock() = Some(current);
         Ok(())
@@ -288,6 +317,43 @@ impl ResolvesServerCert for Certificate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pki::Authority;
+
+    fn open(dir: &Path) -> Certificate {
+        Certificate::open(dir.to_owned(), Use::Client, "n1", Vec::new()).unwrap()
+    }
+
+    /// The key was replaced, the node crashed, and the certificate was still the old one: nothing that it could show.
+    #[test]
+    fn a_renewal_that_breaks_off_leaves_what_was_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let (dir, authority) = (directory.path(), Authority::open(directory.path()).unwrap());
+        let issue = || authority.client("system:node:n1", "system:nodes").unwrap();
+        let (first, second) = (issue(), issue());
+        Use::Client.write(dir, &first).unwrap();
+        let shown = open(dir).shown().expect("the one of an earlier run").cert.clone();
+        // All that a write does before it is done: nothing of it is read.
+        std::fs::write(dir.join("node-client.tmp"), &second.key).unwrap();
+        assert_eq!(open(dir).shown().unwrap().cert, shown);
+        Use::Client.write(dir, &second).unwrap();
+        assert_ne!(open(dir).shown().unwrap().cert, shown);
+        Certificate::forget(dir).unwrap();
+        assert!(!open(dir).is_there());
+    }
+
+    #[test]
+    fn certificate_and_key_in_two_files_are_read_until_the_next_renewal() {
+        let directory = tempfile::tempdir().unwrap();
+        let (dir, authority) = (directory.path(), Authority::open(directory.path()).unwrap());
+        let issue = || authority.client("system:node:n1", "system:nodes").unwrap();
+        pki::write(dir, "node-client", &issue()).unwrap();
+        let shown = open(dir).shown().expect("the one of two files").cert.clone();
+        Use::Client.write(dir, &issue()).unwrap();
+        assert_ne!(open(dir).shown().unwrap().cert, shown);
+        assert!(!dir.join("node-client.key").exists() && !dir.join("node-client.crt").exists());
+        Certificate::forget(dir).unwrap();
+        assert!(!open(dir).is_there());
+    }
 
     #[test]
     fn the_next_one_is_asked_for_when_most_of_its_life_is_over() {

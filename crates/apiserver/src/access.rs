@@ -16,6 +16,8 @@ pub struct Access {
     pub issuer: String,
     /// Where clients reach this server; tells where its keys are published.
     pub url: String,
+    /// Names and addresses for which the API's certificate is: no node gets one for them.
+    pub hosts: Vec<String>,
     /// The cluster's certificate authority, PEM: written into tokens' Secrets.
     pub root_ca: String,
     /// Whether the roles and bindings that every cluster has are made at the start.
@@ -35,6 +37,7 @@ impl Default for Access {
             token_keys: Vec::new(),
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             url: "https://kubernetes.default.svc".to_owned(),
+            hosts: Vec::new(),
             root_ca: String::new(),
             default_roles: false,
             signer: None,

@@ -262,7 +262,11 @@ async fn approve(
         if spec.username.as_deref() != Some(&asked.name) {
             return Ok(());
         }
-        return match serving::refusal(&server.ledger.view().world, &asked) {
+        return match serving::refusal(
+            &server.ledger.view().world,
+            &server.config.access.hosts,
+            &asked,
+        ) {
             None => condition(server, request, APPROVED, "AutoApproved", serving::APPROVAL).await,
             Some(why) => {
                 tracing::warn!("certificate request {} waits for approval: {why}", request.name());

@@ -5,7 +5,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use apiserver::{Access, AuditConfig, AuditPolicy, Encryption};
 use std::{fs, path::Path, sync::Arc};
 
-pub(crate) fn open(flags: &Flags, authority: &Arc<Authority>) -> Result<Access> {
+/// `hosts`: for which the API's certificate will be.
+pub(crate) fn open(
+    flags: &Flags,
+    authority: &Arc<Authority>,
+    hosts: Vec<String>,
+) -> Result<Access> {
     let read =
         |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
     let audit = match (&flags.audit_policy_file, &flags.audit_log_path) {
@@ -29,6 +34,7 @@ pub(crate) fn open(flags: &Flags, authority: &Arc<Authority>) -> Result<Access> 
         token_keys: vec![authority.token_key()?],
         url: issuer.clone(),
         issuer,
+        hosts,
         root_ca: authority.certificate().to_owned(),
         default_roles: true,
         signer: Some(authority.clone()),

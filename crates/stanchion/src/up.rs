@@ -93,9 +93,7 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     if let Some(address) = outside.or(gateway) {
         plane.server.advertise(address, port).await.context("publish the API's address")?;
     }
-    let mut hosts = plane.hosts(&flags, gateway.into_iter().chain(outside));
-    // Machines nearby call this one by its name.
-    hosts.push(settings.node_name.clone());
+    let hosts = hosts(&flags, &settings, gateway.into_iter().chain(outside));
     let tls = Tls {
         certificate: Arc::new(Renewing::server(&authority, "kube-apiserver", hosts)?),
         client_ca: pki::certificates(authority.certificate())?,
@@ -246,7 +244,6 @@ fn own_share(world: &World, name: &str, pods: Cidr) -> Result<Cidr> {
 pub(crate) struct Plane {
     pub(crate) server: Arc<Server>,
     ledger: Ledger,
-    first_service: Ipv4Addr,
 }
 
 impl Plane {
@@ -272,11 +269,16 @@ impl Plane {
             entropy: Arc::new(SystemEntropy::default()),
             version: VERSION.to_owned(),
             node_proxy: Some(Arc::new(proxy)),
-            access: access::open(flags, authority)?,
+            // Addresses that are found later are told of in the Endpoints of the API.
+            access: access::open(
+                flags,
+                authority,
+                hosts(flags, settings, flags.advertise_address),
+            )?,
             patience: Default::default(),
         };
         let server = apiserver::open(ledger.store.clone(), config).await.context("open the API")?;
-        Ok(Plane { server, ledger, first_service: flags.service_cidr.address(1) })
+        Ok(Plane { server, ledger })
     }
 
     /// The ways of one node of this process.
@@ -288,19 +290,25 @@ impl Plane {
             known: Known::Everything,
         }
     }
+}
 
-    /// Every name under which the API is called.
-    fn hosts(&self, flags: &Flags, others: impl Iterator<Item = IpAddr>) -> Vec<String> {
-        let service = "kubernetes.default.svc";
-        let mut hosts: Vec<String> =
-            ["localhost", "kubernetes", "kubernetes.default", service].map(str::to_owned).into();
-        hosts.push(format!("{service}.{}", flags.cluster_domain));
-        hosts.push("127.0.0.1".to_owned());
-        hosts.push(self.first_service.to_string());
-        hosts.push(reachable(flags.listen).ip().to_string());
-        hosts.extend(others.map(|it| it.to_string()));
-        hosts.sort();
-        hosts.dedup();
-        hosts
-    }
+/// Every name under which the API is called.
+fn hosts(
+    flags: &Flags,
+    settings: &Settings,
+    others: impl IntoIterator<Item = IpAddr>,
+) -> Vec<String> {
+    let service = "kubernetes.default.svc";
+    let mut hosts: Vec<String> =
+        ["localhost", "kubernetes", "kubernetes.default", service].map(str::to_owned).into();
+    hosts.push(format!("{service}.{}", flags.cluster_domain));
+    hosts.push("127.0.0.1".to_owned());
+    hosts.push(flags.service_cidr.address(1).to_string());
+    hosts.push(reachable(flags.listen).ip().to_string());
+    hosts.extend(others.into_iter().map(|it| it.to_string()));
+    // Machines nearby call this one by its name.
+    hosts.push(settings.node_name.clone());
+    hosts.sort();
+    hosts.dedup();
+    hosts
 }

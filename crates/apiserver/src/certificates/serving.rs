@@ -18,19 +18,22 @@ use world::{ObjectKey, World};
 pub(super) const APPROVAL: &str =
     "Auto approving kubelet serving certificate for the name and addresses of its node.";
 
-/// Why the request is not approved here.
-pub(super) fn refusal(world: &World, asked: &Asked) -> Option<String> {
-    let name = asked.name.strip_prefix("system:node:")?;
+/// Why the request is not approved here. `hosts`: by which names and addresses the API server is known.
+pub(super) fn refusal(world: &World, hosts: &[String], asked: &Asked) -> Option<String> {
+    let Some(name) = asked.name.strip_prefix("system:node:") else {
+        return Some(format!("{:?} is no node", asked.name));
+    };
     let Some(node) = world.cluster::<Node>(name) else {
         return Some(format!("there is no node {name}"));
     };
-    if is_of_api(name) {
+    if is_of_api(name) || hosts.iter().any(|it| it.eq_ignore_ascii_case(name)) {
         return Some(format!("{name} is a name of the API server"));
     }
     if let Some(other) = asked.dns.iter().find(|it| *it != name) {
         return Some(format!("{other} is not the name of node {name}"));
     }
-    let api = addresses_of_api(world);
+    let mut api = addresses_of_api(world);
+    api.extend(hosts.iter().filter_map(|it| it.parse::<IpAddr>().ok()));
     for it in &asked.addresses {
         if !has(&node, *it) {
             return Some(format!("node {name} does not have address {it}"));
@@ -111,13 +114,27 @@ mod tests {
             "subsets": [{"addresses": [{"ip": "10.0.0.9"}]}],
         });
         let fine = world(&[node("n1", "10.0.0.1"), node("n2", "10.0.0.2"), endpoints.clone()]);
-        assert_eq!(refusal(&fine, &asked("n1", [10, 0, 0, 1])), None);
-        assert!(refusal(&fine, &asked("n2", [10, 0, 0, 1])).is_some());
-        assert!(refusal(&fine, &asked("n1", [10, 0, 0, 3])).is_some());
+        assert_eq!(refusal(&fine, &[], &asked("n1", [10, 0, 0, 1])), None);
+        assert!(refusal(&fine, &[], &asked("n2", [10, 0, 0, 1])).is_some());
+        assert!(refusal(&fine, &[], &asked("n1", [10, 0, 0, 3])).is_some());
         let twice = world(&[node("n1", "10.0.0.2"), node("n2", "10.0.0.2")]);
-        assert!(refusal(&twice, &asked("n1", [10, 0, 0, 2])).is_some());
+        assert!(refusal(&twice, &[], &asked("n1", [10, 0, 0, 2])).is_some());
         let door = world(&[node("n1", "10.0.0.9"), endpoints]);
-        assert!(refusal(&door, &asked("n1", [10, 0, 0, 9])).is_some());
-        assert!(refusal(&world(&[]), &asked("n1", [10, 0, 0, 1])).is_some());
+        assert!(refusal(&door, &[], &asked("n1", [10, 0, 0, 9])).is_some());
+        assert!(refusal(&world(&[]), &[], &asked("n1", [10, 0, 0, 1])).is_some());
+    }
+
+    /// A server that is no node has its host's name in its certificate: a node of that name would have been the API to
+    /// every machine that calls it so.
+    #[test]
+    fn nobody_serves_under_what_the_api_is_called() {
+        let world = world(&[node("n1", "10.0.0.1"), node("Main", "10.0.0.2")]);
+        let hosts = ["main", "10.0.0.1"].map(str::to_owned);
+        let main = Asked { name: "system:node:Main".to_owned(), ..asked("Main", [10, 0, 0, 2]) };
+        assert_eq!(refusal(&world, &[], &main), None);
+        assert!(refusal(&world, &hosts, &main).is_some());
+        assert!(refusal(&world, &hosts, &asked("n1", [10, 0, 0, 1])).is_some());
+        let nobody = Asked { name: "admin".to_owned(), ..Asked::default() };
+        assert!(refusal(&world, &hosts, &nobody).is_some());
     }
 }

@@ -3,7 +3,11 @@
 
 use crate::Error;
 use client::Client;
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use stdx::{Backoff, ShutdownSignal, one_line};
 use world::{Touched, World};
 
@@ -25,12 +29,13 @@ pub(crate) async fn serve<T: Follows>(
     let concerns =
         |touched: Option<&[Touched]>| touched.is_none_or(|all| all.iter().any(T::concerns));
     let mut follower = client.follow();
-    let mut again: Option<Duration> = Some(Duration::ZERO);
+    // A moment, not a wait: a world that never rests would begin the wait anew with each of its ticks.
+    let mut again: Option<Instant> = Some(Instant::now());
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
     loop {
         let later = async {
             match again {
-                Some(wait) => stdx::sleep(wait).await,
+                Some(at) => stdx::sleep(at.saturating_duration_since(Instant::now())).await,
                 None => std::future::pending().await,
             }
         };
@@ -55,8 +60,72 @@ pub(crate) async fn serve<T: Follows>(
             }
             Err(error) => {
                 tracing::warn!("{}: {}", T::WHAT, one_line(&error));
-                Some(backoff.failed())
+                Some(Instant::now() + backoff.failed())
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::Failure;
+    use client::{Feed, Follower, Written, feed};
+    use stdx::{BoxFuture, Shutdown};
+    use tokio::sync::mpsc;
+    use world::{Change, Event};
+
+    struct Busy(Feed);
+
+    impl Client for Busy {
+        fn world(&self) -> World {
+            self.0.latest()
+        }
+
+        fn follow(&self) -> Follower {
+            self.0.follow()
+        }
+
+        fn write(&self, _: Vec<Change>) -> BoxFuture<'_, Result<Written, Failure>> {
+            unreachable!("nothing is written")
+        }
+
+        fn record(&self, _: Event) {}
+    }
+
+    /// Fails, and says each time that it was asked.
+    struct Fails(mpsc::UnboundedSender<()>);
+
+    impl Follows for Fails {
+        const WHAT: &'static str = "nothing";
+
+        fn concerns(_: &Touched) -> bool {
+            false
+        }
+
+        async fn bring(&mut self, _: &World) -> Result<(), Error> {
+            let _told = self.0.send(());
+            Err(Error::Unreachable(1, "a test".to_owned()))
+        }
+    }
+
+    /// Each heartbeat of a node is a tick: what had failed was not tried again for as long as others came in time.
+    #[tokio::test]
+    async fn what_failed_is_tried_again_in_a_world_that_never_rests() {
+        let client = Arc::new(Busy(feed(16, World::default())));
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let (_shutdown, signal) = Shutdown::new();
+        let following = tokio::spawn(serve(Fails(tell), client.clone(), signal));
+        let twice = async {
+            for _ in 0..2 {
+                while told.try_recv().is_err() {
+                    client.0.publish(World::default(), Arc::from([]));
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let twice = stdx::timeout(Duration::from_secs(60), twice).await;
+        following.abort();
+        twice.expect("it is tried a second time");
     }
 }

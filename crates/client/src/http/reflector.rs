@@ -131,11 +131,13 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     async fn read(&mut self, mut stream: Stream, backoff: &mut Backoff) -> Result<(), Failure> {
+        let mut lines = 0_u64;
         loop {
             let line = stdx::timeout(SILENCE, stream.line()).await;
             let line = line.unwrap_or_else(|| Err(Failure::unavailable("a watch fell silent")))?;
-            let Some(line) = line else { return Ok(()) };
+            let Some(line) = line else { return ended(lines) };
             self.take(&line).await?;
+            lines += 1;
             backoff.succeeded();
         }
     }
@@ -204,9 +206,23 @@ impl Turn<'_> {
     }
 }
 
+/// A watch that tells of nothing, not even of a revision, is not begun again at once: a server that ends each of them so
+/// would be asked without a pause.
+fn ended(lines: u64) -> Result<(), Failure> {
+    match lines {
+        0 => Err(Failure::unavailable("a watch ended before it said anything")),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_watch_that_says_nothing_is_a_failed_one() {
+        assert!(ended(0).is_err() && ended(1).is_ok());
+    }
 
     #[test]
     fn a_watch_begins_with_everything_and_goes_on_from_where_it_was() {

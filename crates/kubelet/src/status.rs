@@ -18,7 +18,7 @@ use api::{
     },
     meta,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use stdx::Timestamp;
 
 /// Everything that a status is made of.
@@ -34,8 +34,8 @@ pub struct Inputs<'a> {
     pub verdict: Option<&'a Verdict>,
     /// Containers run with other limits than the spec asks for.
     pub resizing: bool,
-    /// A container is being started, and may not be among those that were observed.
-    pub starting: bool,
+    /// Containers that are being started, until their postStart hooks are over.
+    pub starting: &'a BTreeSet<String>,
     /// Every process of the pod has ended, and none will come.
     pub ended: bool,
     pub now: Timestamp,

@@ -1,7 +1,10 @@
 //! What can be decided about a pod: a closed list, and how it reads.
 
 use super::Verdict;
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 use stdx::Timestamp;
 
 /// Only one action at a time on each of these.
@@ -15,6 +18,22 @@ pub enum Slot {
     Volume(String),
     Image(String),
     Object,
+}
+
+impl Slot {
+    /// The container that is being started.
+    pub(super) fn container(&self) -> Option<&str> {
+        match self {
+            Slot::Container(name) => Some(name),
+            Slot::Sandbox
+            | Slot::Stop(_)
+            | Slot::Hook(_)
+            | Slot::Resize
+            | Slot::Volume(_)
+            | Slot::Image(_)
+            | Slot::Object => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,8 +129,8 @@ pub struct Next {
     pub verdict: Option<Verdict>,
     /// Containers run with other limits than the spec asks for.
     pub resizing: bool,
-    /// A container is being started.
-    pub starting: bool,
+    /// Containers that are being started, until their postStart hooks are over.
+    pub starting: BTreeSet<String>,
     pub actions: Vec<Action>,
     /// Why containers wait, where there is more to say than that they are being created.
     pub waiting: BTreeMap<String, Waiting>,

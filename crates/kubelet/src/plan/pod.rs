@@ -81,7 +81,7 @@ pub fn next(look: &Look<'_>) -> Next {
         ended: false,
         verdict,
         resizing: false,
-        starting: look.pod.is_some_and(|pod| reset::is_starting(pod, look.busy)),
+        starting: look.busy.iter().filter_map(Slot::container).map(str::to_owned).collect(),
         actions: Vec::new(),
         waiting: BTreeMap::new(),
         wake_at: None,
@@ -227,7 +227,9 @@ impl<'a> Plan<'a, '_> {
             let passed = match &fate {
                 Fate::Over { succeeded } => *succeeded || initialized,
                 Fate::Running(seen) => {
-                    is_sidecar(container) && has_started(container, seen, self.look.memory)
+                    is_sidecar(container)
+                        && !self.next.starting.contains(&container.name)
+                        && has_started(container, seen, self.look.memory)
                 }
                 Fate::New { .. } | Fate::Again { .. } if initialized && !is_sidecar(container) => {
                     true
@@ -261,7 +263,7 @@ impl<'a> Plan<'a, '_> {
             Fate::Stillborn(seen) => {
                 let remove =
                     Action::RemoveContainer { container: name.clone(), id: seen.id.clone() };
-                if !look.busy.contains(&Slot::Container(name.clone())) {
+                if !self.next.starting.contains(name) {
                     self.act(remove);
                 }
                 return;
@@ -377,9 +379,9 @@ impl<'a> Plan<'a, '_> {
 
     pub(super) fn stop(&mut self, seen: &Seen, by: Timestamp, why: Why) {
         let hook_runs = self.look.busy.contains(&Slot::Hook(seen.id.clone()));
-        if self.look.busy.contains(&Slot::Container(seen.name.clone()))
-            || (hook_runs && by > self.look.now)
-        {
+        // What runs while it is being started is in its postStart hook: the pod's end does not wait for that.
+        let is_starting = self.next.starting.contains(&seen.name) && why != Why::Ending;
+        if is_starting || (hook_runs && by > self.look.now) {
             return;
         }
         // A stop that is under way is only hastened.

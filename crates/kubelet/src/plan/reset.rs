@@ -4,7 +4,7 @@
 //! this node's server dies, the next one knows where it was. Upstream: `kuberuntime_manager.go` (getContainersToReset),
 //! `container/helpers.go` (ShouldAllContainersRestart), 1.36.
 
-use super::{Action, Slot, Why, pod::Plan};
+use super::{Action, Why, pod::Plan};
 use crate::runtime::{Container as Seen, Observed, State};
 use api::core::{
     pod::{condition, restarts_all},
@@ -21,15 +21,14 @@ pub fn is_wanted(pod: &Pod, observed: &Observed) -> bool {
     is_told(pod) || containers(pod.spec.as_ref()).any(|it| is_cause(it, observed.latest(&it.name)))
 }
 
-/// Whether nothing is left of the containers.
-pub fn is_cleared(pod: &Pod, observed: &Observed) -> bool {
-    containers(pod.spec.as_ref()).all(|it| observed.latest(&it.name).is_none())
+/// Whether nothing is left of the containers, and nothing of them is on its way.
+pub fn is_cleared(pod: &Pod, observed: &Observed, starting: &BTreeSet<String>) -> bool {
+    let mut all = containers(pod.spec.as_ref());
+    all.all(|it| observed.latest(&it.name).is_none()) && !is_starting(pod, starting)
 }
 
-/// Whether one of the containers is on its way: it may be there at any moment.
-pub(super) fn is_starting(pod: &Pod, busy: &BTreeSet<Slot>) -> bool {
-    let mut all = containers(pod.spec.as_ref());
-    all.any(|it| busy.contains(&Slot::Container(it.name.clone())))
+fn is_starting(pod: &Pod, starting: &BTreeSet<String>) -> bool {
+    containers(pod.spec.as_ref()).any(|it| starting.contains(&it.name))
 }
 
 /// The API knows.
@@ -58,14 +57,13 @@ impl Plan<'_, '_> {
         let (causes, others): (Vec<&Seen>, Vec<&Seen>) = all.partition(is_cause);
         let mut names = BTreeSet::new();
         let turn = match others.is_empty() {
-            true if is_starting(pod, self.look.busy) => return,
+            true if is_starting(pod, &self.next.starting) => return,
             true => causes,
             false => others,
         };
         for seen in turn {
             // One run of each at a time.
-            let is_busy = self.look.busy.contains(&Slot::Container(seen.name.clone()));
-            if !names.insert(&seen.name) || is_busy {
+            if !names.insert(&seen.name) || self.next.starting.contains(&seen.name) {
                 continue;
             }
             match seen.state {

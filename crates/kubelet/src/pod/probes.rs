@@ -59,6 +59,9 @@ impl Probes {
         };
         let mut wanted = BTreeSet::new();
         for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+            if next.starting.contains(&container.name) {
+                continue;
+            }
             let running = |it: &&Seen| it.state == State::Running;
             let Some(seen) = observed.latest(&container.name).filter(running) else { continue };
             let started = has_started(container, seen, memory);

@@ -97,7 +97,7 @@ impl Reporter {
             node_address: &shared.facts.node_address,
             verdict: next.verdict.as_ref(),
             resizing: next.resizing,
-            starting: next.starting,
+            starting: &next.starting,
             ended: next.ended,
             now: shared.clock.now(),
         });

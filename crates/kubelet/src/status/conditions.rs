@@ -96,7 +96,7 @@ fn restarting_all(inputs: &Inputs<'_>, status: &PodStatus) -> Verdict {
         Some("Succeeded") => (false, "PodCompleted", String::new()),
         Some("Failed") => (false, "PodFailed", String::new()),
         Some(_) | None if !reset::is_wanted(pod, observed) => (false, "", String::new()),
-        Some(_) | None if reset::is_cleared(pod, observed) && !inputs.starting => {
+        Some(_) | None if reset::is_cleared(pod, observed, inputs.starting) => {
             (false, "", String::new())
         }
         Some(_) | None => {

@@ -58,6 +58,8 @@ fn status(
     let mut runs = inputs.observed.containers.iter().filter(|it| it.name == container.name);
     let (latest, previous) = (runs.next(), runs.next());
     let Some(seen) = latest else { return unseen(inputs, container, old, first_reason) };
+    // Its postStart hook is part of the start.
+    let is_starting = seen.state == State::Running && inputs.starting.contains(&container.name);
     let mut status = ContainerStatus {
         name: container.name.clone(),
         container_id: Some(container_id(seen)),
@@ -66,9 +68,10 @@ fn status(
         restart_count: i32::try_from(seen.attempt).unwrap_or(i32::MAX),
         ready: false,
         started: Some(false),
-        // Made and not yet started, it waits for the same thing as before.
+        // Made and not yet started, or not to the end, it waits for the same thing as before.
         state: Some(match seen.state {
             State::Created => waits(first_reason, ""),
+            State::Running if is_starting => waits(first_reason, ""),
             State::Running | State::Exited | State::Unknown => state(inputs, seen),
         }),
         last_state: Some(ContainerState::default()),
@@ -77,7 +80,7 @@ fn status(
             _ => container.resources.as_ref().and_then(|it| it.requests.clone()),
         },
         // What it runs with, not what it is to have: what was told before, or nothing.
-        resources: match is_outdated(inputs.pod, container, seen) {
+        resources: match is_outdated(inputs.pod, container, seen) || is_refused(inputs, old, seen) {
             true => old.and_then(|it| it.resources.clone()),
             false => Some(container.resources.clone().unwrap_or_default()),
         },
@@ -95,7 +98,7 @@ fn status(
         let terminated = old.state.as_ref().filter(|it| !same && it.terminated.is_some());
         status.last_state = terminated.or(old.last_state.as_ref()).cloned().or(status.last_state);
     }
-    if seen.state == State::Running {
+    if seen.state == State::Running && !is_starting {
         let probed = inputs.memory.probes.get(&seen.id).copied().unwrap_or_default();
         let started = has_started(container, seen, inputs.memory);
         let before = old.filter(|it| it.container_id == status.container_id);
@@ -127,6 +130,14 @@ fn status(
         status.state = Some(waits(&waiting.reason, &waiting.message));
     }
     status
+}
+
+/// Whether the same run was told to have something, and the node has no room for what it is to have now: requests for
+/// memory are nothing that the runtime would tell.
+fn is_refused(inputs: &Inputs<'_>, old: Option<&ContainerStatus>, seen: &Seen) -> bool {
+    let id = container_id(seen);
+    let is_same = |it: &ContainerStatus| it.container_id.as_ref() == Some(&id);
+    inputs.memory.resize_refused.is_some() && old.is_some_and(is_same)
 }
 
 const LOST: &str = "The container could not be located when the pod was deleted.  The container used to be Running";

@@ -6,6 +6,7 @@ use api::{
     core::v1::{ConfigMap, Pod},
 };
 use client::Client as _;
+use kubelet::runtime::State;
 use world::{Change, ObjectKey};
 
 fn simple(extra: &str) -> Pod {
@@ -314,4 +315,29 @@ async fn a_pod_that_does_not_fit_is_failed_and_nothing_of_it_is_made() {
     // Of its server's next life it has nothing to fear either.
     node.delete("p");
     node.until_gone("p").await;
+}
+
+/// Whoever deleted a pod whose postStart hook went on waited for the hook, for an hour.
+#[tokio::test]
+async fn a_pod_goes_while_its_hook_still_runs() {
+    let node = Node::new();
+    node.client.put::<Pod>(yaml(
+        "
+metadata: {name: web-0, namespace: default, uid: u}
+spec:
+  nodeName: n1
+  terminationGracePeriodSeconds: 5
+  containers:
+  - {name: app, image: 'app:1', lifecycle: {postStart: {exec: {command: [sleep]}}}}
+",
+    ));
+    let _running = node.start().await;
+    node.until_pod("web-0", "has its container", |pod| {
+        let runs = node.runtime.observed(pod.uid()).containers;
+        let told = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+        (told.container_id.is_some() && runs.first()?.state == State::Running).then_some(())
+    })
+    .await;
+    node.delete("web-0");
+    node.until_gone("web-0").await;
 }

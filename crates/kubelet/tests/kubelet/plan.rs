@@ -613,3 +613,27 @@ fn what_an_evicted_pod_wrote_goes_once_its_status_is_written() {
         Finished, ended
     "#]]);
 }
+
+#[test]
+fn what_follows_a_sidecar_waits_for_its_hook_and_the_end_of_the_pod_does_not() {
+    let spec = "initContainers: [{name: proxy, restartPolicy: Always}], containers: [{name: app}]";
+    let running = || {
+        let proxy = |it: Case| it.container("1", "proxy", 0, State::Running, 0);
+        let mut case = proxy(case(spec).sandbox("s", 0, true)).image("app");
+        case.busy.insert(Slot::Container("proxy".to_owned()));
+        case
+    };
+    running().check(expect![[r#"
+        Up
+    "#]]);
+    let mut over = running();
+    over.busy.clear();
+    over.check(expect![[r#"
+        Up
+          start app #0 in s
+    "#]]);
+    running().deleting(30).check(expect![[r#"
+        Terminating
+          stop proxy 1 by 1031 (Ending)
+    "#]]);
+}

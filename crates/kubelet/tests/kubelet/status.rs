@@ -3,11 +3,11 @@
 use crate::fakes::yaml;
 use api::core::v1::{Pod, PodStatus};
 use kubelet::{
-    plan::{Memory, Waiting},
+    plan::{Memory, Waiting, resize::Refusal},
     runtime::{Container, Limits, Observed, Sandbox, State},
     status::{Inputs, compute},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use stdx::Timestamp;
 
 const NOW: Timestamp = Timestamp::from_seconds(1000);
@@ -18,7 +18,7 @@ struct Case {
     memory: Memory,
     waiting: BTreeMap<String, Waiting>,
     ended: bool,
-    starting: bool,
+    starting: BTreeSet<String>,
 }
 
 fn case(text: &str) -> Case {
@@ -28,7 +28,7 @@ fn case(text: &str) -> Case {
         memory: Memory::default(),
         waiting: BTreeMap::new(),
         ended: false,
-        starting: false,
+        starting: BTreeSet::new(),
     }
 }
 
@@ -67,7 +67,7 @@ impl Case {
             node_address: "192.0.2.1",
             verdict: None,
             resizing: false,
-            starting: self.starting,
+            starting: &self.starting,
             ended: self.ended,
             now: NOW,
         })
@@ -274,7 +274,7 @@ fn a_restart_of_all_is_not_over_while_one_is_still_being_started() {
         conditions.into_iter().find(|it| it.type_ == "AllContainersRestarting").unwrap().status
     };
     assert_eq!(restarting(&cleared), "False");
-    cleared.starting = true;
+    cleared.starting.insert("app".to_owned());
     assert_eq!(restarting(&cleared), "True");
 }
 
@@ -299,4 +299,39 @@ fn a_container_that_runs_with_other_limits_does_not_say_it_has_those_of_its_spec
     );
     outdated.pod.status = before.status;
     assert_eq!(told(&outdated).as_deref(), Some("32Mi"));
+}
+
+#[test]
+fn a_container_runs_once_its_hook_is_over() {
+    let mut starting = case(ONE).seen("app", State::Running, 0);
+    starting.starting.insert("app".to_owned());
+    starting.check(
+        "
+Pending
+not Ready: ContainersNotReady containers with unready status: [app]
+not ContainersReady: ContainersNotReady containers with unready status: [app]
+app: ContainerCreating",
+    );
+    starting.starting.clear();
+    starting.check("Running\napp: running, ready");
+}
+
+#[test]
+fn a_request_for_which_there_is_no_room_is_not_told_as_given() {
+    let with = |request: &str| {
+        let resources = format!("image: a, resources: {{requests: {{memory: {request}}}}}");
+        case(&ONE.replace("image: a", &resources)).seen("app", State::Running, 0)
+    };
+    let told = |case: &Case| {
+        let resources = case.status().container_statuses.unwrap().remove(0).resources;
+        resources.unwrap().requests.unwrap()["memory"].0.clone()
+    };
+    let before = with("32Mi").status();
+    let mut case = with("64Mi");
+    case.pod.status = Some(before);
+    case.memory.resize_refused =
+        Some(Refusal { reason: "Deferred", message: "no room".to_owned() });
+    assert_eq!(told(&case), "32Mi");
+    case.memory.resize_refused = None;
+    assert_eq!(told(&case), "64Mi");
 }

@@ -47,6 +47,11 @@ impl Machine {
         found.map(|(uid, it)| (uid.clone(), it)).ok_or_else(|| missing("sandbox"))
     }
 
+    pub(super) fn runs(&self, id: &str) -> bool {
+        let mut all = self.pods.values().flat_map(|it| &it.containers);
+        all.any(|it| it.id == id && it.state == State::Running)
+    }
+
     pub(super) fn of_container(&mut self, id: &str) -> Result<(String, &mut Container)> {
         let all = self
             .pods

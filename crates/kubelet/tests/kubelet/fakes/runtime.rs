@@ -377,11 +377,18 @@ impl Runtime for FakeRuntime {
 
     fn execute<'a>(
         &'a self,
-        _: &'a str,
+        id: &'a str,
         command: Vec<String>,
         _: i64,
     ) -> BoxFuture<'a, Result<(i32, Vec<u8>)>> {
-        Box::pin(async move { Ok((i32::from(command != ["true"]), b"no".to_vec())) })
+        let mut changes = self.changes.subscribe();
+        Box::pin(async move {
+            // As long as the container runs.
+            while command == ["sleep"] && self.machine().runs(id) {
+                let _anything = changes.recv().await;
+            }
+            Ok((i32::from(command != ["true"]), b"no".to_vec()))
+        })
     }
 
     fn exec(&self, _: message::ExecRequest) -> BoxFuture<'_, Result<String>> {

@@ -10,7 +10,7 @@ mod topology_spread;
 mod unschedulable;
 
 use crate::pod::Place;
-pub(crate) use pod_affinity::Neighbours;
+pub(crate) use pod_affinity::{Neighbours, Selects, is_there, value};
 pub(crate) use topology_spread::Spread;
 
 pub(crate) type Filter = fn(&Place<'_>) -> Result<(), Refused>;

@@ -3,7 +3,7 @@
 use crate::{
     filter::{Neighbours, Spread},
     held, nomination, priority,
-    score::Soft,
+    score::{Leanings, Soft},
 };
 use api::{
     Object,
@@ -25,6 +25,7 @@ pub(crate) struct Request<'a> {
     pub(crate) neighbours: Neighbours,
     pub(crate) spreads: Vec<Spread>,
     pub(crate) soft_spreads: Vec<Soft>,
+    pub(crate) leanings: Leanings,
     nominated: Vec<Typed<Pod>>,
 }
 
@@ -55,6 +56,7 @@ impl<'a> Request<'a> {
             neighbours,
             spreads,
             soft_spreads: Soft::of(world, pod),
+            leanings: Leanings::of(world, pod),
             nominated,
         }
     }

@@ -3,11 +3,13 @@
 
 mod least_allocated;
 mod node_affinity;
+mod pod_affinity;
 mod taints;
 mod topology_spread;
 
 use crate::pod::Place;
 
+pub(crate) use pod_affinity::Leanings;
 pub(crate) use topology_spread::Soft;
 
 type Score = fn(&[Place<'_>]) -> Vec<i64>;
@@ -15,6 +17,7 @@ type Score = fn(&[Place<'_>]) -> Vec<i64>;
 static SCORES: &[(i64, Score)] = &[
     (1, least_allocated::score),
     (2, node_affinity::score),
+    (2, pod_affinity::score),
     (3, taints::score),
     (2, topology_spread::score),
 ];

@@ -118,6 +118,35 @@ fn pods_of_one_controller_or_service_spread_over_nodes_and_zones_however_large_t
 }
 
 #[test]
+fn a_soft_taint_is_stayed_clear_of_by_those_who_do_not_tolerate_it() {
+    let tainted = large("n1", "a").replace(
+        "status:",
+        "spec: {taints: [{key: x, value: z, effect: PreferNoSchedule}]}\nstatus:",
+    );
+    let nodes = [tainted, large("n2", "a")].concat();
+    goes_to(&[&*nodes, &member("p", "")].concat(), "n2");
+    let tolerates = "tolerations: [{key: x, operator: Exists}], ";
+    goes_to(&[&*nodes, &member("p", tolerates)].concat(), "n1");
+}
+
+#[test]
+fn pods_go_near_those_that_they_like_and_away_from_those_that_they_do_not() {
+    let nodes: String =
+        [("n1", "a"), ("n2", "b"), ("n3", "b")].map(|it| large(it.0, it.1)).concat();
+    let other =
+        |on: &str| member("q", &format!("nodeName: {on}, ")).replace("app: a", "app: other");
+    let likes = |side: &str| {
+        format!(
+            "affinity: {{{side}: {{preferredDuringSchedulingIgnoredDuringExecution: [{{weight: 100, podAffinityTerm: {{topologyKey: topology.kubernetes.io/zone, labelSelector: {{matchLabels: {{app: other}}}}}}}}]}}}}, "
+        )
+    };
+    let away = member("p", &likes("podAntiAffinity"));
+    goes_to(&[&*nodes, &away, &other("n1")].concat(), "n2");
+    goes_to(&[&*nodes, &away, &other("n2")].concat(), "n1");
+    goes_to(&[&*nodes, &member("p", &likes("podAffinity")), &other("n3")].concat(), "n2");
+}
+
+#[test]
 fn soft_constraints_of_a_pod_are_about_nodes_that_have_the_label() {
     let bare = node("n0", "").replace("cpu: '2', memory: 4Gi", "cpu: '64', memory: 512Gi");
     let spread = "topologySpreadConstraints: [{maxSkew: 1, topologyKey: topology.kubernetes.io/zone, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app: a}}}], ";

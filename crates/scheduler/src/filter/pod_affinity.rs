@@ -91,11 +91,11 @@ fn apart(pod: &Pod) -> &[PodAffinityTerm] {
         .unwrap_or_default()
 }
 
-pub(super) fn is_there(pod: &Typed<Pod>) -> bool {
+pub(crate) fn is_there(pod: &Typed<Pod>) -> bool {
     is_scheduled(pod) && !api::core::pod::is_terminal(pod)
 }
 
-pub(super) fn value(world: &World, pod: &Pod, key: &str) -> Option<String> {
+pub(crate) fn value(world: &World, pod: &Pod, key: &str) -> Option<String> {
     let node = world.cluster::<Node>(api::core::pod::node_name(pod))?;
     label(&node, key).cloned()
 }
@@ -105,7 +105,7 @@ pub(super) fn label<'a>(node: &'a Node, key: &str) -> Option<&'a String> {
 }
 
 /// Which pods a term speaks of.
-struct Selects {
+pub(crate) struct Selects {
     labels: Selector,
     /// Named ones, or none: then the namespace of the term's own pod, if no selector says more.
     namespaces: Vec<String>,
@@ -113,7 +113,7 @@ struct Selects {
 }
 
 impl Selects {
-    fn new(term: &PodAffinityTerm, owner: &Pod) -> Selects {
+    pub(crate) fn new(term: &PodAffinityTerm, owner: &Pod) -> Selects {
         let mut namespaces = term.namespaces.clone().unwrap_or_default();
         if namespaces.is_empty() && term.namespace_selector.is_none() {
             namespaces.push(owner.namespace().to_owned());
@@ -125,7 +125,7 @@ impl Selects {
         }
     }
 
-    fn pod(&self, world: &World, pod: &Pod) -> bool {
+    pub(crate) fn pod(&self, world: &World, pod: &Pod) -> bool {
         let labels = pod.metadata.labels.clone().unwrap_or_default();
         self.labels.matches(&labels) && self.namespace(world, pod.namespace())
     }

@@ -4,6 +4,7 @@
 
 use super::{Verdict, resize::Refusal};
 use crate::runtime::Image;
+use api::core::v1::Pod;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -46,8 +47,9 @@ pub struct Memory {
     pub verdict: Option<Verdict>,
     /// Why other resources have to wait.
     pub resize_refused: Option<Refusal>,
-    /// Why they could not be given, and when to try again.
+    /// Why they could not be given, and when to try again; and the generation of the pod that asked for them.
     pub resize_failed: Option<Failure>,
+    pub resize_generation: Option<i64>,
     /// Container id → when it is killed if it has not ended by itself.
     pub stopping: BTreeMap<String, Timestamp>,
 }
@@ -83,6 +85,11 @@ pub struct Probed {
 }
 
 impl Memory {
+    /// Whether what the pod asks for now could not be given; what it asked for before is another matter.
+    pub fn has_failed_to_resize(&self, pod: &Pod) -> bool {
+        self.resize_failed.is_some() && self.resize_generation == pod.metadata.generation
+    }
+
     /// Until when a container that ended at `finished` is not restarted, and the back-off it is in.
     pub fn held(&self, container: &str, finished: Timestamp) -> Option<(Timestamp, Duration)> {
         let restart = self.restarts.get(container)?;

@@ -372,7 +372,11 @@ impl<'a> Plan<'a, '_> {
         }
         let Some(sandbox) = sandbox.filter(|_| in_place) else { return };
         match &memory.resize_failed {
-            Some(failure) if failure.retry_at > self.look.now => self.wake_at(failure.retry_at),
+            Some(failure)
+                if failure.retry_at > self.look.now && memory.has_failed_to_resize(pod) =>
+            {
+                self.wake_at(failure.retry_at);
+            }
             Some(_) | None => self.act(Action::Resize { sandbox: sandbox.id.clone() }),
         }
     }

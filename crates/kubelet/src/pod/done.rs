@@ -19,6 +19,8 @@ const IMAGE_FIRST: Duration = Duration::from_secs(10);
 const MAKE_FIRST: Duration = Duration::from_secs(1);
 /// What is missing may be a ConfigMap that someone is about to make.
 const MAKE_MOST: Duration = Duration::from_secs(16);
+/// Memory in use may be free at any time. Upstream tries with every sync of the pod: about once a minute.
+const RESIZE_MOST: Duration = Duration::from_secs(60);
 /// How long the failure itself is shown, before the waiting for the next try.
 const SHOWN: Duration = Duration::from_secs(2);
 
@@ -38,7 +40,8 @@ pub(super) enum Done {
     Stopped(String, Result<(), RuntimeError>),
     /// A container has been told of its end.
     Hooked,
-    Resized(Result<(), RuntimeError>),
+    /// For the pod of this generation.
+    Resized(Option<i64>, Result<(), RuntimeError>),
     /// The object was written or deleted.
     Reported(Result<(), Refusal>),
 }
@@ -150,7 +153,8 @@ impl Worker {
                 let pod = pod?;
                 let running = self.observed.containers.clone();
                 Box::pin(async move {
-                    Done::Resized(lifecycle::resize(&shared, &pod, &sandbox, &running).await)
+                    let resized = lifecycle::resize(&shared, &pod, &sandbox, &running).await;
+                    Done::Resized(pod.metadata.generation, resized)
                 })
             }
             Action::Delete => {
@@ -272,22 +276,23 @@ impl Worker {
                 }
             }
             Done::Hooked => {}
-            Done::Resized(result) => {
+            Done::Resized(generation, result) => {
                 self.stale = true;
-                self.memory.resize_failed = match result {
-                    Ok(()) => None,
-                    Err(error) => {
-                        tracing::warn!(pod = %self.key, %error, "resize");
-                        let before = self.memory.resize_failed.as_ref();
-                        let text = error.to_string();
-                        if let Some(pod) = self.pod.as_ref().filter(|_| before.is_none()) {
-                            let text = format!("Pod resize error: {text}");
-                            let event = Event::warning(&**pod, "ResizeError", text);
-                            self.shared.client.record(event);
-                        }
-                        Some(Failure::new("Error", text, now, before, MAKE_FIRST))
+                let before = self.memory.resize_failed.take();
+                let before = before.filter(|_| self.memory.resize_generation == generation);
+                self.memory.resize_generation = generation;
+                self.memory.resize_failed = result.err().map(|error| {
+                    tracing::warn!(pod = %self.key, %error, "resize");
+                    let text = error.to_string();
+                    if let Some(pod) = self.pod.as_ref().filter(|_| before.is_none()) {
+                        let text = format!("Pod resize error: {text}");
+                        let event = Event::warning(&**pod, "ResizeError", text);
+                        self.shared.client.record(event);
                     }
-                };
+                    let mut failure = Failure::new("Error", text, now, before.as_ref(), MAKE_FIRST);
+                    failure.wait_at_most(RESIZE_MOST, now);
+                    failure
+                });
             }
             Done::Reported(Ok(())) => self.reporter.written(),
             Done::Reported(Err(refusal)) => {

@@ -54,7 +54,8 @@ pub(super) fn of(
     if let Some(refusal) = &memory.resize_refused {
         verdicts.push((OWNED[5], (true, refusal.reason, refusal.message.clone())));
     } else if inputs.resizing && !inputs.ended {
-        let failed = memory.resize_failed.as_ref();
+        let is_told = memory.has_failed_to_resize(inputs.pod);
+        let failed = memory.resize_failed.as_ref().filter(|_| is_told);
         let (reason, message) = failed.map_or(("", ""), |it| (it.reason, &it.message));
         verdicts.push((OWNED[6], (true, reason, message.to_owned())));
     }

@@ -488,6 +488,12 @@ fn a_resize_that_failed_is_tried_again_until_the_whole_has_its_share_too() {
         Up
           look again at 1007
     "#]]);
+    let mut other = failed(1007);
+    other.pod.as_mut().unwrap().metadata.generation = Some(2);
+    other.check(expect![[r#"
+        Up
+          resize what runs in s
+    "#]]);
     let mut refused = failed(1000);
     refused.memory.resize_refused =
         Some(Refusal { reason: "Deferred", message: "no room".to_owned() });

@@ -128,6 +128,21 @@ spec: {{storageClassName: manual, accessModes: [ReadWriteMany], resources: {{req
     let file = site.server.share().join("static/file");
     assert_eq!(fs::read_to_string(&file).unwrap(), "from a\n");
     assert_eq!(kubectl.exec("c", &["cat", "/data/greeting"], ""), "hello");
+    // Each pod has a mount of its own, as if on a node of its own: who opens a file appends behind what the other wrote.
+    for (pod, word) in [("a", "one"), ("b", "two"), ("a", "three")] {
+        kubectl.exec(pod, &["sh", "-c", &format!("echo {word} >> /data/log")], "");
+    }
+    assert_eq!(kubectl.exec("b", &["cat", "/data/log"], ""), "one\ntwo\nthree\n");
+    // Beyond what 32 bits can tell, and cut there.
+    let far = "printf x | dd of=/data/far bs=1 seek=5368709120 2> /dev/null && tail -c 1 /data/far && wc -c < /data/far
+        dd if=/dev/null of=/data/far bs=1 seek=4294967297 2> /dev/null && wc -c < /data/far && rm /data/far";
+    let far = kubectl.exec("a", &["sh", "-c", far], "");
+    assert_eq!(far, "x5368709121\n4294967297\n");
+    // What takes the place of an open file leaves it to who has it open.
+    let replaced = "echo old > /data/kept && exec 3< /data/kept && echo new > /data/next
+        mv /data/next /data/kept && cat <&3 && cat /data/kept && exec 3<&- && rm /data/kept && ls -A /data";
+    let replaced = kubectl.exec("a", &["sh", "-c", replaced], "");
+    assert_eq!(replaced, "old\nnew\nfile\nlink\nlog\n");
     let refused = kubectl.try_exec("c", &["touch", "/data/x"], "");
     assert!(refused.errors.contains("Read-only file system"), "{refused:?}");
 

@@ -21,7 +21,7 @@ use api::{
     Object,
     core::v1::{Container, Pod},
 };
-use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, io, path::PathBuf, pin::pin, time::Duration};
 use stdx::Timestamp;
 use world::Event;
 
@@ -193,8 +193,16 @@ async fn files(shared: &Shared, run: &Run<'_>) -> io::Result<()> {
     tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
 }
 
+/// Killed processes end in a moment, unless the kernel holds them for a volume that does not answer.
+const KILLED_MAX: Duration = Duration::from_secs(3);
+
+/// An end may write again what could not be written, and wait for that.
+const ABORTS_MAX: u32 = 3;
+
 /// One order to end a container.
 pub(crate) struct Stop<'a> {
+    /// The pod's uid.
+    pub(crate) pod: &'a str,
     pub(crate) container: &'a str,
     pub(crate) id: &'a str,
     /// When it is killed.
@@ -216,7 +224,18 @@ pub(crate) async fn stop(
     }
     let left = stop.by.since(shared.clock.now()) + Duration::from_millis(500);
     let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX).max(GRACE_SECONDS_MIN);
-    shared.runtime.stop_container(stop.id, seconds).await
+    let mut stopped = pin!(shared.runtime.stop_container(stop.id, seconds));
+    let killed = Duration::from_secs(seconds.unsigned_abs()) + KILLED_MAX;
+    if let Some(stopped) = stdx::timeout(killed, stopped.as_mut()).await {
+        return stopped;
+    }
+    for _ in 0..ABORTS_MAX {
+        shared.volumes.abort(stop.pod).await;
+        if let Some(stopped) = stdx::timeout(KILLED_MAX, stopped.as_mut()).await {
+            return stopped;
+        }
+    }
+    stopped.await
 }
 
 /// Says that a container is to end, and runs its hook.

@@ -197,6 +197,19 @@ impl Volumes {
         Ok(())
     }
 
+    /// The pod's processes were killed and do not end: nothing of its volumes is to be waited for any more.
+    pub(crate) async fn abort(&self, uid: &str) {
+        let aborts = self.ledger.of_pod(uid).into_iter().filter_map(|record| {
+            let plugin = self.plugin(&record.plugin)?.clone();
+            Some(async move {
+                if let Err(error) = plugin.abort(&record.handle, &record.target).await {
+                    tracing::warn!(pod = record.pod, volume = record.volume, %error, "abort");
+                }
+            })
+        });
+        futures_util::future::join_all(aborts).await;
+    }
+
     /// Takes a volume away from one pod, and from the node with the last pod that had it.
     pub(crate) async fn unpublish(
         &self,

@@ -60,6 +60,11 @@ impl VolumePlugin for Nfs {
         is_here.then(|| mounting::in_userspace(&options(request)))
     }
 
+    fn abort<'a>(&'a self, handle: &'a str, target: &'a Path) -> BoxFuture<'a, Result<()>> {
+        let (name, target) = (handle.to_owned(), target.to_owned());
+        Box::pin(blocking("abort", handle, move || abort(&target).on("abort", &name)))
+    }
+
     fn unpublish<'a>(&'a self, handle: &'a str, target: &'a Path) -> BoxFuture<'a, Result<()>> {
         let (name, target) = (handle.to_owned(), target.to_owned());
         Box::pin(blocking("unpublish", handle, move || remove(&target).on("unpublish", &name)))
@@ -115,6 +120,31 @@ fn options(request: &PublishVolume) -> String {
     let read_only = request.read_only.then_some("ro");
     let given = request.mount_options.iter().map(String::as_str);
     mounting::joined(read_only.into_iter().chain(given))
+}
+
+/// What was written and not sent yet keeps a killed process until the server is back, and with it the mount. A forced
+/// unmount fails, and ends the calls under way.
+fn abort(target: &Path) -> Attempt<()> {
+    let Some(own) =
+        mount::mounted_at(target).attempted(|| format!("look for {}", target.display()))?
+    else {
+        return Ok(());
+    };
+    // The kernel's client is one for all mounts of a share: others may want to wait for the server.
+    let all = mount::mounts().attempted(|| "read the mount table".to_owned())?;
+    // pods/UID/volumes/PLUGIN/NAME
+    let pod = target.ancestors().nth(3).unwrap_or(target);
+    let others = |it: &&mount::MountEntry| it.device == own.device && !it.point.starts_with(pod);
+    if let Some(other) = all.iter().find(others) {
+        return Err(Failure::new(format!("{} waits for the same server", other.point.display())));
+    }
+    if answers(target) {
+        return Ok(());
+    }
+    let text = target.to_string_lossy();
+    let ended = program::run("umount", "mount", &["-i", "-c", "-f", &*text], UNMOUNT_MAX)?;
+    tracing::warn!(target = %target.display(), said = ended.output, "end the calls to a dead NFS server");
+    Ok(())
 }
 
 fn remove(target: &Path) -> Attempt<()> {

@@ -73,6 +73,12 @@ pub trait VolumePlugin: Send + Sync {
         None
     }
 
+    /// The pod's processes were killed and do not end: what they wait for at `target` may be given up, and ends with
+    /// errors for them. Nothing to give up is fine.
+    fn abort<'a>(&'a self, _handle: &'a str, _target: &'a Path) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Undoes `publish` at `target`; volumes that live with their pod lose their data.
     fn unpublish<'a>(&'a self, handle: &'a str, target: &'a Path) -> BoxFuture<'a, Result<()>>;
 

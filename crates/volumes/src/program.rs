@@ -18,6 +18,9 @@ use std::{
 /// What an error message quotes of a program's output.
 const OUTPUT_BYTES_MAX: u64 = 2000;
 
+/// A killed program is gone in a moment, unless the kernel holds it.
+const KILLED_MAX: Duration = Duration::from_secs(2);
+
 /// A program that ended, with the end code that only it can explain.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -56,18 +59,33 @@ pub(crate) fn run(
         other => other.attempted(line)?,
     };
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let ended = pid.ok_or_else(|| Failure::new(line())).and_then(|pid| {
-        let descriptor = pidfd_open(pid, PidfdFlags::empty()).attempted(line)?;
-        wait(&descriptor, deadline).attempted(line)
-    });
+    let watch = pid
+        .ok_or_else(|| Failure::new(line()))
+        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).attempted(line));
+    let ended = match &watch {
+        Ok(descriptor) => wait(descriptor, deadline).attempted(line),
+        Err(_) => Ok(false),
+    };
     if !matches!(ended, Ok(true)) {
         // Already gone is fine; anything else shows in the wait below.
         let _ = child.kill();
         if let Some(pid) = pid {
             let _ = rustix::process::kill_process_group(pid, Signal::KILL);
         }
+        let gone = watch.as_ref().is_ok_and(|it| matches!(wait(it, KILLED_MAX), Ok(true)));
+        if !gone {
+            // In the kernel, which waits for a server: whoever called does not.
+            let waits = std::thread::Builder::new().name("stuck-program".to_owned());
+            let _no_thread = waits.spawn(move || child.wait());
+            return Err(Failure::new(format!(
+                "{}: killed after {} s, and stuck in the kernel",
+                line(),
+                deadline.as_secs()
+            )));
+        }
     }
     let status = child.wait().attempted(line)?;
+    watch?;
     if !ended? {
         return Err(Failure::new(format!("{}: killed after {} s", line(), deadline.as_secs())));
     }

@@ -9,7 +9,7 @@ use crate::{
     static_pods::runtime_uid,
 };
 use ::volumes::mount;
-use api::core::v1::Pod;
+use api::{Object, core::v1::Pod};
 use futures_util::future::join_all;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -112,6 +112,7 @@ impl Kubelet {
             let stops: Vec<Stop<'_>> = containers
                 .iter()
                 .map(|it| Stop {
+                    pod: pod.map(Object::uid).unwrap_or_default(),
                     container: &it.name,
                     id: &it.id,
                     by,

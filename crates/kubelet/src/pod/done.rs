@@ -133,7 +133,8 @@ impl Worker {
                     && !self.memory.hooked.contains(&id);
                 Box::pin(async move {
                     let pod = pod.as_deref();
-                    let stop = lifecycle::Stop { container: &container, id: &id, by, why, first };
+                    let container = &container;
+                    let stop = lifecycle::Stop { pod: &uid, container, id: &id, by, why, first };
                     let stopped = lifecycle::stop(&shared, pod, &stop, &address).await;
                     Done::Stopped(id, stopped)
                 })
@@ -142,9 +143,8 @@ impl Worker {
                 self.memory.hooked.insert(id.clone());
                 Box::pin(async move {
                     let pod = pod.as_deref();
-                    let why = Why::Ending;
-                    let stop =
-                        lifecycle::Stop { container: &container, id: &id, by, why, first: true };
+                    let (container, why, first) = (&container, Why::Ending, true);
+                    let stop = lifecycle::Stop { pod: &uid, container, id: &id, by, why, first };
                     lifecycle::tell(&shared, pod, &stop, &address).await;
                     Done::Hooked
                 })

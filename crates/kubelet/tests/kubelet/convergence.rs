@@ -56,6 +56,21 @@ async fn a_pod_with_volumes_becomes_ready_and_leaves_nothing_behind() {
     assert!(node.plugins[2].staged.lock().unwrap().is_empty(), "unstaged with its last pod");
 }
 
+/// A process that was killed writes to a server that is dead: the kernel holds it until its volume gives up.
+#[tokio::test]
+async fn a_killed_container_that_a_volume_holds_goes_when_the_volume_gives_up() {
+    let node = Node::new();
+    let mut pod = with_volumes(&node.client);
+    pod.spec.as_mut().unwrap().termination_grace_period_seconds = Some(1);
+    let _running = node.start().await;
+    node.client.put(pod);
+    let pod = node.until_ready("web-0").await;
+    *node.runtime.held_by.lock().unwrap() = Some(node.plugins[2].clone());
+    node.delete("web-0");
+    node.until_gone("web-0").await;
+    node.until_clean(pod.uid()).await;
+}
+
 #[tokio::test]
 async fn no_container_is_left_out_when_every_event_is_lost() {
     let node = Node::with(FakeRuntime::new(true));

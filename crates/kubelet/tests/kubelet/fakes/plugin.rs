@@ -15,6 +15,8 @@ pub(crate) struct FakePlugin {
     pub(crate) failures: Mutex<u32>,
     pub(crate) staged: Mutex<BTreeSet<String>>,
     pub(crate) published: Mutex<BTreeSet<String>>,
+    /// Told that nobody waits for it any more.
+    pub(crate) aborted: tokio::sync::Notify,
 }
 
 impl FakePlugin {
@@ -25,6 +27,7 @@ impl FakePlugin {
             failures: Mutex::default(),
             staged: Mutex::default(),
             published: Mutex::default(),
+            aborted: tokio::sync::Notify::new(),
         })
     }
 }
@@ -74,6 +77,13 @@ impl VolumePlugin for FakePlugin {
             }
             self.published.lock().unwrap().insert(request.target.display().to_string());
             Ok(Published { host_path: request.target.clone(), read_only: request.read_only })
+        })
+    }
+
+    fn abort<'a>(&'a self, _: &'a str, _: &'a Path) -> BoxFuture<'a, volumes::Result<()>> {
+        Box::pin(async move {
+            self.aborted.notify_one();
+            Ok(())
         })
     }
 

@@ -1,6 +1,6 @@
 //! A runtime in memory: processes end when a test says so, and the kubelet crashes when a test says so.
 
-use super::machine::Machine;
+use super::{FakePlugin, machine::Machine};
 use futures_util::StreamExt;
 use kubelet::runtime::{
     Changes, Condition, Container, Image, Limits, Observed, PulledImage, Result, RunningPod,
@@ -34,6 +34,8 @@ pub(crate) struct FakeRuntime {
     pub(crate) registry: Mutex<BTreeMap<String, String>>,
     /// Container → bytes of memory.
     pub(crate) in_use: Mutex<BTreeMap<String, u64>>,
+    /// Killed processes do not end until this volume gives up.
+    pub(crate) held_by: Mutex<Option<Arc<FakePlugin>>>,
 }
 
 impl FakeRuntime {
@@ -48,6 +50,7 @@ impl FakeRuntime {
             streams: Mutex::default(),
             registry: Mutex::default(),
             in_use: Mutex::default(),
+            held_by: Mutex::default(),
         })
     }
 
@@ -314,6 +317,10 @@ impl Runtime for FakeRuntime {
 
     fn stop_container<'a>(&'a self, id: &'a str, _: i64) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
+            let held_by = self.held_by.lock().unwrap().clone();
+            if let Some(volume) = held_by {
+                volume.aborted.notified().await;
+            }
             let uid = self.call(format!("stop {id}"), |machine| {
                 let (uid, it) = machine.of_container(id)?;
                 if it.state == State::Running {

@@ -17,8 +17,8 @@ pub use copy::{Copied, CopyError};
 pub use tls::EtcdTls;
 
 use crate::{
-    Batch, Change, CommitError, Entry, Figures, Key, KeyRange, LeaseError, LeaseId, Page,
-    ReadError, Record, Revision, Snapshot, Store, StoreError, Watch,
+    Batch, Change, CommitError, Entry, Figures, HISTORY_AGE, Key, KeyRange, LeaseError, LeaseId,
+    Page, ReadError, Record, Revision, Snapshot, Store, StoreError, Watch,
     watch::{Follower, History, Hub, startable},
 };
 use ::etcd::{
@@ -76,6 +76,11 @@ impl Etcd {
     /// Connects to `etcd://HOST:PORT[,HOST:PORT…]` (`etcds://`: with TLS), and fails if nobody answers, or where a copy
     /// of a ledger has begun and not ended.
     pub fn open(url: &str, tls: &EtcdTls) -> Result<Etcd, StoreError> {
+        Etcd::open_forgetting(url, tls, HISTORY_AGE)
+    }
+
+    /// The same with another age at which history is forgotten. All servers of an etcd have the same.
+    pub fn open_forgetting(url: &str, tls: &EtcdTls, age: Duration) -> Result<Etcd, StoreError> {
         let etcd = Etcd::connect(url, tls)?;
         let shared = etcd.shared.clone();
         let unfinished = async move {
@@ -93,7 +98,7 @@ impl Etcd {
                 return Err(StoreError::io(format!("ask {url}"), std::io::Error::other(other)));
             }
         }
-        etcd.shared.handle.spawn(compactor::compact(Arc::downgrade(&etcd.shared)));
+        etcd.shared.handle.spawn(compactor::compact(Arc::downgrade(&etcd.shared), age));
         Ok(etcd)
     }
 

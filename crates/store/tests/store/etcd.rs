@@ -5,10 +5,14 @@ use std::{
     net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 use store::{
-    Batch, CommitError, Expect, Key, KeyRange, ReadError, Revision, Store, StoreError,
+    Batch, CommitError, Entry, Expect, Key, KeyRange, Page, ReadError, Recorded, Revision,
+    Snapshot, Store, StoreError,
     backend::{CopyError, Etcd, EtcdTls, Memory},
     conformance,
 };
@@ -42,10 +46,26 @@ impl Server {
 
     fn at(program: &str, dir: &Path, port: u16, peer: u16) -> Server {
         let all = format!("default=http://127.0.0.1:{peer}");
-        Server::member(program, dir, port, peer, "default", &all)
+        Server::member(program, dir, port, peer, "default", &all, &[])
     }
 
-    fn member(program: &str, dir: &Path, port: u16, peer: u16, name: &str, all: &str) -> Server {
+    /// As etcd is unless it is told otherwise, but for what is told.
+    fn usual(program: &str, dir: &Path, more: &[&str]) -> Server {
+        let (port, peer) = (free_port(), free_port());
+        let all = format!("default=http://127.0.0.1:{peer}");
+        let more = [&["--max-request-bytes", "1572864"], more].concat();
+        Server::member(program, dir, port, peer, "default", &all, &more)
+    }
+
+    fn member(
+        program: &str,
+        dir: &Path,
+        port: u16,
+        peer: u16,
+        name: &str,
+        all: &str,
+        more: &[&str],
+    ) -> Server {
         let (client, peers) =
             (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
         let mut command = Command::new(program);
@@ -55,6 +75,7 @@ impl Server {
         command.args(["--name", name, "--initial-cluster", all]);
         // Batches of our largest values; the bytes need not survive a power cut here.
         command.args(["--max-request-bytes", "16777216", "--logger", "zap"]);
+        command.args(more);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("etcd starts");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
@@ -79,7 +100,7 @@ impl Server {
             let (dir, peers) = (dir.join(n.to_string()), peers.join(","));
             let (program, port, peer) = (program.to_owned(), *port, *peer);
             std::thread::spawn(move || {
-                Server::member(&program, &dir, port, peer, &format!("m{n}"), &peers)
+                Server::member(&program, &dir, port, peer, &format!("m{n}"), &peers, &[])
             })
         });
         let starting: Vec<_> = starting.collect();
@@ -274,6 +295,84 @@ async fn a_ledger_is_copied_with_its_revisions() {
     assert!(matches!(again, Err(CopyError::NotEmpty { keys: 7, .. })), "{again:?}");
 }
 
+/// A view that breaks off after so many looks at it: whoever copies it ends there.
+struct Cut(Arc<dyn Snapshot>, AtomicUsize);
+
+impl Cut {
+    fn look(&self) -> Result<&dyn Snapshot, ReadError> {
+        let left = self.1.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        left.map(|_| &*self.0).map_err(|_| ReadError::Store(StoreError::Closed))
+    }
+}
+
+impl Snapshot for Cut {
+    fn revision(&self) -> Revision {
+        self.0.revision()
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Entry>, ReadError> {
+        self.look()?.get(key)
+    }
+
+    fn range(
+        &self,
+        range: &KeyRange,
+        limit: usize,
+        after: Option<&Key>,
+    ) -> Result<Page, ReadError> {
+        self.look()?.range(range, limit, after)
+    }
+
+    fn count(&self, range: &KeyRange) -> Result<u64, ReadError> {
+        self.look()?.count(range)
+    }
+}
+
+/// Wherever a copy breaks off: no server takes what is there for the whole, and no second copy mixes with the first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_broke_off_serves_nobody() {
+    let Some(program) = program() else { return };
+    let directories = tempfile::tempdir().unwrap();
+    let source: Arc<dyn Store> = Arc::new(Memory::new(Arc::new(stdx::SystemClock)));
+    let lease = source.grant(std::time::Duration::from_secs(3600)).await.unwrap();
+    for key in ["/a", "/b", "/b", "/c"] {
+        source.commit(Batch::new().put(key, Expect::Whatever, "x")).await.unwrap();
+    }
+    let (from, leases) = (source.snapshot().await.unwrap(), source.leases().await.unwrap());
+    let copy = |server: &Server, looks| {
+        let from = Cut(from.clone(), AtomicUsize::new(looks));
+        Etcd::receive(&server.url(), &EtcdTls::default(), &from, &leases, &mut |_, _| {})
+    };
+    let mut looks = 0;
+    loop {
+        let server = Server::start(&program, &directories.path().join(looks.to_string()));
+        let copied = copy(&server, looks);
+        let opened = Etcd::open(&server.url(), &EtcdTls::default());
+        if copied.is_ok() {
+            assert_eq!(
+                opened.unwrap().snapshot().await.unwrap().count(&KeyRange::all()).unwrap(),
+                3
+            );
+            break;
+        }
+        match (opened, copy(&server, usize::MAX)) {
+            // Nothing was written yet, so it may begin again; a lease may be there already.
+            (Ok(_), Ok(copied)) => assert!(looks < 2 && copied.entries == 3, "{looks}"),
+            (Err(refused), Err(CopyError::NotEmpty { .. })) => {
+                let said = stdx::one_line(&refused);
+                assert!(
+                    looks >= 2 && said.contains("has not ended: start over"),
+                    "{looks}: {said}"
+                );
+            }
+            (opened, again) => panic!("{looks}: {:?} {again:?}", opened.err()),
+        }
+        looks += 1;
+    }
+    assert!(looks > 4, "{looks}: it breaks off while it lists, reads and compares");
+    source.keep_alive(lease).await.unwrap();
+}
+
 /// Three members on loopback; the one that is asked goes away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_member_serves_when_one_is_gone() {
@@ -333,6 +432,149 @@ async fn who_was_away_over_a_compaction_is_told_to_look_again() {
     assert_eq!(seen.get(&Key::from("/k")).unwrap().unwrap().modified, latest);
     assert_eq!(seen.count(&KeyRange::all()).unwrap(), 1);
     assert!(latest > Revision(20));
+}
+
+/// Two servers forget together: by turns, and only what each of them saw a whole age before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn history_is_forgotten_by_one_of_several_servers_and_not_too_early() {
+    const TURNS: usize = 5;
+    let Some(program) = program() else { return };
+    let directories = tempfile::tempdir().unwrap();
+    let server = Server::start(&program, &directories.path().join("etcd"));
+    let tls = EtcdTls::default();
+    let age = std::time::Duration::from_millis(200);
+    let forgetting = || Arc::new(Etcd::open_forgetting(&server.url(), &tls, age).unwrap());
+    let stores: [Arc<Etcd>; 2] = [forgetting(), forgetting()];
+    let witness = open(&server);
+    let put = || Batch::new().put("/k", Expect::Whatever, "x");
+    let first = witness.commit(put()).await.unwrap();
+    let mut watch = witness.watch(KeyRange::all(), first).unwrap();
+    // Upstream's key: where history begins, written by who forgets next.
+    let mut turns: Vec<(Revision, Revision)> = Vec::new();
+    while turns.len() < TURNS {
+        witness.commit(put()).await.unwrap();
+        for record in watch.next().await.unwrap().iter() {
+            let Recorded::Put { value, .. } = &record.change else { continue };
+            if record.key.as_str() == "compact_rev_key" {
+                let upto = std::str::from_utf8(value).unwrap().parse().unwrap();
+                turns.push((record.revision, Revision(upto)));
+            }
+        }
+    }
+    assert_eq!(turns[0].1, Revision(0), "nothing is forgotten at the first turn: {turns:?}");
+    for pair in turns.windows(2).skip(1) {
+        let ([(before, last), (_, upto)], why) = (pair, format!("{turns:?}")) else { panic!() };
+        // What was seen at the turn before, by its winner or by who lost it a moment later.
+        assert!(upto >= last && *upto <= pair[1].0, "{why}");
+        assert!(*upto >= *before || upto == last, "{why}");
+    }
+    drop(stores);
+    let upto = turns[TURNS - 2].1;
+    assert!(upto > first, "{turns:?}");
+    let refused = witness.snapshot_at(first).await.err();
+    assert!(matches!(refused, Some(ReadError::Compacted { .. })), "{refused:?}");
+    let there = witness.snapshot().await.unwrap().get(&Key::from("/k")).unwrap();
+    assert!(there.is_some(), "the present stays");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_usual_etcd_does_not_take_is_refused_by_name_and_written_in_no_part() {
+    let Some(program) = program() else { return };
+    let directories = tempfile::tempdir().unwrap();
+    let server = Server::usual(&program, &directories.path().join("etcd"), &[]);
+    let store = open(&server);
+    let before = store.latest().await.unwrap();
+    // Its limit is of the request, ours of the value: together with its key this is too large.
+    for bytes in [store::VALUE_BYTES_MAX, store::VALUE_BYTES_MAX - 16] {
+        let refused = store.commit(Batch::new().put("/k", Expect::Absent, vec![b'x'; bytes])).await;
+        assert!(matches!(refused, Err(CommitError::TooLarge { .. })), "{refused:?}");
+    }
+    let half = vec![b'x'; store::VALUE_BYTES_MAX / 2];
+    let both = Batch::new().put("/a", Expect::Absent, half.clone()).put("/b", Expect::Absent, half);
+    let refused = store.commit(both).await.unwrap_err();
+    assert!(stdx::one_line(&refused).contains("--max-request-bytes"), "{refused}");
+    // As many operations as a batch may have are as many as it takes.
+    let many = (0..store::OPERATIONS_MAX)
+        .fold(Batch::new(), |batch, n| batch.put(format!("/k/{n}"), Expect::Absent, "x"));
+    assert_eq!(store.commit(many.clone()).await.unwrap(), before.next());
+    let refused = store.commit(many).await;
+    assert!(matches!(refused, Err(CommitError::Conflict { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_etcd_refuses_writes_until_there_is_room_and_reads_go_on() {
+    let Some(program) = program() else { return };
+    let control = |server: &Server, arguments: &[&str]| {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").arg(format!("--endpoints=127.0.0.1:{}", server.port));
+        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|it| it.success())
+    };
+    let directories = tempfile::tempdir().unwrap();
+    let quota = ["--quota-backend-bytes", "4194304"];
+    let server = Server::usual(&program, &directories.path().join("etcd"), &quota);
+    if !control(&server, &["endpoint", "status"]) {
+        println!("skipped: no etcdctl on the PATH (Debian: etcd-client)");
+        return;
+    }
+    let store = open(&server);
+    let large = || Batch::new().put("/large", Expect::Whatever, vec![b'x'; 1 << 20]);
+    let refused = loop {
+        match store.commit(large()).await {
+            Ok(_) => {}
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, CommitError::Store(StoreError::Full { .. })), "{refused:?}");
+    let said = stdx::one_line(&refused);
+    assert!(said.contains("etcd's quota is used up (etcdctl alarm list, defrag)"), "{said}");
+    let snapshot = store.snapshot().await.unwrap();
+    assert!(snapshot.get(&Key::from("/large")).unwrap().is_some(), "reads go on");
+    let small = || Batch::new().put("/small", Expect::Whatever, "x");
+    assert!(store.commit(small()).await.is_err(), "its alarm holds for all");
+    // What it keeps is forgotten, and deleting needs no room.
+    store.commit(Batch::new().delete("/large", Expect::Present)).await.unwrap();
+    let latest = store.latest().await.unwrap();
+    store.compact(latest).await.unwrap();
+    assert!(control(&server, &["defrag"]) && control(&server, &["alarm", "disarm"]));
+    store.commit(small()).await.unwrap();
+}
+
+/// Pages are of one revision, whoever answers them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_goes_on_when_the_member_that_answers_dies() {
+    let Some(program) = program() else { return };
+    let directories = tempfile::tempdir().unwrap();
+    let mut members = Server::cluster(&program, directories.path());
+    let url = members.iter().map(|it| format!("127.0.0.1:{}", it.port)).collect::<Vec<_>>();
+    let store = Etcd::open(&format!("etcd://{}", url.join(",")), &EtcdTls::default()).unwrap();
+    for page in 0..10 {
+        let keys = (0..100).map(|n| format!("/k/{:04}", page * 100 + n));
+        let batch = keys.fold(Batch::new(), |batch, key| batch.put(key, Expect::Absent, "x"));
+        store.commit(batch).await.unwrap();
+    }
+    let snapshot = store.snapshot().await.unwrap();
+    let range = KeyRange::prefix("/k/");
+    let mut seen = snapshot.range(&range, 300, None).unwrap().entries;
+    members[0].kill();
+    // Whatever is written meanwhile is not in it. An election may pass first.
+    while store.commit(Batch::new().put("/k/0999x", Expect::Whatever, "late")).await.is_err() {}
+    while let Some(after) = seen.last().map(|it| it.key.clone()) {
+        let page = loop {
+            match snapshot.range(&range, 300, Some(&after)) {
+                Ok(page) => break page,
+                Err(ReadError::Store(StoreError::Unavailable { .. })) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        seen.extend(page.entries);
+        if !page.more {
+            break;
+        }
+    }
+    let keys: Vec<&str> = seen.iter().map(|it| it.key.as_str()).collect();
+    let all: Vec<String> = (0..1000).map(|n| format!("/k/{n:04}")).collect();
+    assert_eq!(keys, all);
 }
 
 #[test]

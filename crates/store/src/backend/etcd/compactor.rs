@@ -4,22 +4,22 @@
 //! Upstream: `apiserver/pkg/storage/etcd3/compact.go`.
 
 use super::{Shared, convert, failed::Failed};
-use crate::{HISTORY_AGE, Revision};
+use crate::Revision;
 use ::etcd::{
     Compare, PutRequest, RangeRequest, RequestOp, TxnRequest,
     compare::{CompareResult, CompareTarget, TargetUnion},
     request_op::Request,
     response_op::Response,
 };
-use std::sync::Weak;
+use std::{sync::Weak, time::Duration};
 
 pub(super) const KEY: &str = "compact_rev_key";
 
-pub(super) async fn compact(shared: Weak<Shared>) {
+pub(super) async fn compact(shared: Weak<Shared>, age: Duration) {
     // How often the key was written, and the revision of then.
     let (mut times, mut seen) = (0, Revision::ZERO);
     loop {
-        stdx::sleep(HISTORY_AGE).await;
+        stdx::sleep(age).await;
         let Some(shared) = shared.upgrade() else { return };
         match turn(&shared, times, seen).await {
             Ok(next) => (times, seen) = next,

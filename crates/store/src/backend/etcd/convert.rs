@@ -148,5 +148,20 @@ pub(super) fn record(event: Event) -> Result<Record, Failed> {
         true => Recorded::Delete,
         false => Recorded::Put { value: Bytes::from(pair.value), created },
     };
-    Ok(Record { revision, key: key(pair.key)?, change })
+    // Somebody else's key may be anything, and what follows it must be told all the same: none of ours is like it.
+    let key = Key::from(&*String::from_utf8_lossy(&pair.key));
+    Ok(Record { revision, key, change })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_no_text_does_not_stop_a_watch() {
+        let pair = KeyValue { key: b"other/\xff".to_vec(), mod_revision: 7, ..Default::default() };
+        let event = Event { kv: Some(pair), ..Default::default() };
+        let told = record(event).unwrap();
+        assert_eq!((told.revision, told.key.as_str()), (Revision(7), "other/\u{fffd}"));
+    }
 }

@@ -11,7 +11,7 @@ pub(super) enum Failed {
     NoLease,
     TooLarge,
     NoSpace,
-    /// Nobody is there: nothing was sent.
+    /// Nobody is there, or nobody has time: nothing was done.
     Unreachable(Status),
     /// The connection, or the member behind it, ended meanwhile.
     Broken(Status),
@@ -31,6 +31,8 @@ impl From<Status> for Failed {
             Code::InvalidArgument if says("request is too large") => Failed::TooLarge,
             Code::ResourceExhausted if says("database space exceeded") => Failed::NoSpace,
             Code::ResourceExhausted if says("larger than max") => Failed::TooLarge,
+            // Turned away before it was looked at.
+            Code::ResourceExhausted if says("too many requests") => Failed::Unreachable(status),
             _ if could_not_connect(&status) => Failed::Unreachable(status),
             Code::InvalidArgument
             | Code::OutOfRange
@@ -136,4 +138,29 @@ fn said(status: &Status) -> String {
         cause = error.source();
     }
     causes.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_etcd_says_leaves_open_what_it_leaves_open() {
+        let of = |code, text: &str| Failed::from(Status::new(code, text));
+        let busy = of(Code::ResourceExhausted, "etcdserver: too many requests");
+        assert!(busy.is_of_member() && !busy.may_be_done());
+        assert!(matches!(busy.of("etcd://x"), StoreError::Unavailable { .. }));
+        let lost = of(Code::Unavailable, "etcdserver: request timed out");
+        assert!(lost.is_of_member() && lost.may_be_done());
+        let full = of(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded");
+        assert!(!full.may_be_done() && matches!(full.of("etcd://x"), StoreError::Full { .. }));
+        for large in [
+            of(Code::InvalidArgument, "etcdserver: request is too large"),
+            of(Code::ResourceExhausted, "grpc: received message larger than max (3 vs. 2)"),
+        ] {
+            assert!(matches!(large, Failed::TooLarge));
+        }
+        let many = of(Code::InvalidArgument, "etcdserver: too many operations in txn request");
+        assert!(!many.is_of_member() && !many.may_be_done());
+    }
 }

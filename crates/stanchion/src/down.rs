@@ -16,6 +16,7 @@ use std::{
     sync::Arc,
 };
 use stdx::Shutdown;
+use store::backend::Hold;
 
 #[derive(Args)]
 #[group(skip)]
@@ -68,20 +69,25 @@ async fn stop(data: &DataDir) -> Result<()> {
     let (_shutdown, signal) = Shutdown::new();
     let kept = settings.data_dir.display();
     let memory = Memory::read(&settings.data_dir)?.unwrap_or_default();
-    let (_held, _plane, client): (_, _, Arc<dyn Client>) = match memory.server {
+    let way = match memory.server {
         // The server may be far away, or gone: what runs here ends all the same.
-        Some(_) => (Some(node::hold(&settings.data_dir)?), None, Arc::new(Offline::default())),
+        Some(_) => Way { _lock: Some(node::hold(&settings.data_dir)?), ..Way::default() },
         None => {
             crate::restore::finish(&settings.data_dir)?;
-            let authority = Arc::new(Authority::open(&settings.data_dir)?);
-            let plane = Plane::open(&flags, &settings, &authority).await?;
+            let way = Way::open(&flags, &settings).await?;
             if !had_node(&settings)? {
                 println!("no pods ran here; the data is kept in {kept}");
                 return Ok(());
             }
-            let client = plane.clients(&settings.node_name).kubelet;
-            (None, Some(plane), client)
+            way
         }
+    };
+    if let Some(why) = &way.blind {
+        eprintln!("pods end without their preStop hooks, since nobody tells them: {why:#}");
+    }
+    let client = match &way.plane {
+        Some(plane) => plane.clients(&settings.node_name).kubelet,
+        None => Arc::new(Offline::default()) as Arc<dyn Client>,
     };
     let node = Node::open(&flags.node, &settings, None, client, signal).await?;
     let pods = node.runtime.sandbox_ids().len();
@@ -100,6 +106,31 @@ async fn stop(data: &DataDir) -> Result<()> {
     network::remove_all(&settings.instance, &bridge).await.context("remove the interfaces")?;
     println!("stopped {pods} pods, unmounted {volumes} mounts; the data is kept in {kept}");
     Ok(())
+}
+
+/// To the objects, if somebody has them, and what keeps other processes away meanwhile.
+#[derive(Default)]
+struct Way {
+    plane: Option<Plane>,
+    /// Why not, where they should be there.
+    blind: Option<anyhow::Error>,
+    _lock: Option<node::Lock>,
+    _hold: Option<Hold>,
+}
+
+impl Way {
+    async fn open(flags: &UpFlags, settings: &Settings) -> Result<Way> {
+        let authority = Arc::new(Authority::open(&settings.data_dir)?);
+        match Plane::open(flags, settings, &authority).await {
+            Ok(plane) => Ok(Way { plane: Some(plane), ..Way::default() }),
+            // An etcd may be away for good. Where it is a running server that stands in the way, it is named.
+            Err(error) if flags.store.is_shared() => {
+                let hold = Hold::take(&settings.data_dir.join("state"))?;
+                Ok(Way { blind: Some(error), _hold: Some(hold), ..Way::default() })
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Whether a node ever lived here: an API server alone has nothing to take down, and gets none for it.

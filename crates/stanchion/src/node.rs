@@ -7,7 +7,7 @@ mod memory;
 mod offline;
 mod ticket;
 
-pub(crate) use lock::take as hold;
+pub(crate) use lock::{Lock, take as hold};
 pub(crate) use memory::Memory;
 pub(crate) use offline::Offline;
 pub(crate) use ticket::hash_of;

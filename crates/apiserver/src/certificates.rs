@@ -3,7 +3,7 @@
 //!
 //! Upstream: `pkg/controller/certificates/{approver,signer,cleaner}`, `pkg/apis/certificates/helpers.go`.
 //! Unlike upstream, the serving certificate of a node is approved too, if it is for what the node is known by.
-//! These loops live at the door, because they ask the authorizer and hold the authority's key.
+//! This loop lives at the door, because it asks the authorizer and holds the authority's key; it turns with the others.
 
 mod serving;
 
@@ -26,10 +26,10 @@ use rustls::pki_types::{CertificateSigningRequestDer, pem::PemObject};
 use std::{
     collections::BTreeSet,
     net::IpAddr,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
-use stdx::Timestamp;
+use stdx::{ShutdownSignal, Timestamp};
 use world::{ObjectKey, Typed, World};
 use x509_parser::{
     certification_request::X509CertificationRequest,
@@ -156,48 +156,48 @@ fn unfit(signer: &str, asked: &Asked, usages: &[String]) -> Option<&'static str>
     }
 }
 
-/// Starts the loop; it ends with the server.
-pub(crate) fn start(server: &Arc<Server>) {
-    let mut follower = server.ledger.feed.follow();
-    let server = Arc::downgrade(server);
-    tokio::spawn(async move {
+impl Server {
+    /// Approves, signs and clears away until shutdown. In one of several servers at a time; two that do it for a moment
+    /// do no harm, since each writes only what nobody has changed since it looked.
+    pub async fn answer_certificate_requests(self: &Arc<Self>, mut signal: ShutdownSignal) {
+        let mut follower = self.ledger.feed.follow();
         let mut swept: Option<Instant> = None;
         loop {
             let wait = swept.map(|it| SWEPT.saturating_sub(it.elapsed())).unwrap_or_default();
             if wait.is_zero() {
-                all(&server, &follower.world()).await;
+                all(self, &follower.world()).await;
                 swept = Some(Instant::now());
                 continue;
             }
-            let tick = match stdx::timeout(wait, follower.next()).await {
+            let tick = tokio::select! {
+                () = signal.wait() => return,
+                tick = stdx::timeout(wait, follower.next()) => tick,
+            };
+            let tick = match tick {
                 Some(Some(tick)) => tick,
                 Some(None) => return,
                 None => continue,
             };
             // The feed runs a moment ahead of the view against which is written: what is not there yet would be
             // taken for gone, and nobody would look again.
-            let Some(reached) = server.upgrade() else { return };
-            reached.ledger.reached(tick.world.revision).await;
-            drop(reached);
+            self.ledger.reached(tick.world.revision).await;
             let Some(touched) = tick.touched else {
-                all(&server, &tick.world).await;
+                all(self, &tick.world).await;
                 continue;
             };
             let kind = api::kind_of::<CertificateSigningRequest>();
             for it in touched.iter().filter(|it| it.kind == *kind) {
-                let request = it.new.as_ref().and_then(|it| it.typed());
-                if let (Some(server), Some(request)) = (server.upgrade(), request) {
-                    turn(&server, &request).await;
+                if let Some(request) = it.new.as_ref().and_then(|it| it.typed()) {
+                    turn(self, &request).await;
                 }
             }
         }
-    });
+    }
 }
 
-async fn all(server: &Weak<Server>, world: &World) {
+async fn all(server: &Arc<Server>, world: &World) {
     for request in world.all::<CertificateSigningRequest>() {
-        let Some(server) = server.upgrade() else { return };
-        turn(&server, &request).await;
+        turn(server, &request).await;
     }
 }
 

@@ -36,9 +36,15 @@ impl Loops {
         loops.push(Arc::new(scheduler::Scheduler));
         let connect = |name: &str| connect(&user_of(name));
         let clock = Arc::new(SystemClock);
-        let turning = manager::start(loops, connect, self.volumes.clone(), clock, signal);
+        let turning = manager::start(loops, connect, self.volumes.clone(), clock, signal.clone());
         let wait = |task: tokio::task::JoinHandle<()>| async { task.await.context("turn a loop") };
-        turning.into_iter().map(wait).collect()
+        let mut all: JoinSet<Result<()>> = turning.into_iter().map(wait).collect();
+        let server = self.server.clone();
+        all.spawn(async move {
+            server.answer_certificate_requests(signal).await;
+            Ok(())
+        });
+        all
     }
 
     /// Turns them until shutdown: nobody else may.

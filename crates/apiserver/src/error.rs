@@ -8,6 +8,8 @@ pub enum Error {
     Ledger(#[source] store::ReadError),
     #[error("reading the ledger")]
     Store(#[source] store::StoreError),
+    #[error("keeping the addresses of Services that are there")]
+    Adopting(#[source] store::CommitError),
     #[error("writing {what}")]
     Startup {
         what: String,
@@ -18,8 +20,9 @@ pub enum Error {
     Tls(String),
     #[error("reading a key of service account tokens: {0}")]
     TokenKey(String),
-    #[error("decrypting the ledger: {0}")]
-    Sealed(String),
+    /// The first object that is there and cannot be read: not decrypted, or not understood.
+    #[error("reading the ledger: {0}")]
+    Unread(String),
     #[error("unknown admission plugin {0:?}")]
     UnknownAdmission(String),
     #[error("service CIDR {0:?} is not an IPv4 network with room for addresses")]

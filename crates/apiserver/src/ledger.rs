@@ -7,6 +7,7 @@ use crate::{
     encryption::Encryption,
     error::Error,
     history::History,
+    stored,
     view::View,
 };
 use api::{AnyObject, KindRef};
@@ -32,8 +33,8 @@ const BACKLOG: usize = 1024;
 pub(crate) struct Places {
     kinds: HashMap<String, KindRef>,
     encryption: Encryption,
-    /// Why something could not be decrypted, once something could not.
-    sealed: Mutex<Option<String>>,
+    /// What could not be read and why, once something could not.
+    unread: Mutex<Option<String>>,
 }
 
 impl Places {
@@ -43,7 +44,7 @@ impl Places {
             .filter(|it| !it.is_face())
             .map(|it| (it.storage.clone(), it.clone()))
             .collect();
-        Places { kinds, encryption, sealed: Mutex::default() }
+        Places { kinds, encryption, unread: Mutex::default() }
     }
 
     /// The kind and the object that a key names; `None` for what is no object of a known kind.
@@ -63,6 +64,14 @@ impl Places {
             (false, name) => ObjectKey::cluster(name),
         };
         Some((kind, key))
+    }
+
+    /// A row of bytes that this process did not just write.
+    fn row(&self, kind: &KindRef, key: &Key, value: &Bytes, revision: u64) -> Result<Row, String> {
+        let plain = self.encryption.open(kind, key.as_str(), value)?;
+        let of = |why| format!("{key}: {why}");
+        let json = stored::json(kind, plain).map_err(of)?;
+        Row::new(kind, json, revision).map_err(|error| of(error.to_string()))
     }
 }
 
@@ -121,8 +130,8 @@ impl Ledger {
         let places = Places::new(kinds, encryption);
         let view = load(store, &places).await.map_err(Error::Ledger)?;
         // A world without what it cannot read would be taken for one where that never was.
-        if let Some(why) = places.sealed.lock().expect("no panic while held").take() {
-            return Err(Error::Sealed(why));
+        if let Some(why) = places.unread.lock().expect("no panic while held").take() {
+            return Err(Error::Unread(why));
         }
         // Of everything: a revision of something else is one that readers may wait for, too.
         let watch = store.watch(KeyRange::all(), Revision(view.revision));
@@ -223,15 +232,21 @@ impl Ledger {
         let view = load(store, &self.places).await?;
         let watch = store.watch(KeyRange::all(), Revision(view.revision))?;
         self.history.restart(view.revision);
-        // Everything that there is counts as touched; what is gone is missing from the world.
-        let rows = view.world.tables().flat_map(|table| table.rows(None));
-        let touched = |new: &Arc<Row>| Touched {
-            kind: new.kind.clone(),
-            key: new.key(),
-            old: None,
-            new: Some(new.clone()),
+        // Everything that there is counts as new, so that everyone looks at it, and what was there and is not any more
+        // as gone.
+        let touched = |row: &Arc<Row>, old: Option<Arc<Row>>, new: Option<Arc<Row>>| Touched {
+            kind: row.kind.clone(),
+            key: row.key(),
+            old,
+            new,
         };
-        let touched = rows.map(touched).collect();
+        let before = self.view();
+        let there = view.world.tables().flat_map(|it| it.rows(None));
+        let there = there.map(|it| touched(it, None, Some(it.clone())));
+        let is_gone = |it: &&Arc<Row>| view.world.row(&it.kind.resource(), &it.key()).is_none();
+        let gone = before.world.tables().flat_map(|it| it.rows(None)).filter(is_gone);
+        let gone = gone.map(|it| touched(it, Some(it.clone()), None));
+        let touched = there.chain(gone).collect();
         self.feed.publish(view.world.clone(), touched);
         self.view.send_replace(Arc::new(view));
         Ok(watch)
@@ -282,20 +297,16 @@ fn absorb(view: &mut View, places: &Places, record: &Record, handed: &Handed) ->
     match &record.change {
         Recorded::Put { value, .. } => {
             let row = match handed.take(value) {
-                Some(object) => Row::with_object(kind, value.clone(), revision, object),
-                None => match places.encryption.open(kind, record.key.as_str(), value) {
-                    Ok(plain) => Row::new(kind, plain, revision),
-                    Err(why) => {
-                        tracing::error!("decrypting at {revision}: {why}");
-                        *places.sealed.lock().expect("no panic while held") = Some(why);
-                        return None;
-                    }
-                },
+                Some(object) => Row::with_object(kind, value.clone(), revision, object)
+                    .map_err(|error| format!("{}: {error}", record.key)),
+                None => places.row(kind, &record.key, value, revision),
             };
             match row {
                 Ok(row) => Some(view.put(Arc::new(row))),
-                Err(error) => {
-                    tracing::error!("reading {} at {revision}: {error}", record.key);
+                // Whoever writes over what was there before is refused, since it is not at that revision any more.
+                Err(why) => {
+                    tracing::error!("reading the ledger at {revision}: {why}");
+                    places.unread.lock().expect("no panic while held").get_or_insert(why);
                     None
                 }
             }

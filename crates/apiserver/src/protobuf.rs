@@ -36,6 +36,8 @@ pub(crate) enum ProtobufError {
     Malformed,
     #[error("{0} holds something else than its type says")]
     Mismatch(&'static str),
+    #[error("field {number} of {message} is not known")]
+    Unknown { message: &'static str, number: u64 },
     #[error("no kind {kind:?} is registered for version {version:?}")]
     UnknownKind { kind: String, version: String },
 }
@@ -126,8 +128,35 @@ fn field(text: &'static str) -> Option<(u64, Field)> {
     Some((number.parse().ok()?, Field { name, shape, inline, zero_counts, kind }))
 }
 
-/// A whole body: the envelope and the object in it.
+/// Whether bytes are an object in protobuf at all.
+pub(crate) fn is_protobuf(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
+/// Where the reader is, and whether it passes over what it does not know.
+#[derive(Clone, Copy)]
+struct At {
+    depth: usize,
+    strictly: bool,
+}
+
+impl At {
+    fn below(self) -> At {
+        At { depth: self.depth + 1, ..self }
+    }
+}
+
+/// A whole body: the envelope and the object in it. Fields that came after the table are passed over, as clients expect.
 pub(crate) fn to_json(body: &[u8]) -> Result<Value, ProtobufError> {
+    whole(body, At { depth: 0, strictly: false })
+}
+
+/// The same for what is to be kept: a field that is not known is an error, since it would be lost.
+pub(crate) fn to_json_strictly(body: &[u8]) -> Result<Value, ProtobufError> {
+    whole(body, At { depth: 0, strictly: true })
+}
+
+fn whole(body: &[u8], at: At) -> Result<Value, ProtobufError> {
     let envelope = body.strip_prefix(MAGIC).ok_or(ProtobufError::NoMagic)?;
     let (mut version, mut kind, mut raw) = (String::new(), String::new(), &envelope[..0]);
     let mut reader = Reader(envelope);
@@ -144,6 +173,10 @@ pub(crate) fn to_json(body: &[u8]) -> Result<Value, ProtobufError> {
                 }
             }
             (2, Wire::Bytes(bytes)) => raw = bytes,
+            // How the bytes are encoded once more: never said by anyone.
+            (3, Wire::Bytes(coding)) if at.strictly && !coding.is_empty() => {
+                return Err(ProtobufError::Unknown { message: "runtime.Unknown", number });
+            }
             _ => {}
         }
     }
@@ -154,7 +187,7 @@ pub(crate) fn to_json(body: &[u8]) -> Result<Value, ProtobufError> {
     let mut fields = Map::new();
     fields.insert("apiVersion".to_owned(), version.into());
     fields.insert("kind".to_owned(), kind.into());
-    read(message, raw, &mut fields, 0)?;
+    read(message, raw, &mut fields, at)?;
     Ok(Value::Object(fields))
 }
 
@@ -168,25 +201,29 @@ fn message_of(version: &str, kind: &str) -> Option<&'static str> {
 }
 
 fn read(
-    message: &str,
+    message: &'static str,
     bytes: &[u8],
     out: &mut Map<String, Value>,
-    depth: usize,
+    at: At,
 ) -> Result<(), ProtobufError> {
-    if depth > DEPTH_MAX {
+    if at.depth > DEPTH_MAX {
         return Err(ProtobufError::Malformed);
     }
     let fields = MESSAGES.get(message).ok_or(ProtobufError::Malformed)?;
     let mut reader = Reader(bytes);
     while let Some((number, wire)) = reader.next()? {
-        // Fields that came after this table are passed over.
-        let Some(field) = fields.numbered.get(&number) else { continue };
+        let Some(field) = fields.numbered.get(&number) else {
+            match at.strictly {
+                true => return Err(ProtobufError::Unknown { message, number }),
+                false => continue,
+            }
+        };
         match (field.shape, field.kind) {
             (Shape::One, Kind::Message(inner)) if field.inline => {
-                read(inner, wire.bytes()?, out, depth + 1)?;
+                read(inner, wire.bytes()?, out, at.below())?;
             }
             (Shape::One, _) => {
-                if let Some(value) = value(field, wire, depth)? {
+                if let Some(value) = value(field, wire, at)? {
                     out.insert(field.name.to_owned(), value);
                 }
             }
@@ -194,7 +231,7 @@ fn read(
                 let list = out.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
                 if let Value::Array(items) = list {
                     let counted = Field { zero_counts: true, ..*field };
-                    items.extend(value(&counted, wire, depth)?);
+                    items.extend(value(&counted, wire, at)?);
                 }
             }
             (Shape::Map, _) => {
@@ -204,7 +241,7 @@ fn read(
                 while let Some((number, wire)) = entry.next()? {
                     match number {
                         1 => key = wire.text()?,
-                        2 => inner = value(&counted, wire, depth)?,
+                        2 => inner = value(&counted, wire, at)?,
                         _ => {}
                     }
                 }
@@ -219,7 +256,7 @@ fn read(
 }
 
 /// `None` for what JSON would leave out.
-fn value(field: &Field, wire: Wire<'_>, depth: usize) -> Result<Option<Value>, ProtobufError> {
+fn value(field: &Field, wire: Wire<'_>, at: At) -> Result<Option<Value>, ProtobufError> {
     let value = match field.kind {
         Kind::Text => match wire.text()? {
             text if text.is_empty() && !field.zero_counts => return Ok(None),
@@ -290,7 +327,7 @@ fn value(field: &Field, wire: Wire<'_>, depth: usize) -> Result<Option<Value>, P
         }
         Kind::Message(message) => {
             let mut inner = Map::new();
-            read(message, wire.bytes()?, &mut inner, depth + 1)?;
+            read(message, wire.bytes()?, &mut inner, at.below())?;
             inner.into()
         }
     };

@@ -7,18 +7,21 @@
 
 use crate::{error::Error, server::Server, view::View};
 use api::{
-    AnyKind, AnyObject, Erased, Errors, Failure,
+    AnyKind, AnyObject, Erased, Errors, Failure, Object,
     core::v1::{Service, ServiceSpec},
     field::quoted,
 };
 use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
-use store::{Change, Expect, Key, Write};
+use store::{Batch, Change, CommitError, Expect, Key, Write};
 
 pub(crate) const ADDRESSES: &str = "/registry/ipaddresses/";
 pub(crate) const PORTS: &str = "/registry/stanchion/nodeports/";
 
 /// Upstream's `--service-node-port-range`.
 const PORT_RANGE: RangeInclusive<u16> = 30000..=32767;
+
+/// Keys of one commit.
+const ADOPTED: usize = 100;
 
 /// Draws before looking at every address in turn.
 const DRAWS: usize = 16;
@@ -123,6 +126,39 @@ pub(crate) fn update(
     Ok(writes)
 }
 
+/// Services that another kind of server wrote have their addresses and ports like all others: keys that are missing are
+/// made up for before anything is given out.
+pub(crate) async fn adopt(server: &Server) -> Result<(), CommitError> {
+    loop {
+        let latest = server.store.latest().await?;
+        let view = server.ledger.reached(latest.0).await;
+        let mut batch = Batch::new();
+        for service in view.world.all::<Service>() {
+            let (namespace, name) = (service.namespace(), service.name());
+            for key in keys(&*service) {
+                let twice = batch.writes.iter().any(|it| it.key == key);
+                if twice || view.reserved.contains(&key) || batch.writes.len() == ADOPTED {
+                    continue;
+                }
+                let address = key.as_str().strip_prefix(ADDRESSES).map(str::parse);
+                let value = match address {
+                    Some(Ok(address)) => ip_address(server, address, namespace, name),
+                    _ => port_value(namespace, name),
+                };
+                batch.writes.push(put(key, value));
+            }
+        }
+        if batch.writes.is_empty() {
+            return Ok(());
+        }
+        match server.store.commit(batch).await {
+            // Another server does the same, or has begun to work.
+            Ok(_) | Err(CommitError::Conflict { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Takes everything back.
 pub(crate) fn release(_kind: &AnyKind, old: &dyn Erased) -> Vec<Write> {
     keys(old).into_iter().map(delete).collect()
@@ -204,7 +240,7 @@ fn take(
                 errors.invalid(path, number, "provided port is already allocated");
                 continue;
             }
-            writes.push(put(key, format!("{{\"service\":\"{namespace}/{name}\"}}")));
+            writes.push(put(key, port_value(&namespace, &name)));
         }
     }
     crate::admit::refuse(kind, &name, &errors)?;
@@ -271,6 +307,10 @@ fn put(key: Key, value: String) -> Write {
 
 fn delete(key: Key) -> Write {
     Write { key, expect: Expect::Whatever, change: Change::Delete }
+}
+
+fn port_value(namespace: &str, name: &str) -> String {
+    format!("{{\"service\":\"{namespace}/{name}\"}}")
 }
 
 /// What upstream's allocator keeps, so that it finds its own after a change of servers.

@@ -7,6 +7,7 @@ use api::{
     core::v1::{ConfigMap, Event, Namespace, PersistentVolume, PersistentVolumeClaim, Service},
 };
 use serde_json::json;
+use store::{Batch, Expect};
 use world::{Change, Expected, ObjectKey};
 
 fn map(name: &str) -> ConfigMap {
@@ -129,19 +130,20 @@ async fn nothing_is_created_in_a_namespace_that_is_missing_or_going() {
     );
 }
 
+fn service(name: &str, address: Option<&str>) -> Service {
+    object(json!({
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"type": "ClusterIP", "clusterIP": address.unwrap_or_default(),
+            "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]},
+    }))
+}
+
 #[tokio::test]
 async fn services_never_share_an_address() {
     let client = open().await.client("tester");
     let kubernetes = client.world().get::<Service>(&ObjectKey::new("default", "kubernetes"));
     let spec = kubernetes.unwrap().spec.clone().unwrap();
     assert_eq!(spec.cluster_ip.as_deref(), Some("10.96.0.1"));
-    let service = |name: &str, address: Option<&str>| -> Service {
-        object(json!({
-            "metadata": {"name": name, "namespace": "default"},
-            "spec": {"type": "ClusterIP", "clusterIP": address.unwrap_or_default(),
-                "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]},
-        }))
-    };
     let failure = client.write(vec![Change::create(service("a", Some("10.96.0.1")))]).await;
     let text = failure.unwrap_err().to_string();
     assert!(text.contains("provided IP is already allocated"), "{text}");
@@ -152,6 +154,36 @@ async fn services_never_share_an_address() {
     // Freed with its owner, and free at once.
     client.write(vec![Change::delete(&*b)]).await.unwrap();
     client.write(vec![Change::create(service("c", Some(&address)))]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_services_of_another_server_have_is_not_given_out_again() {
+    let store = crate::house::memory();
+    let foreign = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "old", "namespace": "default", "uid": "u"},
+        "spec": {"type": "NodePort", "clusterIP": "10.96.7.7", "clusterIPs": ["10.96.7.7"],
+            "ports": [{"port": 80, "nodePort": 30007}, {"port": 53, "protocol": "UDP", "nodePort": 30007}]},
+    });
+    let put = Batch::new().put(
+        "/registry/services/specs/default/old",
+        Expect::Absent,
+        foreign.to_string(),
+    );
+    store.commit(put).await.unwrap();
+    let client = crate::house::open_on(store.clone()).await.client("tester");
+    let again: Service = object(json!({
+        "metadata": {"name": "new", "namespace": "default"},
+        "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30007}]},
+    }));
+    let refused = client.write(vec![Change::create(again.clone())]).await.unwrap_err();
+    assert!(refused.message.contains("provided port is already allocated"), "{refused}");
+    let refused = client.write(vec![Change::create(service("b", Some("10.96.7.7")))]).await;
+    let refused = refused.unwrap_err();
+    assert!(refused.message.contains("provided IP is already allocated"), "{refused}");
+    let old = client.world().get::<Service>(&ObjectKey::new("default", "old")).unwrap();
+    client.write(vec![Change::delete(&*old)]).await.unwrap();
+    client.write(vec![Change::create(again)]).await.unwrap();
 }
 
 #[tokio::test]

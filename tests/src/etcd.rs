@@ -40,6 +40,17 @@ impl Etcd {
         format!("etcd://{}", self.address)
     }
 
+    /// What lies at a key, as its bytes; `None`, and says so, where there is no `etcdctl`.
+    pub fn value(&self, key: &str) -> Option<Vec<u8>> {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").arg(format!("--endpoints={}", self.address));
+        let said = command.args(["get", "--print-value-only", key]).output();
+        if said.is_err() {
+            println!("skipped: needs etcdctl (package etcd-client)");
+        }
+        Some(said.ok()?.stdout)
+    }
+
     /// SIGKILL: it is gone before this returns.
     pub fn kill(&mut self) {
         self.child.kill().expect("kill etcd");

@@ -102,11 +102,11 @@ pub async fn open(store: Arc<dyn Store>, config: Config) -> Result<Arc<Server>, 
         follower,
     });
     backlog.start(&server);
+    crate::admission::service_address::adopt(&server).await.map_err(Error::Adopting)?;
     crate::startup::fill(&server).await?;
     if server.config.access.default_roles {
         crate::authz::bootstrap::fill(&server).await?;
     }
-    crate::certificates::start(&server);
     Ok(server)
 }
 

@@ -90,9 +90,16 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
     if let Some(gateway) = gateway.filter(|_| !flags.listen.ip().is_unspecified()) {
         listeners.push(bind(SocketAddr::new(gateway, port)).await?);
     }
-    if let Some(address) = outside.or(gateway) {
-        plane.server.advertise(address, port).await.context("publish the API's address")?;
-    }
+    let presence = match (outside.or(gateway), flags.store.is_shared()) {
+        (None, _) => None,
+        (Some(address), false) => {
+            plane.server.advertise(address, port).await.context("publish the API's address")?;
+            None
+        }
+        (Some(address), true) => {
+            Some(plane.server.appear(address, port).await.context("publish the API's address")?)
+        }
+    };
     let hosts = hosts(&flags, &settings, gateway.into_iter().chain(outside));
     let tls = Tls {
         certificate: Arc::new(Renewing::server(&authority, "kube-apiserver", hosts)?),
@@ -107,6 +114,13 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
         Ok(())
     });
     tasks.spawn(async move { serve.await.context("serve the API") });
+    if let Some(presence) = presence {
+        let signal = signal.clone();
+        tasks.spawn(async move {
+            presence.keep(signal).await;
+            Ok(())
+        });
+    }
 
     let volumes = Arc::new(Places {
         node: settings.node_name.clone(),

@@ -16,6 +16,15 @@ spec:
     spec: {containers: [{name: c, image: stanchion.dev/toolbox:1}]}
 ";
 
+const ENCRYPTION: &str = "
+apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+- resources: [secrets]
+  providers:
+  - aesgcm: {keys: [{name: key1, secret: MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=}]}
+";
+
 fn place(name: &str) -> std::path::PathBuf {
     let place = std::env::temp_dir().join(format!("stanchion-etcd-{name}-{}", std::process::id()));
     let _none = fs::remove_dir_all(&place);
@@ -43,7 +52,12 @@ fn versions(cluster: &Cluster) -> Vec<(String, String)> {
 fn a_cluster_moves_to_an_etcd_and_lives_on() {
     let place = Place(place("moves"));
     let Some(mut etcd) = Etcd::start(&place.0) else { return };
-    let Some(mut cluster) = Cluster::start("moves") else { return };
+    let keys = place.0.join("encryption.yaml");
+    fs::write(&keys, ENCRYPTION).expect("write the keys");
+    let flags = vec![format!("--encryption-provider-config={}", keys.display())];
+    let options = Options { flags, ..Options::default() };
+    let Some(mut cluster) = Cluster::start_with("moves", options) else { return };
+    cluster.kubectl(&["create", "secret", "generic", "early", "--from-literal=word=hidden"]);
     cluster.apply(&(claim("data", "64Mi") + &pod_with("user", "data")));
     cluster.wait_ready("user");
     cluster.exec("user", &["tee", "/data/text"], "kept");
@@ -63,6 +77,15 @@ fn a_cluster_moves_to_an_etcd_and_lives_on() {
     // What was of revision 1 is at 2.
     assert!(before.len() > 50 && kept + 1 >= before.len(), "{kept} of {}", before.len());
     assert_eq!(cluster.exec("user", &["cat", "/data/text"], ""), "kept");
+    // Encrypted in the data dir, on the way, and there.
+    cluster.kubectl(&["create", "secret", "generic", "late", "--from-literal=word=hidden"]);
+    for name in ["early", "late"] {
+        let secret = cluster.json(&["get", "secret", name]);
+        assert_eq!(secret["data"]["word"], "aGlkZGVu", "{name}");
+        if let Some(stored) = etcd.value(&format!("/registry/secrets/default/{name}")) {
+            assert!(stored.starts_with(b"k8s:enc:aesgcm:v1:key1:"), "{name}: {stored:?}");
+        }
+    }
 
     etcd.kill();
     let refused = cluster.try_kubectl(&["create", "configmap", "late", "--request-timeout=30s"]);
@@ -90,6 +113,23 @@ fn a_cluster_moves_to_an_etcd_and_lives_on() {
     assert!(!said.ok && said.errors.contains("its objects are in etcd://"), "{said:?}");
     let said = cluster.stanchion(&["doctor"]);
     assert!(said.out.contains("is etcd 3."), "{said:?}");
+
+    // What runs here ends here, with or without those who know what it is.
+    cluster.stop();
+    etcd.kill();
+    let said = cluster.stanchion_ok(&["down"]);
+    assert!(said.contains("stopped 1 pods"), "{said}");
+}
+
+/// Where the servers are, as pods find them.
+fn doors(cluster: &Cluster) -> Vec<String> {
+    let endpoints = cluster.look(&["get", "endpoints", "kubernetes"]);
+    let subsets = endpoints["subsets"].as_array().cloned().unwrap_or_default();
+    let addresses = subsets.iter().flat_map(|it| it["addresses"].as_array().cloned());
+    let mut all: Vec<String> =
+        addresses.flatten().filter_map(|it| it["ip"].as_str().map(str::to_owned)).collect();
+    all.sort();
+    all
 }
 
 /// The one that leads, as this server sees it.
@@ -109,16 +149,24 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Addresses of documents: nobody goes there.
+const FIRST: &str = "192.0.2.1";
+const SECOND: &str = "192.0.2.2";
+
 #[test]
 fn two_servers_share_an_etcd_and_one_of_them_leads() {
     let place = Place(place("share"));
     let Some(etcd) = Etcd::start(&place.0) else { return };
-    let options = |keys| Options {
-        flags: vec!["--no-node".to_owned(), format!("--store={}", etcd.url())],
+    let options = |keys, address: &str| Options {
+        flags: vec![
+            "--no-node".to_owned(),
+            format!("--store={}", etcd.url()),
+            format!("--advertise-address={address}"),
+        ],
         keys,
         ..Options::default()
     };
-    let Some(mut one) = Cluster::start_with("first", options(None)) else { return };
+    let Some(mut one) = Cluster::start_with("first", options(None, FIRST)) else { return };
     let first = until("the first one leads", || {
         Some(holder(&one)).filter(|it| it.starts_with("n1_")).ok_or_else(String::new)
     });
@@ -128,7 +176,11 @@ fn two_servers_share_an_etcd_and_one_of_them_leads() {
     assert!(!said.ok && said.errors.contains("copy all of the directory pki"), "{said:?}");
     copy(&one.data_dir().join("pki"), &place.0.join("keys"));
     let keys = Some(place.0.join("keys"));
-    let Some(mut two) = Cluster::start_with("second", options(keys)) else { return };
+    let Some(mut two) = Cluster::start_with("second", options(keys, SECOND)) else { return };
+
+    for cluster in [&one, &two] {
+        assert_eq!(doors(cluster), [FIRST, SECOND], "both from the moment in which they are ready");
+    }
 
     // Written here, seen there, by whoever asks next; pods are made by the one that leads.
     for number in 0..5 {
@@ -145,11 +197,16 @@ fn two_servers_share_an_etcd_and_one_of_them_leads() {
     two.kubectl(&["scale", "deployment", "app", "--replicas=4"]);
     until("the second one takes over", || (pods(&two) == 4).then_some(()).ok_or_else(String::new));
     assert_ne!(holder(&two), first);
+    until("the dead one is not found any more", || {
+        Some(doors(&two)).filter(|it| *it == [SECOND]).ok_or_else(String::new)
+    });
 
     // Whoever is stopped gives way at once.
     one.up();
     let second = holder(&two);
+    assert_eq!(doors(&two), [FIRST, SECOND]);
     two.stop();
+    assert_eq!(doors(&one), [FIRST], "before it ended");
     until("the first one is back", || {
         let now = holder(&one);
         (now != second && !now.is_empty()).then_some(()).ok_or(now)

@@ -13,6 +13,7 @@ mod node_access;
 mod nodes;
 mod openapi;
 mod patience;
+mod peers;
 mod proxied;
 mod rest;
 mod strict;

@@ -132,7 +132,9 @@ impl Server {
             let committed = self.store.commit(batch).await;
             match committed {
                 Ok(revision) => {
-                    let view = self.ledger.reached(revision.0).await;
+                    // It is written, whenever this process is told of it: an etcd may be gone by now.
+                    let view = self.ledger.reached_soon(revision.0).await;
+                    let view = view.unwrap_or_else(|| self.ledger.view());
                     drop(handed);
                     for it in drafts.iter().filter(|it| is_namespace_that_goes(it)) {
                         self.recorder.sweep(&it.key.name);
@@ -147,7 +149,11 @@ impl Server {
                         Some(revision) => revision,
                         None => self.store.latest().await.map_err(store_failure)?,
                     };
-                    view = self.ledger.reached(seen.0).await;
+                    let behind = || {
+                        let why = "nothing was written: the ledger has changed, and this server is not told how";
+                        Failure::unavailable(why)
+                    };
+                    view = self.ledger.reached_soon(seen.0).await.ok_or_else(behind)?;
                 }
                 // The lease that events hang on has ended: the next batch gets another.
                 Err(CommitError::NoLease { .. }) => self.recorder.forget_lease(),

@@ -26,6 +26,9 @@ use world::{ObjectKey, Row, Touched};
 /// Everything of the API lies below this.
 const REGISTRY: &str = "/registry/";
 
+/// How long a request waits for a revision that this process has not seen yet, as upstream's do.
+const SOON: Duration = Duration::from_secs(3);
+
 /// How many ticks a follower may lag before it has to look at everything again.
 const BACKLOG: usize = 1024;
 
@@ -183,6 +186,11 @@ impl Ledger {
             }
         }
         self.view()
+    }
+
+    /// The same, for as long as somebody who waits for an answer may be kept waiting; `None` after that.
+    pub(crate) async fn reached_soon(&self, revision: u64) -> Option<Arc<View>> {
+        stdx::timeout(SOON, self.reached(revision)).await
     }
 
     /// Whether the ledger is not followed any more: the store is closed, or something broke.

@@ -115,10 +115,11 @@ impl Presence {
             // Before the others are listed, so that a list of before is refused.
             let before = self.server.fresh(None).await?;
             let places = places(&self.server, self.own.port()).await?;
-            if places.is_empty() {
-                // Not even this one, whose key was just written: it has ended meanwhile.
+            if !places.contains(&self.own) {
+                // Its lease has ended, or another server of the same address has left.
                 self.lease = None;
-                return Err(Failure::unavailable("this server's lease has ended"));
+                self.live().await?;
+                continue;
             }
             match write(&self.server, &before.world, &places).await {
                 Err(failure) if failure.is_conflict() || failure.is_already_exists() => {}

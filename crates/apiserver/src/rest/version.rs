@@ -8,10 +8,7 @@ use api::{
     Failure,
     failure::{Cause, Details},
 };
-use std::{sync::Arc, time::Duration};
-
-/// How long a read waits for a revision that this process has not seen yet.
-const WAIT: Duration = Duration::from_secs(3);
+use std::sync::Arc;
 
 pub(crate) fn parse(text: &str) -> Result<Option<u64>, Failure> {
     match text {
@@ -40,7 +37,7 @@ impl Server {
             Some(revision) => revision,
             None => self.store.latest().await.map_err(store_failure)?.0,
         };
-        match stdx::timeout(WAIT, self.ledger.reached(wanted)).await {
+        match self.ledger.reached_soon(wanted).await {
             Some(view) => Ok(view),
             None => Err(too_large(wanted, self.ledger.view().revision)),
         }

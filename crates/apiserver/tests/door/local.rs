@@ -7,7 +7,6 @@ use api::{
     core::v1::{ConfigMap, Event, Namespace, PersistentVolume, PersistentVolumeClaim, Service},
 };
 use serde_json::json;
-use store::{Batch, Expect};
 use world::{Change, Expected, ObjectKey};
 
 fn map(name: &str) -> ConfigMap {
@@ -154,36 +153,6 @@ async fn services_never_share_an_address() {
     // Freed with its owner, and free at once.
     client.write(vec![Change::delete(&*b)]).await.unwrap();
     client.write(vec![Change::create(service("c", Some(&address)))]).await.unwrap();
-}
-
-#[tokio::test]
-async fn what_services_of_another_server_have_is_not_given_out_again() {
-    let store = crate::house::memory();
-    let foreign = json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "old", "namespace": "default", "uid": "u"},
-        "spec": {"type": "NodePort", "clusterIP": "10.96.7.7", "clusterIPs": ["10.96.7.7"],
-            "ports": [{"port": 80, "nodePort": 30007}, {"port": 53, "protocol": "UDP", "nodePort": 30007}]},
-    });
-    let put = Batch::new().put(
-        "/registry/services/specs/default/old",
-        Expect::Absent,
-        foreign.to_string(),
-    );
-    store.commit(put).await.unwrap();
-    let client = crate::house::open_on(store.clone()).await.client("tester");
-    let again: Service = object(json!({
-        "metadata": {"name": "new", "namespace": "default"},
-        "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30007}]},
-    }));
-    let refused = client.write(vec![Change::create(again.clone())]).await.unwrap_err();
-    assert!(refused.message.contains("provided port is already allocated"), "{refused}");
-    let refused = client.write(vec![Change::create(service("b", Some("10.96.7.7")))]).await;
-    let refused = refused.unwrap_err();
-    assert!(refused.message.contains("provided IP is already allocated"), "{refused}");
-    let old = client.world().get::<Service>(&ObjectKey::new("default", "old")).unwrap();
-    client.write(vec![Change::delete(&*old)]).await.unwrap();
-    client.write(vec![Change::create(again)]).await.unwrap();
 }
 
 #[tokio::test]

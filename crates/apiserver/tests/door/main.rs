@@ -4,6 +4,7 @@ mod access;
 mod apply;
 mod bad_input;
 mod events;
+mod foreign;
 mod house;
 mod kubectl;
 mod limits;

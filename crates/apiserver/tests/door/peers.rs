@@ -7,8 +7,8 @@ use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use stdx::{BoxFuture, Shutdown};
 use store::{
-    Batch, CommitError, Figures, KeyRange, LeaseError, LeaseId, ReadError, Record, Recorded,
-    Revision, Snapshot, Store, StoreError, Watch,
+    Batch, CommitError, Expect, Figures, KeyRange, LeaseError, LeaseId, ReadError, Record,
+    Recorded, Revision, Snapshot, Store, StoreError, Watch,
 };
 use tokio::sync::watch;
 use world::{ObjectKey, World};
@@ -65,15 +65,24 @@ async fn the_endpoints_name_all_servers_that_live_and_no_other() {
     assert_eq!(labels["endpointslice.kubernetes.io/skip-mirror"], "true");
 
     // A server that was thought dead, and is not, comes back by itself.
-    let before = store.latest().await.unwrap();
-    let mut places = store.watch(KeyRange::prefix("/registry/masterleases/"), before).unwrap();
-    store.revoke(lease.0).await.unwrap();
-    let mut told = Vec::new();
-    while !told.iter().any(|it: &Record| matches!(it.change, Recorded::Put { .. })) {
-        told.extend(places.next().await.unwrap().iter().cloned());
+    for lost in ["its lease", "its key"] {
+        let before = store.latest().await.unwrap();
+        let mut places = store.watch(KeyRange::prefix("/registry/masterleases/"), before).unwrap();
+        match lost {
+            "its lease" => store.revoke(lease.0).await.unwrap(),
+            _ => {
+                let key = "/registry/masterleases/10.0.0.1:6443";
+                store.commit(Batch::new().delete(key, Expect::Present)).await.unwrap();
+            }
+        }
+        let mut told = Vec::new();
+        while !told.iter().any(|it: &Record| matches!(it.change, Recorded::Put { .. })) {
+            told.extend(places.next().await.unwrap().iter().cloned());
+        }
+        let came_back = matches!(told[0].change, Recorded::Delete) && told[0].key == told[1].key;
+        assert!(came_back, "{lost}: {told:?}");
+        until(&two, &both).await;
     }
-    assert!(matches!(told[0].change, Recorded::Delete) && told[0].key == told[1].key, "{told:?}");
-    until(&two, &both).await;
 
     // One that ends in order is gone at once.
     ends[0].0.begin();
@@ -215,6 +224,12 @@ async fn what_one_server_wrote_is_waited_for_at_the_other_and_never_missing() {
     );
     assert_eq!(late.headers["retry-after"], "1");
     assert_eq!(late.body["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+
+    // What it writes itself is written, told or not; what it judges by what it has not seen is not.
+    two.post(MAPS, json!({"metadata": {"name": "c"}})).await.is(201);
+    one.get(&format!("{MAPS}/c")).await.is(200);
+    let refused = two.post(MAPS, json!({"metadata": {"name": "b"}})).await.is(503);
+    assert!(refused.message().starts_with("nothing was written: "), "{}", refused.text);
 
     let asked = [
         format!("{MAPS}/b"),

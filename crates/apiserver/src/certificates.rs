@@ -19,6 +19,7 @@ use api::{
         certificate_signing_request::{self as requests, APPROVED, DENIED, FAILED},
         v1::{CertificateSigningRequest, CertificateSigningRequestCondition as Condition},
     },
+    core::{node, v1::Node},
     k8s::ByteString,
     meta,
 };
@@ -295,7 +296,20 @@ async fn approve(
     } else {
         return Ok(());
     };
+    if let Some(why) = taken(&view.world, &user.name, &asked.name) {
+        return condition(server, request, DENIED, "NodeIsThere", &why).await;
+    }
     condition(server, request, APPROVED, "AutoApproved", message).await
+}
+
+/// Whoever may make nodes may not become one that is there. Upstream: `kubeadm join` looks itself.
+fn taken(world: &World, user: &str, asked: &str) -> Option<String> {
+    let name = asked.strip_prefix("system:node:").filter(|_| user != asked)?;
+    let node = world.cluster::<Node>(name).filter(|it| node::is_ready(it))?;
+    Some(format!(
+        "a Node with name {:?} and status \"Ready\" already exists in the cluster; delete it or join under another name",
+        node.name()
+    ))
 }
 
 async fn condition(

@@ -3,6 +3,8 @@
 mod calls;
 mod drain;
 
+pub use drain::Drained;
+
 use crate::{
     Config,
     figures::Rates,

@@ -27,7 +27,7 @@ mod users;
 mod volumes;
 
 pub use config::Config;
-pub use kubelet::{Kubelet, KubeletError, start};
+pub use kubelet::{Drained, Kubelet, KubeletError, start};
 pub use ledger::{Ledger, LedgerError, Record};
 pub use limits::{Limits, Reserved};
 pub use upkeep::{ImageLimits, LogLimits, Upkeep};

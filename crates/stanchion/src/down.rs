@@ -17,6 +17,7 @@ use std::{
 };
 use stdx::Shutdown;
 use store::backend::Hold;
+use world::World;
 
 #[derive(Args)]
 #[group(skip)]
@@ -71,7 +72,12 @@ async fn stop(data: &DataDir) -> Result<()> {
     let memory = Memory::read(&settings.data_dir)?.unwrap_or_default();
     let way = match memory.server {
         // The server may be far away, or gone: what runs here ends all the same.
-        Some(_) => Way { _lock: Some(node::hold(&settings.data_dir)?), ..Way::default() },
+        Some(_) => {
+            let told = |process| println!("asked process {process}, which is this node, to end");
+            let lock = node::take_over(&settings.data_dir, told).await?;
+            let known = node::pods_of(&settings.data_dir)?;
+            Way { known, _lock: Some(lock), ..Way::default() }
+        }
         None => {
             crate::restore::finish(&settings.data_dir)?;
             let way = Way::open(&flags, &settings).await?;
@@ -87,15 +93,20 @@ async fn stop(data: &DataDir) -> Result<()> {
     }
     let client = match &way.plane {
         Some(plane) => plane.clients(&settings.node_name).kubelet,
-        None => Arc::new(Offline::default()) as Arc<dyn Client>,
+        None => Arc::new(Offline::new(way.known.clone())) as Arc<dyn Client>,
     };
     let node = Node::open(&flags.node, &settings, None, client, signal).await?;
-    let pods = node.runtime.sandbox_ids().len();
     let volumes = mounts_below(&settings.kubelet_dir)?.len();
-    node.kubelet
-        .drain_all()
-        .await
-        .map_err(|failures| anyhow!("stop the pods: {}", failures.join("; ")))?;
+    let drained = node.kubelet.drain_all().await;
+    let drained = drained.map_err(|failures| anyhow!("stop the pods: {}", failures.join("; ")))?;
+    let mut pods = 0;
+    for it in drained.iter().filter(|it| !it.had_ended) {
+        pods += 1;
+        match it.is_known {
+            true => println!("stopped pod {}", it.pod),
+            false => println!("stopped pod {}, of which nothing is known: no hook ran", it.pod),
+        }
+    }
     node.runtime.stop_all().await.context("stop the pods")?;
     let left = mounts_below(&settings.kubelet_dir)?;
     for point in &left {
@@ -112,6 +123,8 @@ async fn stop(data: &DataDir) -> Result<()> {
 #[derive(Default)]
 struct Way {
     plane: Option<Plane>,
+    /// What is known of pods without it.
+    known: World,
     /// Why not, where they should be there.
     blind: Option<anyhow::Error>,
     _lock: Option<node::Lock>,

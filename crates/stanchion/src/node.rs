@@ -5,11 +5,13 @@ mod certificate;
 mod lock;
 mod memory;
 mod offline;
+mod pods;
 mod ticket;
 
-pub(crate) use lock::{Lock, take as hold};
+pub(crate) use lock::{Lock, take as hold, take_over};
 pub(crate) use memory::Memory;
 pub(crate) use offline::Offline;
+pub(crate) use pods::read as pods_of;
 pub(crate) use ticket::hash_of;
 
 use crate::{
@@ -30,6 +32,7 @@ use client::{
     Client,
     http::{Connection, Remote, Way},
 };
+use pods::Pods;
 use rustls::{ClientConfig, RootCertStore};
 use std::{
     net::{IpAddr, ToSocketAddrs, UdpSocket},
@@ -84,6 +87,7 @@ async fn node(flags: &Flags, begun: Instant) -> Result<()> {
     }
     let settings = flags.as_before()?.settle(&flags.data)?;
     not_a_servers(&settings.data_dir)?;
+    flags.node_ip.map_or(Ok(()), check_own)?;
     let _held = lock::take(&settings.data_dir)?;
     let home = Home::find(flags, &settings)?;
     let name = settings.node_name.clone();
@@ -111,6 +115,7 @@ async fn node(flags: &Flags, begun: Instant) -> Result<()> {
     let Joined { remote, cluster, pods } = joined;
     let remote: Arc<Remote> = Arc::new(remote);
     let client: Arc<dyn Client> = remote.clone();
+    let written = Pods::open(&settings.data_dir, &name)?;
     let clients = Clients {
         kubelet: client.clone(),
         proxy: client.clone(),
@@ -135,6 +140,7 @@ async fn node(flags: &Flags, begun: Instant) -> Result<()> {
     };
     let opened = Node::open(&flags.node, &settings, Some(served), client, signal.clone()).await?;
     let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(written.keep(remote.clone()));
     let kubelet = opened.kubelet.clone();
     tasks.spawn(async move { kubelet.run(signal).await });
     if !serving.is_there() {
@@ -179,6 +185,16 @@ impl Flags {
         flags.node_name = flags.node_name.or(before.name);
         flags.kubelet_dir = flags.kubelet_dir.or(before.kubelet_dir);
         Ok(flags)
+    }
+}
+
+/// Others would knock at a door that is not there.
+fn check_own(address: IpAddr) -> Result<()> {
+    match UdpSocket::bind((address, 0)) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
+            bail!("be reached at {address} (--node-ip): this machine has no such address")
+        }
+        bound => bound.map(drop).with_context(|| format!("be reached at {address} (--node-ip)")),
     }
 }
 

@@ -179,6 +179,142 @@ fn a_machine_joins_with_a_token_and_is_a_node() {
 }
 
 #[test]
+fn machines_join_in_other_ways_and_are_told_why_they_may_not() {
+    let Some(hosts) = Hosts::start("ways", &["h1", "h2", "h3"]) else { return };
+    let (h1, h2, h3) = (hosts.host("h1"), hosts.host("h2"), hosts.host("h3"));
+    let _main = server(h1, &[]);
+    let admin = h1.data_dir().join("admin.kubeconfig");
+    let kubectl = h1.kubectl(&admin);
+    let whole = token(h1);
+    let (token, hash) = whole.rsplit_once('.').unwrap();
+    let refused = |host: &Host, words: &[&str], why: &str| {
+        let said = host.stanchion(&[&["node"], words].concat());
+        assert!(!said.ok && said.errors.contains(why), "{words:?}: {said:?}");
+        let lines = said.errors.lines().filter(|it| it.starts_with("error: ")).count();
+        assert_eq!(lines, 1, "{said:?}");
+    };
+
+    // The hash beside a token as kubeadm prints it. Another hash: the server is not believed, and sees no token.
+    let to = "--server=https://h1:6443";
+    let by = |hash: &str| format!("--discovery-token-ca-cert-hash=sha256:{hash}");
+    refused(h2, &[to, "--token", token], "--discovery-token-ca-cert-hash");
+    let another = by(&"0".repeat(64));
+    refused(h2, &[to, "--token", token, &another], "ask h1:6443 for its authority");
+    assert!(!h2.data_dir().join("pki/cluster-ca.crt").exists());
+
+    // Tokens end.
+    kubectl.apply(
+        "apiVersion: v1
+kind: Secret
+metadata: {name: bootstrap-token-aaaaaa, namespace: kube-system}
+type: bootstrap.kubernetes.io/token
+stringData:
+  token-id: aaaaaa
+  token-secret: 0123456789abcdef
+  expiration: '2020-01-01T00:00:00Z'
+  usage-bootstrap-authentication: 'true'
+  auth-extra-groups: system:bootstrappers:nodes
+",
+    );
+    let over = "aaaaaa.0123456789abcdef";
+    refused(h2, &[to, "--token", over, &by(hash)], "Unauthorized");
+
+    // An address that is another machine's.
+    let why = "be reached at 192.0.2.77 (--node-ip): this machine has no such address";
+    refused(h2, &[to, "--token", &whole, "--node-ip=192.0.2.77"], why);
+    assert_eq!(kubectl.kubectl(&["get", "nodes,csr", "-o", "name"]), "");
+
+    let own = h2.address().to_string();
+    let mut second = node(h2, &[to, "--token", token, &by(hash), "--node-ip", &own]);
+    second.line("the node's ready line", |it| it.starts_with("ready in "));
+    ready_node(&kubectl, "h2");
+
+    // Nobody becomes a node that is there. Under its own name this one joins as the kubeconfig's user.
+    let admin = admin.to_str().unwrap();
+    let why = "already exists in the cluster";
+    refused(h3, &["--kubeconfig", admin, "--node-name=h2"], why);
+    let mut third = node(h3, &["--kubeconfig", admin, "--node-name=h3"]);
+    third.line("the node's ready line", |it| it.starts_with("ready in "));
+    let seen = ready_node(&kubectl, "h3");
+    assert_eq!(seen["status"]["addresses"][0]["address"], h3.address().to_string());
+    let requests = kubectl.json(&["get", "csr"]);
+    let denied = |it: &&Value| condition(it, "Denied").is_some();
+    let denied = requests["items"].as_array().unwrap().iter().find(denied).unwrap();
+    assert_eq!(condition(denied, "Denied").unwrap()["reason"], "NodeIsThere");
+}
+
+/// A pod on node h2 that leaves a file on the machine when it is told to end.
+fn marking(name: &str, place: &Path) -> String {
+    format!(
+        "apiVersion: scheduling.k8s.io/v1
+kind: PriorityClass
+metadata: {{name: {name}}}
+value: {}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  nodeName: h2
+  priorityClassName: {name}
+  terminationGracePeriodSeconds: 5
+  containers:
+  - name: main
+    image: stanchion.dev/toolbox:1
+    args: [sleep, infinity]
+    volumeMounts: [{{name: seen, mountPath: /seen}}]
+    lifecycle: {{preStop: {{exec: {{command: [touch, /seen/{name}]}}}}}}
+  volumes: [{{name: seen, hostPath: {{path: {}, type: DirectoryOrCreate}}}}]
+---
+",
+        if name == "high" { 1000 } else { 10 },
+        place.display()
+    )
+}
+
+#[test]
+fn a_node_goes_on_without_its_server_and_ends_as_its_pods_want() {
+    let Some(hosts) = Hosts::start("alone", &["h1", "h2"]) else { return };
+    let (h1, h2) = (hosts.host("h1"), hosts.host("h2"));
+    let mut main = server(h1, &[]);
+    let mut running = joined(h2, &token(h1));
+    let kubectl = h1.kubectl(&h1.data_dir().join("admin.kubeconfig"));
+    let seen = h2.directory().join("seen");
+    kubectl.apply(&[marking("low", &seen), marking("high", &seen)].concat());
+    let before = ["low", "high"].map(|it| started(&kubectl.wait_ready(it)));
+
+    // The node starts again while its server is away: it waits, and its containers run.
+    main.kill();
+    running.stop();
+    let mut running = node(h2, &[]);
+    until("the node has tried", || match text(&h2.log("node")) {
+        log if log.contains("trying again") => Ok(()),
+        log => Err(log),
+    });
+    let main = server(h1, &[]);
+    running.line("the node's ready line", |it| it.starts_with("ready in "));
+    ready_node(&kubectl, "h2");
+    for (name, before) in ["low", "high"].iter().zip(&before) {
+        let pod = kubectl.wait_ready(name);
+        assert_eq!(started(&pod), *before);
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    }
+
+    // Taken down without its server: the process ends, then pods, the less important one first, each with its hook.
+    drop(main);
+    let down = h2.stanchion(&["down"]);
+    assert!(down.ok, "{down:?}");
+    let told: Vec<&str> = down.out.lines().collect();
+    assert!(told[0].starts_with("asked process "), "{down:?}");
+    assert_eq!(told[1..3], ["stopped pod default/low", "stopped pod default/high"], "{down:?}");
+    assert!(told[3].starts_with("stopped 2 pods, "), "{down:?}");
+    let at = |name: &str| fs::metadata(seen.join(name)).unwrap().modified().unwrap();
+    assert!(at("low") < at("high"), "{:?} {:?}", at("low"), at("high"));
+    let again = h2.stanchion(&["down"]);
+    assert!(again.ok && again.out.starts_with("stopped 0 pods, "), "{again:?}");
+}
+
+#[test]
 fn nodes_are_emptied_deleted_and_die() {
     let Some(hosts) = Hosts::start("nodes", &["h1", "h2", "h3"]) else { return };
     let (h1, h2, h3) = (hosts.host("h1"), hosts.host("h2"), hosts.host("h3"));

@@ -20,18 +20,32 @@ use world::Typed;
 /// Without a word from the pod, as upstream.
 const GRACE_SECONDS: i64 = 30;
 
+/// A pod that was taken down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// `namespace/name`, or its uid where nothing else is known.
+    pub pod: String,
+    /// Whether what it wants for its end was known: its hooks, and which containers are sidecars.
+    pub is_known: bool,
+    /// Nothing of it ran any more; it only had volumes.
+    pub had_ended: bool,
+}
+
 impl Kubelet {
     /// Ends every pod on this machine and unmounts its volumes; what could not be done is said, a sentence each.
     ///
     /// For a node whose `run` is not turning. Objects are not touched: the next start brings the pods back.
-    pub async fn drain_all(&self) -> Result<(), Vec<String>> {
+    pub async fn drain_all(&self) -> Result<Vec<Drained>, Vec<String>> {
         self.end_workers();
-        let mut uids = BTreeSet::new();
         let mut failures = Vec::new();
+        let mut running = BTreeMap::new();
         match self.shared.runtime.pods().await {
-            Ok(pods) => uids.extend(pods.into_iter().map(|it| it.uid)),
+            Ok(pods) => {
+                running.extend(pods.into_iter().map(|it| (it.uid, join(&it.namespace, &it.name))));
+            }
             Err(error) => failures.push(format!("list running pods: {error}")),
         }
+        let mut uids: BTreeSet<String> = running.keys().cloned().collect();
         uids.extend(self.shared.volumes.ledger().all().into_iter().map(|it| it.uid));
         let world = self.shared.client.world();
         // What matters less goes first, and is gone before the next: others may need what matters more to end well.
@@ -43,11 +57,20 @@ impl Kubelet {
             let priority = pod.as_ref().and_then(|it| it.spec.as_ref()?.priority).unwrap_or(0);
             steps.entry(priority).or_default().push((uid, pod));
         }
+        let mut all = Vec::new();
         for pods in steps.values() {
             let drained = pods.iter().map(|(uid, pod)| self.drain(uid, pod.as_deref()));
             failures.extend(join_all(drained).await.into_iter().flatten());
+            all.extend(pods.iter().map(|(uid, pod)| {
+                let key = pod.as_ref().map(|it| join(it.namespace(), it.name()));
+                Drained {
+                    pod: key.or_else(|| running.get(*uid).cloned()).unwrap_or((*uid).clone()),
+                    is_known: pod.is_some(),
+                    had_ended: !running.contains_key(*uid),
+                }
+            }));
         }
-        if failures.is_empty() { Ok(()) } else { Err(failures) }
+        if failures.is_empty() { Ok(all) } else { Err(failures) }
     }
 
     async fn drain(&self, uid: &str, pod: Option<&Pod>) -> Vec<String> {
@@ -125,6 +148,10 @@ impl Kubelet {
         }
         Ok(())
     }
+}
+
+fn join(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
 }
 
 /// An emptyDir on the disk is nothing but files: they are there when the pod comes back.

@@ -1,17 +1,18 @@
-//! The world of a node that asks nobody: empty, and nothing is written to it. Enough to take down what runs.
+//! The world of a node that asks nobody: what was written down of it, and nothing is written to it. Enough to take down
+//! what runs.
 
 use api::Failure;
 use client::{Client, Feed, Follower, Written};
 use stdx::BoxFuture;
-use world::{Change, Event, World};
+use world::{Change, Event, Note, World};
 
 pub(crate) struct Offline {
     feed: Feed,
 }
 
-impl Default for Offline {
-    fn default() -> Offline {
-        Offline { feed: client::feed(1, World::default()) }
+impl Offline {
+    pub(crate) fn new(world: World) -> Offline {
+        Offline { feed: client::feed(1, world) }
     }
 }
 
@@ -29,6 +30,10 @@ impl Client for Offline {
     }
 
     fn record(&self, event: Event) {
-        tracing::debug!(reason = event.reason, message = event.message, "told to nobody");
+        // Nobody reads events of a node that ends; what went wrong is for who takes it down.
+        match event.note {
+            Note::Warning => tracing::warn!(reason = event.reason, "{}", event.message),
+            Note::Normal => tracing::debug!(reason = event.reason, "{}", event.message),
+        }
     }
 }

@@ -116,6 +116,15 @@ pub(crate) fn route_services(bridge: &str, range: Ipv4Cidr) -> Result<(), Error>
     unless(routed, libc::EEXIST).attempted(routing)
 }
 
+/// Lets a pod's answers to who asked by a loopback address in by the bridge. Where this is not allowed, host ports do
+/// not answer on loopback addresses, and all else does.
+pub(crate) fn answer_loopback(bridge: &str) {
+    let path = format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet");
+    if let Err(error) = fs::write(&path, "1") {
+        tracing::warn!(%error, "host ports do not answer on loopback addresses: writing {path}");
+    }
+}
+
 /// Gives the sandbox its pair, its address and its default route.
 pub(crate) fn attach(
     bridge: &Bridge,

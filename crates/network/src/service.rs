@@ -71,6 +71,10 @@ impl Translation {
             rules::change(&config, known.as_deref(), &next)
                 .commit()
                 .attempted(|| format!("changing the table {table} of nf_tables"))?;
+            if !started {
+                // Not before the rules: they keep what comes by the bridge off the machine's loopback addresses.
+                interface::answer_loopback(&config.bridge);
+            }
             forget(known.as_deref().unwrap_or_default(), &next)
         })
         .await?;

@@ -141,6 +141,40 @@ pub(crate) fn translated() -> [Expression; 3] {
     [load, masked(R1, STATUS.1.to_ne_bytes()), differs(R1, &[0; 4])]
 }
 
+/// Whether it came in by the interface of this name.
+pub(crate) fn arrives_by(interface: &str) -> [Expression; 2] {
+    /// `NFT_META_IIFNAME`, into four registers; `IFNAMSIZ`.
+    const NAME: (u32, usize) = (6, 16);
+    let mut name = interface.as_bytes().to_vec();
+    name.resize(NAME.1, 0);
+    let load = expression("meta", Written::new().u32(1, R1).u32(2, NAME.0));
+    [load, equal(R1, &name)]
+}
+
+/// Whether it leaves by an interface that is not the loopback one.
+pub(crate) fn leaves() -> [Expression; 2] {
+    /// `NFT_META_OIFTYPE` and `ARPHRD_LOOPBACK`.
+    const TYPE: (u32, u16) = (9, 772);
+    let load = expression("meta", Written::new().u32(1, R1).u32(2, TYPE.0));
+    [load, differs(R1, &TYPE.1.to_ne_bytes())]
+}
+
+/// Whether it belongs to no connection that this machine has let through.
+pub(crate) fn is_unknown() -> [Expression; 3] {
+    /// `NFT_CT_STATE`; the bits of `IP_CT_ESTABLISHED` and `IP_CT_RELATED`.
+    const STATE: (u32, u32) = (0, 2 | 4);
+    let load = expression("ct", Written::new().u32(1, R1).u32(2, STATE.0));
+    [load, masked(R1, STATE.1.to_ne_bytes()), equal(R1, &[0; 4])]
+}
+
+pub(crate) fn drop() -> Expression {
+    /// `NF_DROP`
+    const DROP: i32 = 0;
+    let verdict = Written::new().bytes(1, &DROP.to_be_bytes());
+    let verdict = Written::new().nested(2, &verdict);
+    expression("immediate", Written::new().u32(1, VERDICT).nested(2, &verdict))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// And back, when that chain has ended.

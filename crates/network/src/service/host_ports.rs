@@ -1,7 +1,7 @@
 //! Ports of the node that belong to pods of it.
 //!
-//! A host port is a node port with one endpoint. Upstream: the portmap plugin of CNI, which kubelets leave it to.
-//! Deviation: a port of a loopback address is not carried, because what comes from one cannot leave the machine.
+//! A host port is a node port with one endpoint, and answers on the loopback address too. Upstream: the portmap plugin
+//! of CNI, which kubelets leave it to.
 
 use super::ports::{Port, id, protocol};
 use api::{
@@ -33,7 +33,7 @@ fn of_pod(pod: &Pod) -> Vec<Port> {
         let protocol = protocol(port.protocol.as_deref().unwrap_or("TCP"))?;
         let host = port.host_ip.as_deref().filter(|it| !matches!(*it, "" | "0.0.0.0"));
         let host: Option<Ipv4Addr> = match host {
-            Some(host) => Some(host.parse().ok().filter(|it: &Ipv4Addr| !it.is_loopback())?),
+            Some(host) => Some(host.parse().ok()?),
             None => None,
         };
         let parts = [pod.uid(), &number.to_string(), &protocol.to_string()];
@@ -42,7 +42,7 @@ fn of_pod(pod: &Pod) -> Vec<Port> {
             id: id(&[parts[0], parts[1], parts[2], &shown]),
             protocol,
             address: Ipv4Addr::UNSPECIFIED,
-            external: host.into_iter().collect(),
+            external: vec![host.unwrap_or(Ipv4Addr::LOCALHOST)],
             port: number,
             node_port: host.is_none().then_some(number),
             inside: Vec::new(),
@@ -82,13 +82,15 @@ mod tests {
     #[test]
     fn a_host_port_goes_to_its_pod_while_that_has_an_address() {
         let running = of_pod(&pod(PORTS, r#"{"phase":"Running","podIP":"10.0.0.2"}"#));
-        let [any, one] = running.as_slice() else { panic!("{running:?}") };
+        let [any, one, own] = running.as_slice() else { panic!("{running:?}") };
         assert_eq!(
             (any.node_port, any.outside.as_slice()),
             (Some(8080), &[([10, 0, 0, 2].into(), 80)][..])
         );
         assert_eq!((one.node_port, one.protocol), (None, 17));
         assert_eq!(one.places().last(), Some((Ipv4Addr::new(192, 0, 2, 1), 5353)));
+        assert_eq!(any.places().last(), Some((Ipv4Addr::LOCALHOST, 8080)));
+        assert_eq!(own.places().last(), Some((Ipv4Addr::LOCALHOST, 8081)));
         assert_ne!(any.id, one.id);
         assert_eq!(of_pod(&pod(PORTS, r#"{"phase":"Pending"}"#)), []);
         assert_eq!(of_pod(&pod(PORTS, r#"{"phase":"Failed","podIP":"10.0.0.2"}"#)), []);

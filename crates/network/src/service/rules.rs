@@ -29,6 +29,9 @@ const DISPATCH: &str = "dispatch";
 /// Packets that leave with the node's address; the bit that kube-proxy uses, too.
 const MARK: u32 = 0x4000;
 
+const LOOPBACK: [u8; 4] = [127, 0, 0, 0];
+const LOOPBACK_MASK: [u8; 4] = [255, 0, 0, 0];
+
 const HOOKS: [(&str, Hook); 5] = [
     ("prerouting", Hook { kind: "nat", number: 0, priority: -100 }),
     ("output", Hook { kind: "nat", number: 3, priority: -100 }),
@@ -89,6 +92,7 @@ pub(super) fn change(config: &Config, known: Option<&[Port]>, wanted: &[Port]) -
     }
     dispatch(&mut transaction, wanted);
     leave(&mut transaction, config);
+    guard(&mut transaction, config);
     refuse(&mut transaction, config);
     transaction
 }
@@ -198,12 +202,9 @@ fn dispatch(transaction: &mut Transaction, ports: &[Port]) {
     transaction.fill(HAIRPIN, &hairpin);
     let place = [step::destination(R1), step::protocol(R2), step::destination_port(R3)];
     transaction.rule(DISPATCH, place.into_iter().chain([step::go_by(SERVICES)]));
-    // Not the loopback addresses: what comes from one cannot leave the machine.
-    let not_loopback = [
-        step::destination(R1),
-        step::masked(R1, [255, 0, 0, 0]),
-        step::differs(R1, &[127, 0, 0, 0]),
-    ];
+    // Not the loopback addresses: only host ports answer there.
+    let not_loopback =
+        [step::destination(R1), step::masked(R1, LOOPBACK_MASK), step::differs(R1, &LOOPBACK)];
     let port = [step::protocol(R1), step::destination_port(R2), step::go_by(NODE_PORTS)];
     let node_port = not_loopback.into_iter().chain(step::to_this_machine()).chain(port);
     transaction.rule(DISPATCH, node_port);
@@ -219,6 +220,11 @@ fn leave(transaction: &mut Transaction, config: &Config) {
     // A pod that calls its own Service must not see itself call.
     let hairpin = [step::source(R1), step::destination(R2), step::in_set(HAIRPIN)];
     transaction.rule(chain, hairpin.into_iter().chain([step::masquerade()]));
+    // Who asks by a loopback address would have the answer at its own.
+    let from_loopback =
+        [step::source(R1), step::masked(R1, LOOPBACK_MASK), step::equal(R1, &LOOPBACK)];
+    let out = from_loopback.into_iter().chain(step::leaves()).chain([step::masquerade()]);
+    transaction.rule(chain, out);
     let pods = config.cluster_cidr;
     if !bridged_packets_are_seen() {
         // The answer would go from port to port of the bridge with nobody to translate it back.
@@ -229,6 +235,17 @@ fn leave(transaction: &mut Transaction, config: &Config) {
     }
     let out = within(step::source(R1), pods).into_iter().chain(beyond(step::destination(R1), pods));
     transaction.rule(chain, out.chain([step::masquerade()]));
+}
+
+/// The bridge takes answers for loopback addresses, so nobody there may ask for one, or as one.
+fn guard(transaction: &mut Transaction, config: &Config) {
+    let loopback = |load| [load, step::masked(R1, LOOPBACK_MASK), step::equal(R1, &LOOPBACK)];
+    let chain = "prerouting-filter";
+    let as_one = step::arrives_by(&config.bridge).into_iter().chain(loopback(step::source(R1)));
+    transaction.rule(chain, as_one.chain([step::drop()]));
+    let to_one =
+        step::arrives_by(&config.bridge).into_iter().chain(loopback(step::destination(R1)));
+    transaction.rule(chain, to_one.chain(step::is_unknown()).chain([step::drop()]));
 }
 
 fn refuse(transaction: &mut Transaction, config: &Config) {

@@ -217,6 +217,49 @@ fn the_node_reaches_services_by_address_and_by_port() {
 }
 
 #[test]
+fn a_host_port_answers_on_the_loopback_address_which_stays_the_machines_own() {
+    in_own_namespace(async || {
+        let house = House::new().await;
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        let mut world = world("", "TCP", &house.both());
+        let pod = format!(
+            r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"p","namespace":"a","uid":"u"}},
+            "spec":{{"nodeName":"n1","containers":[{{"name":"c","ports":[{{"containerPort":8080,"hostPort":8081,"hostIP":"127.0.0.1"}}]}}]}},
+            "status":{{"phase":"Running","podIP":"{}"}}}}"#,
+            house.addresses[1].split(':').next().unwrap()
+        );
+        world.put(api::kind_of::<api::core::v1::Pod>(), pod.into(), 3).unwrap();
+        let mut translation = Translation::new(config("s1"));
+        if !bring(&mut translation, &world).await || !up.is_ok_and(|it| it.success()) {
+            return;
+        }
+        assert_eq!(call("127.0.0.1:8081").unwrap(), "one 10.244.0.1");
+        let elsewhere = format!("{}:8081", house.network.host_gateway());
+        assert!(call(&elsewhere).is_err(), "on that address and no other");
+
+        // What listens on the machine's loopback address is not for pods, whatever way they make for it.
+        let own = TcpListener::bind("127.0.0.1:9000").unwrap();
+        own.set_nonblocking(true).unwrap();
+        let gateway = house.network.host_gateway();
+        house.client.run(move || {
+            let all: &[&[&str]] = &[
+                &["ip", "link", "set", "lo", "down"],
+                &["ip", "route", "del", "local", "127.0.0.0/8", "table", "local"],
+                &["ip", "route", "add", "127.0.0.0/8", "via", &gateway.to_string()],
+            ];
+            for words in all {
+                // Where a route was not there, none has to go.
+                let _done = Command::new(words[0]).args(&words[1..]).output();
+            }
+            let _sysctl = std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1");
+            let at: SocketAddr = "127.0.0.1:9000".parse().unwrap();
+            assert!(TcpStream::connect_timeout(&at, Duration::from_secs(1)).is_err());
+        });
+        assert_eq!(own.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
 fn a_pod_reaches_itself_through_its_service() {
     in_own_namespace(async || {
         let house = House::new().await;

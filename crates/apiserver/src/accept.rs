@@ -29,6 +29,15 @@ pub(crate) const ACCEPTED: &str = "only the following media types are accepted: 
 
 /// The first form of the `Accept` header that is spoken here.
 pub(crate) fn form(headers: &HeaderMap) -> Result<Form, Failure> {
+    first(headers, |_| true)
+}
+
+/// The same of what is shown in no table.
+pub(crate) fn form_without_table(headers: &HeaderMap) -> Result<Form, Failure> {
+    first(headers, |it| it.shape != Shape::Table)
+}
+
+fn first(headers: &HeaderMap, fits: impl Fn(&Form) -> bool) -> Result<Form, Failure> {
     let mut accept =
         headers.get_all(header::ACCEPT).iter().filter_map(|it| it.to_str().ok()).peekable();
     if accept.peek().is_none() {
@@ -43,7 +52,7 @@ pub(crate) fn form(headers: &HeaderMap) -> Result<Form, Failure> {
     clauses.sort_by(|a, b| b.1.total_cmp(&a.1));
     clauses
         .iter()
-        .find_map(|(clause, _)| read(clause))
+        .find_map(|(clause, _)| read(clause).filter(&fits))
         .ok_or_else(|| Failure::new(406, "NotAcceptable", ACCEPTED))
 }
 
@@ -98,6 +107,13 @@ mod tests {
             "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json";
         assert_eq!(of(table), json(Shape::Object));
         assert_eq!(of("application/cbor"), None);
+        let plain = |accept: &'static str| {
+            let value = http::HeaderValue::from_static(accept);
+            form_without_table(&[(header::ACCEPT, value)].into_iter().collect()).ok()
+        };
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+        assert_eq!(plain(table), json(Shape::Object));
+        assert_eq!(plain("application/json;as=Table;v=v1;g=meta.k8s.io"), None);
         assert_eq!(of("text/html, */*;q=0.8"), json(Shape::Object));
         assert_eq!(of("application/yaml"), Some(Form { yaml: true, ..JSON }));
     }

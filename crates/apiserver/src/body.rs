@@ -162,7 +162,10 @@ pub(crate) fn decode_knowing(
         return Ok((object, Vec::new()));
     }
     let mut odd: Vec<String> = twice.into_iter().collect();
-    odd.extend(strict_errors(&scan.duplicates, &unknown));
+    odd.extend(match scan.duplicates.is_empty() || unknown.is_empty() {
+        true => strict_errors(&scan.duplicates, &unknown),
+        false => scan::oddities(&json, &unknown),
+    });
     if strictness == Strictness::Strict && !odd.is_empty() {
         let why = format!("strict decoding error: {}", odd.join(", "));
         return Err(cannot_be(kind, version, &scan, &why));

@@ -130,7 +130,7 @@ pub(crate) fn answer(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Answer, Failure> {
-    let form = accept::form(headers)?;
+    let form = accept::form_without_table(headers)?;
     let json = body::to_json(headers, body)?;
     let mut asked: Value =
         serde_json::from_slice(&json).map_err(|error| Failure::bad_request(error.to_string()))?;

@@ -22,7 +22,7 @@ const PATH_BYTES_MAX: usize = 1024;
 
 /// `None` when the text is no JSON object: the decoder will say why.
 pub(crate) fn scan(json: &[u8]) -> Option<Scan> {
-    let mut walk = Walk { json, at: 0, path: Vec::new(), scan: Scan::default() };
+    let mut walk = Walk::of(json);
     walk.space();
     if walk.peek()? != b'{' {
         return None;
@@ -33,9 +33,17 @@ pub(crate) fn scan(json: &[u8]) -> Option<Scan> {
 
 /// The fields that a JSON text of any shape names twice.
 pub(crate) fn duplicates(json: &[u8]) -> Vec<String> {
-    let mut walk = Walk { json, at: 0, path: Vec::new(), scan: Scan::default() };
+    let mut walk = Walk::of(json);
     let _whole = walk.value(0);
     walk.scan.duplicates
+}
+
+/// Fields that are named twice and those of these paths, in upstream's words and in the order of the text.
+pub(crate) fn oddities(json: &[u8], unknown: &[String]) -> Vec<String> {
+    let unknown = &unknown[..unknown.len().min(DUPLICATES_MAX)];
+    let mut walk = Walk { unknown, ..Walk::of(json) };
+    let _whole = walk.value(0);
+    walk.oddities
 }
 
 enum Step {
@@ -48,9 +56,24 @@ struct Walk<'a> {
     at: usize,
     path: Vec<Step>,
     scan: Scan,
+    /// Paths that are to be found, and what was found.
+    unknown: &'a [String],
+    oddities: Vec<String>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn of(json: &'a [u8]) -> Walk<'a> {
+        let (path, oddities) = (Vec::new(), Vec::new());
+        Walk { json, at: 0, path, scan: Scan::default(), unknown: &[], oddities }
+    }
+
+    fn odd(&mut self, what: &str, path: &str) {
+        let said = format!("{what} field {path:?}");
+        if !self.unknown.is_empty() && !self.oddities.contains(&said) {
+            self.oddities.push(said);
+        }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.json.get(self.at).copied()
     }
@@ -125,9 +148,17 @@ impl Walk<'_> {
                 }
             };
             self.path.push(Step::Field(name));
+            // A path is long: it is made where the name fits.
+            if self.unknown.iter().any(|it| it.as_bytes().ends_with(text)) {
+                let path = self.shown();
+                if self.unknown.contains(&path) {
+                    self.odd("unknown", &path);
+                }
+            }
             if again {
                 if self.scan.duplicates.len() < DUPLICATES_MAX {
                     let path = self.shown();
+                    self.odd("duplicate", &path);
                     if !self.scan.duplicates.contains(&path) {
                         self.scan.duplicates.push(path);
                     }
@@ -225,6 +256,15 @@ mod tests {
         assert_eq!(scan.kind.as_deref(), Some("Pod"));
         let (text, at) = scan.api_version.unwrap();
         assert_eq!((text.as_str(), &json[at]), ("v1", b"v1".as_slice()));
+    }
+
+    #[test]
+    fn tells_what_is_odd_in_the_order_of_the_text() {
+        let json = br#"{"a":{"x":0,"r":1,"r":2},"b":[{"y":0}]}"#;
+        let unknown = ["b[0].y".to_owned(), "a.x".to_owned()];
+        let told =
+            [r#"unknown field "a.x""#, r#"duplicate field "a.r""#, r#"unknown field "b[0].y""#];
+        assert_eq!(oddities(json, &unknown), told);
     }
 
     #[test]

@@ -131,8 +131,10 @@ impl Server {
         metadata::validate(kind, object.metadata(), &mut errors);
         refuse(kind, &key.name, &errors)?;
         self.chain.check(&mut attempt, &mut object)?;
-        let Attempt { checks, mut writes, charges, .. } = attempt;
-        writes.extend(crate::admission::service_address::assign(self, view, kind, &mut object)?);
+        let Attempt { mut checks, mut writes, charges, .. } = attempt;
+        let taken = crate::admission::service_address::assign(self, view, kind, &mut object)?;
+        writes.extend(taken.writes);
+        checks.extend(taken.checks);
         let warnings = if user.inside { Vec::new() } else { rules.warnings(&*object, None) };
         let effect = put(object, managed.as_deref());
         Ok(Draft { writes, checks, warnings, charges, ..Draft::new(kind, key, None, effect) })
@@ -203,11 +205,12 @@ impl Server {
         }
         refuse(kind, &key.name, &errors)?;
         self.chain.check(&mut attempt, &mut object)?;
-        let Attempt { checks, mut writes, charges, .. } = attempt;
+        let Attempt { mut checks, mut writes, charges, .. } = attempt;
         if !matches!(part, Part::Status | Part::Approval) {
-            let addresses =
+            let taken =
                 crate::admission::service_address::update(self, view, kind, &mut object, old)?;
-            writes.extend(addresses);
+            writes.extend(taken.writes);
+            checks.extend(taken.checks);
         }
         let warnings = match part {
             Part::Own if !user.inside => rules.warnings(&*object, Some(old)),
@@ -248,6 +251,7 @@ impl Server {
         let row = view.row(kind, key).ok_or_else(|| Failure::not_found(kind, &key.name))?;
         let old = row.object().map_err(Failure::internal)?;
         expect_deleted(kind, key, row, asked)?;
+        crate::admission::service_address::expect_unused(view, kind, &*old)?;
         let mut attempt =
             Attempt::new(self, view, kind, key, Act::Delete, user, Some(&*old), self.now());
         self.chain.admit(&mut attempt, None)?;

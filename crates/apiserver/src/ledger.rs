@@ -285,8 +285,7 @@ impl Ledger {
 }
 
 fn absorb(view: &mut View, places: &Places, record: &Record, handed: &Handed) -> Option<Touched> {
-    let reserved = [service_address::ADDRESSES, service_address::PORTS];
-    if reserved.iter().any(|it| record.key.as_str().starts_with(it)) {
+    if record.key.as_str().starts_with(service_address::PORTS) {
         match record.change {
             Recorded::Put { .. } => view.reserved.insert(record.key.clone()),
             Recorded::Delete => view.reserved.remove(&record.key),

@@ -1,6 +1,6 @@
 //! What every cluster has: its namespaces and the Service by which pods find the door.
 //!
-//! Upstream: `pkg/controlplane/controller/{systemnamespaces,kubernetesservice}`.
+//! Upstream: `pkg/controlplane/controller/{systemnamespaces,kubernetesservice,defaultservicecidr}`.
 
 use crate::{error::Error, server::Server};
 use api::{
@@ -8,6 +8,10 @@ use api::{
     core::v1::{Namespace, Service, ServicePort, ServiceSpec},
     k8s::apimachinery::pkg::util::intstr::IntOrString,
     meta::ObjectMeta,
+    networking::{
+        service_cidr,
+        v1::{ServiceCIDR, ServiceCIDRSpec},
+    },
     scheduling::priority_class,
 };
 use client::Client;
@@ -29,7 +33,22 @@ pub(crate) async fn fill(server: &Arc<Server>) -> Result<(), Error> {
     for class in priority_class::of_system() {
         create(server, &*client, Change::create(class)).await?;
     }
+    // Before the first Service: its address is of this range.
+    create(server, &*client, Change::create(range(server))).await?;
     create(server, &*client, Change::create(kubernetes(server))).await
+}
+
+/// Where Services get their addresses from, unless somebody adds more. An older one that says otherwise stays.
+fn range(server: &Server) -> ServiceCIDR {
+    ServiceCIDR {
+        metadata: ObjectMeta {
+            name: Some(service_cidr::DEFAULT.to_owned()),
+            finalizers: Some(vec![service_cidr::FINALIZER.to_owned()]),
+            ..Default::default()
+        },
+        spec: Some(ServiceCIDRSpec { cidrs: Some(vec![server.service_range.to_string()]) }),
+        ..Default::default()
+    }
 }
 
 /// `default/kubernetes`. Its endpoints are written by whoever knows where the door listens.

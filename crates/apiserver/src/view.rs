@@ -12,7 +12,7 @@ use world::{ObjectKey, Row, Table, Touched, World};
 pub(crate) struct View {
     pub(crate) world: World,
     events: Arc<Table>,
-    /// Keys that stand for addresses and ports of Services.
+    /// Keys that stand for node ports of Services.
     pub(crate) reserved: OrdSet<Key>,
     /// Keys that charges to the quotas of a namespace write in turn, and when they were written.
     pub(crate) epochs: OrdMap<Key, u64>,

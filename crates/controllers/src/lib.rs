@@ -26,6 +26,7 @@ pub mod resource_quota;
 pub mod root_ca_publisher;
 pub mod service_account;
 pub mod service_account_tokens;
+pub mod service_cidr;
 mod service_pods;
 pub mod stateful_set;
 pub mod taint_eviction;
@@ -42,8 +43,12 @@ use std::sync::Arc;
 use world::Controller;
 
 /// Every controller, by name. `authority`: the certificate, as PEM, that clients in pods trust. `pods`: the addresses of
-/// all pods; without, nodes get no share of any.
-pub fn controllers(authority: &str, pods: Option<node_ipam::Range>) -> Vec<Arc<dyn Controller>> {
+/// all pods; without, nodes get no share of any. `ended_most`: so many pods that have ended are kept; zero: all.
+pub fn controllers(
+    authority: &str,
+    pods: Option<node_ipam::Range>,
+    ended_most: usize,
+) -> Vec<Arc<dyn Controller>> {
     let shares = pods.map(|it| Arc::new(node_ipam::NodeIpam::new(it)) as Arc<dyn Controller>);
     let mut all: Vec<Arc<dyn Controller>> = vec![
         Arc::new(bootstrap_tokens::BootstrapTokens),
@@ -59,13 +64,14 @@ pub fn controllers(authority: &str, pods: Option<node_ipam::Range>) -> Vec<Arc<d
         Arc::new(job::JobController),
         Arc::new(namespace::NamespaceController),
         Arc::new(node_lifecycle::NodeLifecycle),
-        Arc::new(pod_garbage_collector::PodGarbageCollector),
+        Arc::new(pod_garbage_collector::PodGarbageCollector::new(ended_most)),
         Arc::new(replica_set::ReplicaSetController),
         Arc::new(replication_controller::ReplicationControllers),
         Arc::new(resource_quota::ResourceQuotaController),
         Arc::new(root_ca_publisher::RootCaPublisher::new(authority)),
         Arc::new(service_account::ServiceAccountController),
         Arc::new(service_account_tokens::ServiceAccountTokens),
+        Arc::new(service_cidr::ServiceCidrs),
         Arc::new(stateful_set::StatefulSetController),
         Arc::new(taint_eviction::TaintEviction),
         Arc::new(volume_binder::VolumeBinder),

@@ -47,7 +47,7 @@ impl Cluster {
         let client = server.client("system:simulator");
         let pool = Arc::new(Pool::default());
         let (shutdown, signal) = Shutdown::new();
-        let mut loops = controllers::controllers("no certificate: nobody connects", None);
+        let mut loops = controllers::controllers("no certificate: nobody connects", None, 0);
         loops.push(Arc::new(scheduler::Scheduler));
         let connect = |name: &str| server.client(name);
         let tasks = manager::start(loops, connect, pool.clone(), clock, signal);

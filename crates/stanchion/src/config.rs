@@ -72,6 +72,9 @@ pub(crate) struct Flags {
     /// How long certificates hold that were asked for: 90m, 24h, 365d
     #[arg(long, value_name = "DURATION", default_value = "365d")]
     pub(crate) cluster_signing_duration: Life,
+    /// How many pods that have ended are kept before the oldest are removed; 0: all
+    #[arg(long, value_name = "N", default_value = "12500")]
+    pub(crate) terminated_pod_gc_threshold: usize,
     /// Control plane only
     #[arg(long)]
     pub(crate) no_node: bool,

@@ -22,6 +22,8 @@ pub(crate) struct Loops {
     pub(crate) authority: String,
     /// Where nodes get their shares of addresses.
     pub(crate) pods: Cidr,
+    /// How many pods that have ended are kept; zero: all.
+    pub(crate) ended_most: usize,
 }
 
 impl Loops {
@@ -32,7 +34,7 @@ impl Loops {
     ) -> JoinSet<Result<()>> {
         let (base, bits) = (self.pods.base, self.pods.bits);
         let pods = node_ipam::Range { base, bits };
-        let mut loops = controllers::controllers(&self.authority, Some(pods));
+        let mut loops = controllers::controllers(&self.authority, Some(pods), self.ended_most);
         loops.push(Arc::new(scheduler::Scheduler));
         let connect = |name: &str| connect(&user_of(name));
         let clock = Arc::new(SystemClock);

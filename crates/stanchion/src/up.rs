@@ -129,7 +129,8 @@ async fn up(flags: Flags, begun: Instant) -> Result<()> {
         client: client.clone(),
     });
     let (server, authority_of) = (plane.server.clone(), authority.certificate().to_owned());
-    let loops = Loops { server, volumes, authority: authority_of, pods: cluster.pods };
+    let ended_most = flags.terminated_pod_gc_threshold;
+    let loops = Loops { server, volumes, authority: authority_of, pods: cluster.pods, ended_most };
     let (host, ending) = (settings.node_name.clone(), signal.clone());
     match flags.store.is_shared() {
         false => tasks.spawn(loops.alone(ending)),

@@ -49,6 +49,18 @@ fn counted_by(pod: &Pod) -> Option<&str> {
     }
 }
 
+/// The index of pods that have ended, in the order in which they may be cleared away.
+pub const ENDED: &str = "ended";
+
+/// What was evicted goes first, then the oldest. Upstream: `pkg/controller/podgc`, byEvictionAndCreationTimestamp.
+fn turn_to_go(pod: &Pod) -> String {
+    let is_evicted = pod.status.as_ref().is_some_and(|it| it.reason.as_deref() == Some("Evicted"));
+    let turn = if is_evicted { 0 } else { 1 };
+    let created = pod.metadata.creation_timestamp.as_ref();
+    let created = created.map(|it| crate::meta::timestamp_of(it).rfc3339()).unwrap_or_default();
+    format!("{turn} {created}")
+}
+
 impl Kind for Pod {
     const NAMES: Names =
         Names { plural: "pods", singular: "pod", short: &["po"], categories: &["all"] };
@@ -184,6 +196,9 @@ impl Kind for Pod {
         keys.extend(addresses(self).into_iter().map(|it| ("address", it.to_owned())));
         if let Some(job) = counted_by(self) {
             keys.push(("job", format!("{namespace}/{job}")));
+        }
+        if is_terminal(self) {
+            keys.push((ENDED, turn_to_go(self)));
         }
         if has_anti_affinity(self) {
             keys.push(("anti-affinity", "required".to_owned()));

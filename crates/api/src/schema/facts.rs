@@ -312,6 +312,7 @@ const FIELDS: &[(&str, &str, Treatment)] = &[
     ("discovery.v1.Endpoint", "addresses", Set),
     ("meta.v1.ObjectMeta", "finalizers", SetMerged),
     ("meta.v1.ObjectMeta", "ownerReferences", Merged(&["uid"])),
+    ("networking.v1.ServiceCIDRStatus", "conditions", Merged(&["type"])),
     ("node.v1.Scheduling", "nodeSelector", AtomicMap),
     ("policy.v1.PodDisruptionBudgetSpec", "selector", Replaced),
     ("policy.v1.PodDisruptionBudgetStatus", "conditions", Merged(&["type"])),

@@ -1,20 +1,30 @@
 //! Services get addresses and node ports that nobody else has.
 //!
 //! Each is a key of the ledger, written in the Service's own commit and expected to be absent, so two
-//! Services can never get the same one. Addresses are upstream's IPAddress objects.
+//! Services can never get the same one. Addresses are IPAddress objects, of the ranges of ServiceCIDRs that the commit
+//! checks: none is given out of a range that goes meanwhile.
 //!
-//! Upstream: `pkg/registry/core/service/{storage/alloc.go,ipallocator/ipallocator.go,portallocator}`.
+//! Upstream: `pkg/registry/core/service/{storage/alloc.go,ipallocator/{cidrallocator,ipallocator}.go,portallocator}`.
 
 use crate::{error::Error, server::Server, view::View};
 use api::{
     AnyKind, AnyObject, Erased, Errors, Failure, Object,
     core::v1::{Service, ServiceSpec},
     field::quoted,
+    networking::{
+        ip_address,
+        service_cidr::{self, Prefix},
+        v1::{IPAddress, ServiceCIDR},
+    },
 };
-use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
-use store::{Batch, Change, CommitError, Expect, Key, Write};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+};
+use store::{Batch, Change, Check, CommitError, Expect, Key, Revision, Write};
+use world::ObjectKey;
 
-pub(crate) const ADDRESSES: &str = "/registry/ipaddresses/";
 pub(crate) const PORTS: &str = "/registry/stanchion/nodeports/";
 
 /// Upstream's `--service-node-port-range`.
@@ -34,6 +44,13 @@ pub(crate) struct ServiceRange {
 }
 
 impl ServiceRange {
+    /// IPv4 ranges of a size that makes sense.
+    fn of(prefix: Prefix) -> Option<ServiceRange> {
+        let IpAddr::V4(network) = prefix.network().address else { return None };
+        let bits = u32::from(prefix.bits);
+        (8..=30).contains(&bits).then(|| ServiceRange { network: u32::from(network), bits })
+    }
+
     pub(crate) fn parse(text: &str) -> Result<ServiceRange, Error> {
         let wrong = || Error::ServiceCidr(text.to_owned());
         let (address, bits) = text.split_once('/').ok_or_else(wrong)?;
@@ -61,8 +78,13 @@ impl ServiceRange {
         u32::from(address).checked_sub(self.network + 1).is_some_and(|it| it < self.size())
     }
 
+    fn prefix(self) -> Prefix {
+        let bits = u8::try_from(self.bits).unwrap_or(32);
+        Prefix { address: Ipv4Addr::from(self.network).into(), bits }
+    }
+
     fn free(self, server: &Server, view: &View) -> Option<Ipv4Addr> {
-        let free = |it: &Ipv4Addr| !view.reserved.contains(&address_key(*it));
+        let free = |it: &Ipv4Addr| !is_taken(view, *it);
         // The lower part is left to those who ask for an address by number.
         let band = (self.size() / 16).clamp(16, 256).min(self.size() / 2);
         let draw = || server.config.entropy.below(u64::from(self.size() - band)) as u32 + band;
@@ -78,14 +100,60 @@ impl std::fmt::Display for ServiceRange {
     }
 }
 
+/// A range from which addresses are given out now.
+struct Open {
+    range: ServiceRange,
+    /// Its object has to be as it was judged.
+    check: Option<Check>,
+}
+
+/// The server's own range first, and those of the ServiceCIDRs that are ready.
+fn open_ranges(server: &Server, view: &View) -> Vec<Open> {
+    let own = server.service_range;
+    let mut all = Vec::new();
+    let mut is_own_listed = false;
+    for cidr in view.world.all::<ServiceCIDR>() {
+        let kind = api::kind_of::<ServiceCIDR>();
+        let key = ObjectKey::of(&*cidr);
+        let Some(row) = view.world.row_of::<ServiceCIDR>(&key) else { continue };
+        let check = Check {
+            key: kind.key("", &key.name).into(),
+            expect: Expect::At(Revision(row.revision)),
+        };
+        for prefix in service_cidr::prefixes(&cidr) {
+            let is_own = prefix == own.prefix();
+            is_own_listed |= is_own;
+            // The server's own is good before a loop has looked at it.
+            let is_open = match is_own {
+                true => !cidr.is_deleting(),
+                false => service_cidr::is_ready(&cidr),
+            };
+            let range = ServiceRange::of(prefix).filter(|_| is_open);
+            all.extend(range.map(|range| Open { range, check: Some(check.clone()) }));
+        }
+    }
+    if !is_own_listed {
+        all.push(Open { range: own, check: None });
+    }
+    all.sort_by_key(|it| it.range != own);
+    all
+}
+
+/// What a Service takes and gives back, and what must not have changed.
+#[derive(Default)]
+pub(crate) struct Taken {
+    pub(crate) writes: Vec<Write>,
+    pub(crate) checks: Vec<Check>,
+}
+
 /// Gives a new Service what it needs, and says which keys that takes.
 pub(crate) fn assign(
     server: &Server,
     view: &View,
     kind: &AnyKind,
     object: &mut AnyObject,
-) -> Result<Vec<Write>, Failure> {
-    let Some(service) = service_mut(object) else { return Ok(Vec::new()) };
+) -> Result<Taken, Failure> {
+    let Some(service) = service_mut(object) else { return Ok(Taken::default()) };
     take(server, view, kind, service, &BTreeSet::new())
 }
 
@@ -116,14 +184,14 @@ pub(crate) fn update(
     kind: &AnyKind,
     object: &mut AnyObject,
     old: &dyn Erased,
-) -> Result<Vec<Write>, Failure> {
-    let Some(service) = service_mut(object) else { return Ok(Vec::new()) };
+) -> Result<Taken, Failure> {
+    let Some(service) = service_mut(object) else { return Ok(Taken::default()) };
     let before = keys(old);
-    let mut writes = take(server, view, kind, service, &before)?;
+    let mut taken = take(server, view, kind, service, &before)?;
     let after = keys(service);
     let gone = before.difference(&after);
-    writes.extend(gone.map(|key| delete(key.clone())));
-    Ok(writes)
+    taken.writes.extend(gone.map(|key| delete(key.clone())));
+    Ok(taken)
 }
 
 /// Services that another kind of server wrote have their addresses and ports like all others: keys that are missing are
@@ -136,14 +204,18 @@ pub(crate) async fn adopt(server: &Server) -> Result<(), CommitError> {
         for service in view.world.all::<Service>() {
             let (namespace, name) = (service.namespace(), service.name());
             for key in keys(&*service) {
+                let address = address_of(&key);
+                let is_there = match address {
+                    Some(address) => is_taken(&view, address),
+                    None => view.reserved.contains(&key),
+                };
                 let twice = batch.writes.iter().any(|it| it.key == key);
-                if twice || view.reserved.contains(&key) || batch.writes.len() == ADOPTED {
+                if twice || is_there || batch.writes.len() == ADOPTED {
                     continue;
                 }
-                let address = key.as_str().strip_prefix(ADDRESSES).map(str::parse);
                 let value = match address {
-                    Some(Ok(address)) => ip_address(server, address, namespace, name),
-                    _ => port_value(namespace, name),
+                    Some(address) => address_object(server, address, namespace, name),
+                    None => port_value(namespace, name),
                 };
                 batch.writes.push(put(key, value));
             }
@@ -170,11 +242,11 @@ fn take(
     kind: &AnyKind,
     service: &mut Service,
     own: &BTreeSet<Key>,
-) -> Result<Vec<Write>, Failure> {
+) -> Result<Taken, Failure> {
     let name = service.metadata.name.clone().unwrap_or_default();
     let namespace = service.metadata.namespace.clone().unwrap_or_default();
-    let Some(spec) = service.spec.as_mut() else { return Ok(Vec::new()) };
-    let (mut writes, mut errors) = (Vec::new(), Errors::default());
+    let Some(spec) = service.spec.as_mut() else { return Ok(Taken::default()) };
+    let (Taken { mut writes, mut checks }, mut errors) = (Taken::default(), Errors::default());
     if has_address(spec) {
         spec.ip_families.get_or_insert_with(|| vec!["IPv4".to_owned()]);
         spec.ip_family_policy.get_or_insert_with(|| "SingleStack".to_owned());
@@ -183,7 +255,8 @@ fn take(
             spec.cluster_ip = asked.filter(|it| !it.is_empty());
         }
         if blank(&spec.cluster_ip) {
-            let free = server.service_range.free(server, view);
+            let mut ranges = open_ranges(server, view).into_iter();
+            let free = ranges.find_map(|it| it.range.free(server, view));
             let free = free.ok_or_else(|| {
                 Failure::internal("failed to allocate a serviceIP: range is full")
             })?;
@@ -197,18 +270,30 @@ fn take(
                 let why = format!("failed to allocate IP {address}: {why}");
                 errors.invalid("spec.clusterIPs", value, why);
             };
+            let ranges = open_ranges(server, view);
+            let range_of = |ip: Ipv4Addr| ranges.iter().find(|it| it.range.contains(ip));
             match address.parse::<Ipv4Addr>() {
-                Ok(ip) if !server.service_range.contains(ip) => wrong(format!(
-                    "the provided network does not match the current range, the range of valid IPs is {}",
-                    server.service_range
-                )),
                 Ok(ip) if own.contains(&address_key(ip)) => {}
-                Ok(ip) if view.reserved.contains(&address_key(ip)) => {
-                    wrong("provided IP is already allocated".to_owned());
-                }
-                Ok(ip) => {
-                    writes.push(put(address_key(ip), ip_address(server, ip, &namespace, &name)))
-                }
+                Ok(ip) => match range_of(ip) {
+                    None => {
+                        let all: Vec<String> =
+                            ranges.iter().map(|it| it.range.to_string()).collect();
+                        wrong(format!(
+                            "the provided network does not match the current range, the range of valid IPs is {}",
+                            all.join(",")
+                        ));
+                    }
+                    Some(_) if is_taken(view, ip) => {
+                        wrong("provided IP is already allocated".to_owned());
+                    }
+                    Some(open) => {
+                        checks.extend(open.check.clone());
+                        writes.push(put(
+                            address_key(ip),
+                            address_object(server, ip, &namespace, &name),
+                        ));
+                    }
+                },
                 Err(_) => wrong("not a valid IP".to_owned()),
             }
         }
@@ -244,7 +329,7 @@ fn take(
         }
     }
     crate::admit::refuse(kind, &name, &errors)?;
-    Ok(writes)
+    Ok(Taken { writes, checks })
 }
 
 fn free_port(server: &Server, view: &View, given: &BTreeSet<u16>) -> Option<u16> {
@@ -294,7 +379,16 @@ fn service_mut(object: &mut AnyObject) -> Option<&mut Service> {
 }
 
 fn address_key(address: Ipv4Addr) -> Key {
-    format!("{ADDRESSES}{address}").into()
+    api::kind_of::<IPAddress>().key("", &address.to_string()).into()
+}
+
+fn address_of(key: &Key) -> Option<Ipv4Addr> {
+    let text = key.as_str();
+    text.rsplit('/').next().filter(|_| !text.starts_with(PORTS))?.parse().ok()
+}
+
+fn is_taken(view: &View, address: Ipv4Addr) -> bool {
+    view.world.row_of::<IPAddress>(&ObjectKey::cluster(&address.to_string())).is_some()
 }
 
 fn port_key(port: u16) -> Key {
@@ -313,8 +407,26 @@ fn port_value(namespace: &str, name: &str) -> String {
     format!("{{\"service\":\"{namespace}/{name}\"}}")
 }
 
+/// Whether this object may be deleted: the address of a Service that is there could be given to another.
+pub(crate) fn expect_unused(view: &View, kind: &AnyKind, old: &dyn Erased) -> Result<(), Failure> {
+    let Some(address) = old.as_any().downcast_ref::<IPAddress>() else { return Ok(()) };
+    let parent = &address.spec.parent_ref;
+    let key = ObjectKey::new(parent.namespace.as_deref().unwrap_or_default(), &parent.name);
+    let of_services = parent.resource == "services" && blank(&parent.group);
+    let service = view.world.get::<Service>(&key).filter(|_| of_services);
+    let spec = service.as_ref().and_then(|it| it.spec.as_ref());
+    let has = |it: &ServiceSpec| it.cluster_ip.as_deref() == Some(address.name());
+    match spec.is_some_and(has) {
+        true => {
+            let why = format!("service {key} has this address; it goes with the service");
+            Err(Failure::forbidden(kind, address.name(), &why))
+        }
+        false => Ok(()),
+    }
+}
+
 /// What upstream's allocator keeps, so that it finds its own after a change of servers.
-fn ip_address(server: &Server, address: Ipv4Addr, namespace: &str, name: &str) -> String {
+fn address_object(server: &Server, address: Ipv4Addr, namespace: &str, name: &str) -> String {
     serde_json::json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "IPAddress",
@@ -323,8 +435,8 @@ fn ip_address(server: &Server, address: Ipv4Addr, namespace: &str, name: &str) -
             "uid": server.config.entropy.uuid(),
             "creationTimestamp": server.now().rfc3339(),
             "labels": {
-                "ipaddress.kubernetes.io/ip-family": "IPv4",
-                "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+                ip_address::FAMILY: "IPv4",
+                ip_address::MANAGED_BY: ip_address::OF_SERVICES,
             },
         },
         "spec": {"parentRef": {"resource": "services", "namespace": namespace, "name": name}},

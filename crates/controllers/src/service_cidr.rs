@@ -160,8 +160,7 @@ mod tests {
         let mut world = world(
             "{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: x}, spec: {cidrs: [10.9.0.0/24]}}",
         );
-        for expected in
-            ["write\n  update ServiceCIDR x\nstatus\n  status ServiceCIDR x\n", "nothing to do\n"]
+        for expected in ["write\n  update ServiceCIDR x\nstatus ServiceCIDR x\n", "nothing to do\n"]
         {
             assert_eq!(plan(&world, "x"), expected);
             let next = ServiceCidrs.reconcile(&world, &ObjectKey::cluster("x"), Timestamp(0));

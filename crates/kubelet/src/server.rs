@@ -10,6 +10,7 @@ mod logs;
 mod metrics;
 mod streams;
 mod summary;
+mod system_logs;
 mod watch;
 
 use crate::kubelet::Shared;
@@ -153,6 +154,10 @@ async fn route(context: &Context, request: Request<Incoming>) -> Answer {
         ["metrics", "resource"] => metrics::resource(context).await,
         ["metrics", "cadvisor"] => metrics::cadvisor(context).await,
         ["stats", "summary"] => summary::summary(context).await,
+        ["logs", ..] if *request.method() == Method::GET => {
+            let rest = path.trim_start_matches('/').strip_prefix("logs/").unwrap_or_default();
+            system_logs::answer(&decode(&rest.replace('+', "%2B"))).await
+        }
         ["containerLogs", namespace, pod, container] => {
             logs::answer(context, namespace, pod, container, &query).await
         }

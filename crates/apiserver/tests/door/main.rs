@@ -1,6 +1,7 @@
 //! The door over a ledger in memory: what loops and clients are promised.
 
 mod access;
+mod addresses;
 mod apply;
 mod bad_input;
 mod events;

@@ -52,13 +52,12 @@ async fn pod_at(door: &Door, at: SocketAddr) {
     door.patch(&format!("{PODS}/p/status"), STRATEGIC, status).await.is(200);
 }
 
-#[tokio::test]
-async fn a_connection_to_a_pod_can_become_something_else() {
+/// Somebody who speaks `echo`, on an address that a pod could have.
+async fn echo() -> Option<SocketAddr> {
     let Some(address) = address().await else {
         println!("skipped: this machine has no address but loopback ones");
-        return;
+        return None;
     };
-    let door = Door::open().await;
     let listener = TcpListener::bind((address, 0)).await.expect("a free port");
     let at = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -66,8 +65,10 @@ async fn a_connection_to_a_pod_can_become_something_else() {
             tokio::spawn(backend(stream));
         }
     });
-    pod_at(&door, at).await;
-    let through = format!("{PODS}/p:{}/proxy", at.port());
+    Some(at)
+}
+
+async fn converse(door: &Door, through: &str) {
     assert_eq!(door.get(&format!("{through}/")).await.is(200).text, "plain");
     let wanted = [("connection", "Upgrade"), ("upgrade", "echo")];
     let mut talk = door.upgrade(&format!("{through}/talk?loud=1"), &wanted).await;
@@ -80,4 +81,36 @@ async fn a_connection_to_a_pod_can_become_something_else() {
     // What one side ends, the other hears.
     talk.shutdown().await.unwrap();
     assert_eq!(talk.read(&mut [0; 8]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn a_connection_to_a_pod_can_become_something_else() {
+    let Some(at) = echo().await else { return };
+    let door = Door::open().await;
+    pod_at(&door, at).await;
+    converse(&door, &format!("{PODS}/p:{}/proxy", at.port())).await;
+}
+
+#[tokio::test]
+async fn a_connection_to_a_service_goes_to_its_pods_and_nowhere_else() {
+    let Some(at) = echo().await else { return };
+    let door = Door::open().await;
+    pod_at(&door, at).await;
+    let all = "/api/v1/namespaces/default";
+    for (name, ip) in [("web", at.ip().to_string()), ("elsewhere", "192.0.2.7".to_owned())] {
+        let ports = json!([{"name": "http", "port": 80}]);
+        let service = json!({"metadata": {"name": name}, "spec": {"ports": ports}});
+        door.post(&format!("{all}/services"), service).await.is(201);
+        let pod = json!({"kind": "Pod", "namespace": "default", "name": "p"});
+        let subset = json!({
+            "addresses": [{"ip": ip, "targetRef": pod}],
+            "ports": [{"name": "http", "port": at.port()}],
+        });
+        let endpoints = json!({"metadata": {"name": name}, "subsets": [subset]});
+        door.post(&format!("{all}/endpoints"), endpoints).await.is(201);
+    }
+    converse(&door, &format!("{all}/services/web:http/proxy")).await;
+    converse(&door, &format!("{all}/services/http:web:80/proxy")).await;
+    // The pod's name, and an address that is not the pod's.
+    door.get(&format!("{all}/services/elsewhere:http/proxy/")).await.is(503);
 }

@@ -3,7 +3,7 @@
 use crate::{node, server::Server, target::Target};
 use api::{
     Failure,
-    core::v1::{Endpoints, Node, Pod, Service},
+    core::v1::{EndpointAddress, Endpoints, Node, Pod, Service},
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
-use world::{ObjectKey, Typed};
+use world::{ObjectKey, Typed, World};
 
 /// A backend that does not answer within this time is not there.
 const DIAL: Duration = Duration::from_secs(30);
@@ -74,11 +74,9 @@ pub(super) async fn find(server: &Server, target: &Target) -> Result<Backend, Fa
             for subset in endpoints.subsets.iter().flatten() {
                 let ports = subset.ports.iter().flatten();
                 for number in ports.filter(|it| it.name.as_deref().unwrap_or_default() == port) {
-                    // Only to what is a pod of this namespace.
-                    let pods = subset.addresses.iter().flatten().filter(|it| {
-                        it.target_ref.as_ref().and_then(|it| it.namespace.as_deref())
-                            == Some(target.namespace.as_str())
-                    });
+                    let namespace = target.namespace.as_str();
+                    let pods = subset.addresses.iter().flatten();
+                    let pods = pods.filter(|it| is_of_pod(&view.world, namespace, it));
                     all.extend(pods.map(|it| (it.ip.as_str(), number.port)));
                 }
             }
@@ -99,6 +97,17 @@ pub(super) async fn find(server: &Server, target: &Target) -> Result<Backend, Fa
             direct(tls, address, port)
         }
     }
+}
+
+/// Whether it is an address of a pod of this namespace: whoever writes Endpoints gets nowhere else by them.
+fn is_of_pod(world: &World, namespace: &str, address: &EndpointAddress) -> bool {
+    let target = address.target_ref.as_ref();
+    let target = target.filter(|it| it.namespace.as_deref() == Some(namespace));
+    let name = target.and_then(|it| it.name.as_deref()).unwrap_or_default();
+    let pod = world.get::<Pod>(&ObjectKey::new(namespace, name));
+    let Some(status) = pod.as_ref().and_then(|it| it.status.as_ref()) else { return false };
+    let all = status.pod_ips.iter().flatten().map(|it| &it.ip).chain(&status.pod_ip);
+    all.into_iter().any(|it| *it == address.ip)
 }
 
 /// The name of the port that was asked for by its name or number.

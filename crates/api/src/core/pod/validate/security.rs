@@ -30,7 +30,8 @@ fn is_sysctl(name: &str) -> bool {
 
 /// Those of `kernel.` that belong to the IPC namespace. Upstream: `component-helpers/node/util/sysctl/namespace.go`.
 fn is_of_ipc(name: &str) -> bool {
-    let rest = name["kernel".len()..].trim_start_matches(['.', '/']);
+    let Some(rest) = name.strip_prefix("kernel") else { return false };
+    let rest = rest.trim_start_matches(['.', '/']);
     rest == "sem" || rest.starts_with("shm") || rest.starts_with("msg")
 }
 
@@ -221,6 +222,15 @@ mod tests {
         }
         for bad in ["foo-", "bar..", "", ".a", "A.b", "a b"] {
             assert!(!is_sysctl(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_shorter_than_its_namespace_is_judged_like_others() {
+        for (name, ipc) in
+            [("kernel.sem", true), ("kernel", false), ("foo-", false), ("\u{e9}", false)]
+        {
+            assert_eq!(is_of_ipc(name), ipc, "{name}");
         }
     }
 }

@@ -208,4 +208,55 @@ mod tests {
             assert!(Ticket::read(wrong, None).is_err(), "{wrong}");
         }
     }
+
+    /// Shows this identity to one client and says what that sends.
+    fn overhear(identity: &crate::pki::Identity) -> (u16, std::thread::JoinHandle<Vec<u8>>) {
+        use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+        let chain = crate::pki::certificates(&identity.certificate).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let listener = std::net::TcpListener::bind("localhost:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let heard = std::thread::spawn(move || {
+            let (tcp, _) = listener.accept().unwrap();
+            let tls = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(tls, tcp);
+            let (mut heard, mut piece) = (Vec::new(), [0; 1024]);
+            while let Ok(length @ 1..) = stream.read(&mut piece) {
+                heard.extend(&piece[..length]);
+                if heard.ends_with(b"\r\n\r\n") {
+                    let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nok");
+                    break;
+                }
+            }
+            heard
+        });
+        (port, heard)
+    }
+
+    #[test]
+    fn a_server_of_another_authority_hears_nothing_and_the_right_one_no_token() {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::open(directory.path()).unwrap();
+        let own = authority.server("kube-apiserver", vec!["localhost".to_owned()]).unwrap();
+        let hash = hash_of(authority.certificate()).unwrap();
+        let ask = |hash: &str| {
+            let ticket = Ticket::read(&format!("abcdef.0123456789abcdef.{hash}"), None).unwrap();
+            let (port, heard) = overhear(&own);
+            let answer = ticket.discover(&format!("localhost:{port}"));
+            (answer, String::from_utf8(heard.join().unwrap()).unwrap())
+        };
+        let (refused, heard) = ask(&"0".repeat(64));
+        assert!(refused.is_err());
+        assert_eq!(heard, "");
+        let (found, heard) = ask(&hash);
+        assert_eq!(hash_of(&found.unwrap()).unwrap(), hash);
+        assert!(heard.starts_with("GET /livez ") && !heard.contains("0123456789abcdef"), "{heard}");
+    }
 }

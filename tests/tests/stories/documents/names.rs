@@ -53,6 +53,16 @@ pub(super) fn a_headless_service_is_scaled_in_four_ways_and_asked_for_by_name(si
             assert_eq!(answers(&host.ok(&words)), [&*wanted], "from {}", host.name());
             assert_eq!(answers(&site.beside(pod, &words)), [&*wanted], "from a pod");
         }
+        // As pods shorten it, and as programs ask that complete nothing: for what it stands, and where that is.
+        let short = ["dig", "-t", "A", "web-0.nginx-svc", DNS];
+        let [alias, address] = &answers(&site.beside(pod, &short))[..] else {
+            panic!("web-0.nginx-svc from a pod on {}", host.name())
+        };
+        assert_eq!(
+            alias,
+            "web-0.nginx-svc. 30 IN CNAME web-0.nginx-svc.default.svc.cluster.local."
+        );
+        assert!(address.ends_with(&format!(" 30 IN A {}", text(&pods[0], "/status/podIP"))));
         let all = ["dig", "-t", "A", "nginx-svc.default.svc.cluster.local", DNS];
         assert_eq!(answers(&host.ok(&all)).len(), 3);
     }

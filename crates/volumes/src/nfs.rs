@@ -16,9 +16,11 @@ use crate::{
     mount, program, tree,
     work::blocking,
 };
+use rustix::fs::{Mode, OFlags};
 use std::{
     collections::HashMap,
-    path::Path,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -38,10 +40,13 @@ const UNANSWERED: Duration = Duration::from_secs(60);
 struct Nfs {
     /// Handle → when its server did not answer. Bounded: entries that have aged are dropped.
     unanswered: Mutex<HashMap<String, Instant>>,
+    /// Target → its root: a mount that is held stays where it is when it is forced, and can be forced again. Bounded by
+    /// the volumes that are published; those of an earlier process are not held.
+    held: Mutex<HashMap<PathBuf, OwnedFd>>,
 }
 
 pub(crate) fn open(_: &Config) -> Arc<dyn VolumePlugin> {
-    Arc::new(Nfs { unanswered: Mutex::default() })
+    Arc::new(Nfs { unanswered: Mutex::default(), held: Mutex::default() })
 }
 
 impl VolumePlugin for Nfs {
@@ -52,7 +57,15 @@ impl VolumePlugin for Nfs {
     /// `volume.context`: `server` and `path`.
     fn publish<'a>(&'a self, request: &'a PublishVolume) -> BoxFuture<'a, Result<Published>> {
         let owned = request.clone();
-        Box::pin(blocking("publish", &request.volume.handle, move || publish(&owned)))
+        Box::pin(async move {
+            let work = move || publish(&owned);
+            let (published, root) = blocking("publish", &request.volume.handle, work).await?;
+            if let Some(root) = root {
+                let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+                held.insert(request.target.clone(), root);
+            }
+            Ok(published)
+        })
     }
 
     fn remark(&self, request: &PublishVolume) -> Option<String> {
@@ -66,6 +79,7 @@ impl VolumePlugin for Nfs {
     }
 
     fn unpublish<'a>(&'a self, handle: &'a str, target: &'a Path) -> BoxFuture<'a, Result<()>> {
+        drop(self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(target));
         let (name, target) = (handle.to_owned(), target.to_owned());
         Box::pin(blocking("unpublish", handle, move || remove(&target).on("unpublish", &name)))
     }
@@ -96,12 +110,13 @@ impl Nfs {
     }
 }
 
-fn publish(request: &PublishVolume) -> Result<Published> {
+/// With the root of a mount that the kernel made just now.
+fn publish(request: &PublishVolume) -> Result<(Published, Option<OwnedFd>)> {
     let (handle, target) = (&request.volume.handle, &request.target);
     let published = Published { host_path: target.clone(), read_only: request.read_only };
     // Before anything that looks at the target itself: its server may be dead.
     if is_mounted(target).on("publish", handle)? {
-        return Ok(published);
+        return Ok((published, None));
     }
     let field = |name: &str| request.volume.context.get(name).map_or("", String::as_str);
     let source = mounting::source(field("server"), field("path"))?;
@@ -112,7 +127,13 @@ fn publish(request: &PublishVolume) -> Result<Published> {
         let _not_empty = tree::remove_mount_point(target);
     }
     mounted.on("publish", handle)?;
-    Ok(published)
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = match userspace::is_mounted(target) {
+        true => None,
+        // Without it a mount is forced once.
+        false => rustix::fs::open(target, flags, Mode::empty()).ok(),
+    };
+    Ok((published, root))
 }
 
 /// Those of the volume, each once; `ro` where nothing is to be written.
@@ -123,7 +144,7 @@ fn options(request: &PublishVolume) -> String {
 }
 
 /// What was written and not sent yet keeps a killed process until the server is back, and with it the mount. A forced
-/// unmount fails, and ends the calls under way.
+/// unmount ends the calls under way; of a mount that is held it does no more, and may be repeated.
 fn abort(target: &Path) -> Attempt<()> {
     let Some(own) =
         mount::mounted_at(target).attempted(|| format!("look for {}", target.display()))?

@@ -61,6 +61,13 @@ pub(super) const WALK: &[Step] = &[
     since(27, "delete -f ONE", &["configmap \"first\" deleted"]),
     ok("apply -f MANIFEST", &["statefulset.apps/web created"]),
     since(27, "apply --server-side --force-conflicts -f MANIFEST", &["serverside-applied"]),
+    // A status that changes between the two that are compared is a difference.
+    ok("rollout status sts/web --timeout=120s", &[]),
+    since(
+        27,
+        "wait --for=jsonpath={.status.availableReplicas}=3 sts/web --timeout=120s",
+        &["condition met"],
+    ),
     since(27, "diff --server-side -f MANIFEST", &[]),
     ok("rollout status sts/web --timeout=120s", &["roll out complete"]),
     // The clock.

@@ -1,6 +1,10 @@
 //! A process between clone and execve: what it says, until it runs its program or fails.
 
-use crate::{Failure, pod::Caller, process};
+use crate::{
+    Failure,
+    pod::Caller,
+    process::{self, Launched},
+};
 use shim::{frame, protocol::Identity, wire::Wire};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -31,6 +35,21 @@ pub(crate) enum Heard {
 }
 
 impl Launch {
+    pub(crate) fn new(launched: Launched, caller: Caller, number: u64, what: Launching) -> Launch {
+        let Launched { pid, channel } = launched;
+        Launch {
+            channel,
+            pid,
+            caller,
+            number,
+            what,
+            identity: Identity::default(),
+            terminal: None,
+            ready: false,
+            abandoned: false,
+        }
+    }
+
     pub(crate) fn hear(&mut self) -> Heard {
         loop {
             let (packet, mut descriptors) = match frame::receive_packet(self.channel.as_fd()) {

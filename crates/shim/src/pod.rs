@@ -5,14 +5,13 @@ use crate::{
     container::{Attached, Container, Output, replace_file},
     launch::{Heard, Launch, Launching},
     log::Log,
-    process::{self, PidNamespace, Place, Streams},
+    process::{self, Launched, PidNamespace, Place, Streams},
     sys::{self, failure},
     user_namespace::UserNamespace,
 };
 use shim::{
     protocol::{
-        Attach, ContainerState, Exec, Exit, Identity, Setup, Signal, SignalExec, Start, Started,
-        State,
+        Attach, ContainerState, Exec, Exit, Setup, Signal, SignalExec, Start, Started, State,
     },
     wire::Wire,
 };
@@ -110,22 +109,11 @@ impl Pod {
         };
         let launched = self.launch(&start, sources, &mut container);
         match launched {
-            Ok((pid, channel)) => {
-                container.started.pid = pid;
+            Ok(launched) => {
+                container.started.pid = launched.pid;
                 container.started.started_at = sys::now();
                 let what = Launching::Container(name.clone());
-                let identity = Identity::default();
-                self.launches.push(Launch {
-                    channel,
-                    pid,
-                    caller,
-                    number,
-                    what,
-                    identity,
-                    terminal: None,
-                    ready: false,
-                    abandoned: false,
-                });
+                self.launches.push(Launch::new(launched, caller, number, what));
                 self.containers.insert(name, container);
                 Ok(())
             }
@@ -142,7 +130,7 @@ impl Pod {
         start: &Start,
         sources: &[OwnedFd],
         container: &mut Container,
-    ) -> Result<(libc::pid_t, OwnedFd)> {
+    ) -> Result<Launched> {
         let wanted = &start.pid_namespace;
         let pid_namespace = if wanted.host {
             PidNamespace::Own
@@ -173,15 +161,7 @@ impl Pod {
             container.outputs = vec![Output::new(out, false)?, Output::new(err, true)?];
             Streams::Given([stdin, stdout, stderr])
         };
-        let launched = process::start(
-            start,
-            &self.setup,
-            self.users.as_ref(),
-            pid_namespace,
-            sources,
-            streams,
-        )?;
-        Ok((launched.pid, launched.channel))
+        process::start(start, &self.setup, self.users.as_ref(), pid_namespace, sources, streams)
     }
 
     pub(crate) fn exec(
@@ -210,19 +190,8 @@ impl Pod {
             Place { cgroup_procs: &procs, oom_score_adjust: adjust },
             streams,
         )?;
-        let what = Launching::Exec(exec.exec);
-        let (channel, pid) = (launched.channel, launched.pid);
-        self.launches.push(Launch {
-            channel,
-            pid,
-            caller,
-            number,
-            what,
-            identity,
-            terminal: None,
-            ready: false,
-            abandoned: false,
-        });
+        let launch = Launch::new(launched, caller, number, Launching::Exec(exec.exec));
+        self.launches.push(Launch { identity, ..launch });
         Ok(())
     }
 
